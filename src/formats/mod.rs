@@ -1,0 +1,7 @@
+//! Bytes and types of the standards. Pure: no I/O, no clock, no randomness, no logging. The only room that names `rasn`.
+
+pub mod bcd;
+pub mod bsp;
+pub mod rsp;
+pub mod saip;
+pub mod tlv;

@@ -1,0 +1,102 @@
+//! The token: a small seam spoken in our words. Only `hsm::pkcs11` names cryptoki; a vendor is a profile file, not code.
+//!
+//! Long-lived keys live there and never leave: DPauth and DPpb sign, the site KEK seals, the manifest and audit keys sign,
+//! transport keys encrypt what goes to a core network. Everything else is CPU work outside.
+
+pub mod lanes;
+pub mod pkcs11;
+pub mod policy;
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// What a key is for. One role, one key, one purpose (key policy in `hsm-config/`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// SK.DPauth.ECDSA: serverSigned1 (SGP.22 §5.6.1).
+    DpAuth,
+    /// SK.DPpb.ECDSA: InitialiseSecureChannel, smdpSigned2 (SGP.22 §5.5.1, §5.6.3).
+    DpPb,
+    /// Seals batch keys at rest (AES-256-GCM).
+    SiteKek,
+    /// Signs `manifest.json` of a bundle.
+    Manifest,
+    /// Signs heads of the audit log.
+    Audit,
+    /// Encrypts K and OPc for one core network; the name is the one orders use in `transport_key`.
+    Transport(String),
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DpAuth => f.write_str("dpauth"),
+            Self::DpPb => f.write_str("dppb"),
+            Self::SiteKek => f.write_str("site-kek"),
+            Self::Manifest => f.write_str("manifest"),
+            Self::Audit => f.write_str("audit"),
+            Self::Transport(name) => write!(f, "transport:{name}"),
+        }
+    }
+}
+
+/// A key of an open token: an index into its table of handles, resolved once at start, never searched again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyRef(pub(in crate::hsm) usize);
+
+/// What a PKCS#11 failure means for us (the table with a test per row stands in `pkcs11::faults`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FaultClass {
+    /// Fails the item, keeps the session.
+    Data,
+    /// Configuration or policy: stop, no retry.
+    Policy,
+    /// The session is lost: drop it, open another, retry once.
+    Session,
+    /// The token is lost.
+    Token,
+    /// The PIN: one attempt per process and value, never retried.
+    Pin,
+}
+
+/// A failed call: what was asked, which code came back, what it means.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {code}")]
+pub struct HsmError {
+    /// What was being done, in our words: "sign with dppb".
+    pub what: String,
+    /// The CKR code's name, or our own reason.
+    pub code: String,
+    /// What it means.
+    pub class: FaultClass,
+    /// What to do.
+    pub hint: &'static str,
+}
+
+/// An open, logged-in token whose keys were compared with the key policy.
+pub trait Hsm: Send + Sync {
+    /// One session; holds the state of one operation in progress.
+    type Session: HsmSession;
+    /// Opens one more session. Login is the token's, not the session's.
+    fn open_session(&self) -> Result<Self::Session, HsmError>;
+    /// The key of this role.
+    fn key(&self, role: &Role) -> Result<KeyRef, HsmError>;
+    /// The public point of a signing key, uncompressed, 65 octets.
+    fn public_point(&self, key: KeyRef) -> Result<[u8; 65], HsmError>;
+}
+
+/// `Send` but not shared: one caller at a time.
+pub trait HsmSession: Send {
+    /// ECDSA P-256 over a SHA-256 digest; `r || s` as PKCS#11 and SGP.22 (BSI TR-03111) write it.
+    fn sign(&mut self, key: KeyRef, digest: &[u8; 32]) -> Result<[u8; 64], HsmError>;
+    /// Fills `out` from the token's random source. Ask for 1 KiB and more at once.
+    fn random(&mut self, out: &mut [u8]) -> Result<(), HsmError>;
+    /// AES-ECB over `blocks` (a multiple of 16 octets), many records in one call.
+    fn encrypt_blocks(&mut self, key: KeyRef, blocks: &[u8]) -> Result<Vec<u8>, HsmError>;
+    /// AES-256-GCM under a KEK: `iv (12) || ciphertext || tag (16)`. `aad` says what is sealed and must not be empty
+    /// (SoftHSM 2.6.1 crashes without).
+    fn seal(&mut self, key: KeyRef, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, HsmError>;
+    /// Opens what [`Self::seal`] closed; a wrong `aad` or octet is an error of class [`FaultClass::Data`].
+    fn open(&mut self, key: KeyRef, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError>;
+}

@@ -1,0 +1,282 @@
+//! What must survive: the ledger of orders, devices, numbers and one-time keys, and the stored PPPs.
+//!
+//! Rule: a number, a one-time key or an order is claimed in the same transaction that makes the result durable.
+
+pub mod packages;
+pub mod sqlite;
+
+use crate::error::ErrorClass;
+use crate::ids::{Eid, Iccid, Imsi, MatchingId, OrderKey, TransactionId};
+
+/// Row id of an order in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OrderPk(pub i64);
+
+/// Row id of a device line in the ledger; ascending in the order of acceptance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DevicePk(pub i64);
+
+/// Why the ledger could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database refused or is damaged.
+    #[error("ledger: {0}")]
+    Database(String),
+    /// A number or key is taken; names the column and the masked value.
+    #[error("{column} {value} is already taken")]
+    Taken {
+        /// `iccid`, `imsi` or `euicc_otpk`.
+        column: &'static str,
+        /// Masked.
+        value: String,
+        /// Row in the order, where known.
+        row: Option<u32>,
+    },
+    /// A file beside the database.
+    #[error("{path}: {source}")]
+    File {
+        /// Which file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Where an order stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderState {
+    /// Accepted, not finished.
+    Open,
+    /// Bundle durable.
+    Exported,
+}
+
+/// An accepted order as the ledger holds it.
+#[derive(Clone, Debug)]
+pub struct StoredOrder {
+    /// Its row.
+    pub pk: OrderPk,
+    /// Its key.
+    pub key: OrderKey,
+    /// SHA-256 of the order file, lower-case hex.
+    pub body_sha256: String,
+    /// The order file's octets.
+    pub body: Vec<u8>,
+    /// The `ack.json` given first.
+    pub ack: Vec<u8>,
+    /// Where it stands.
+    pub state: OrderState,
+    /// Rows ordered, refused ones included.
+    pub rows: u64,
+    /// Rows refused at acceptance.
+    pub refused: u64,
+    /// Batch key sealed by the site KEK, once made.
+    pub sealed_batch_key: Option<Vec<u8>>,
+    /// RFC 3339, UTC.
+    pub accepted_at: String,
+}
+
+/// State of one device line (contract, "States").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceState {
+    /// Validated, numbers and key claimed.
+    Accepted,
+    /// PPP stored.
+    Prepared,
+    /// BPP made.
+    Bound,
+    /// The bundle that holds it is durable.
+    Exported,
+    /// Refused at validation; nothing was claimed.
+    Rejected,
+    /// Accepted, but ended with an error; see its error class.
+    Failed,
+    /// Set aside by an operator.
+    Held,
+    /// Cancelled before it was started.
+    Cancelled,
+}
+
+impl DeviceState {
+    /// The word that stands in files and in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Prepared => "prepared",
+            Self::Bound => "bound",
+            Self::Exported => "exported",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Held => "held",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A device line to be worked on. Rejected lines have no numbers.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// Its row.
+    pub pk: DevicePk,
+    /// `line` of the order header.
+    pub line: u32,
+    /// `row` of the CSV.
+    pub row: u32,
+    /// Where it stands.
+    pub state: DeviceState,
+    /// The eUICC, where the order names one.
+    pub eid: Option<Eid>,
+    /// The profile's ICCID.
+    pub iccid: Option<Iccid>,
+    /// The subscriber's IMSI.
+    pub imsi: Option<Imsi>,
+    /// E.164 digits, where ordered.
+    pub msisdn: Option<String>,
+    /// Ordered matching id; else made when the record is.
+    pub matching_id: Option<MatchingId>,
+    /// otPK.EUICC.KA, uncompressed, in prebound mode.
+    pub euicc_otpk: Option<[u8; 65]>,
+    /// Set when rejected or failed.
+    pub error_class: Option<String>,
+    /// What became of it, once issued.
+    pub issue: Option<Issue>,
+}
+
+/// What became of an issued device line; everything `orders.jsonl`, `core.csv` and `results.csv` say of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Issue {
+    /// Token of the activation code.
+    pub matching_id: String,
+    /// transactionId in the package; none for a stored PPP.
+    pub transaction_id: Option<[u8; 16]>,
+    /// Package file of the bundle (`packages-00001.bpp`), or the vault's file of a stored PPP.
+    pub object: Option<String>,
+    /// Octets from the start of the object.
+    pub offset: u64,
+    /// Octets of the package.
+    pub length: u64,
+    /// SHA-256 of the package (BPP; of the PPP when stored).
+    pub sha256: [u8; 32],
+    /// SHA-256 of the plain UPP.
+    pub upp_sha256: [u8; 32],
+    /// SHA-256 of the metadata TLV (BF25).
+    pub metadata_sha256: [u8; 32],
+    /// K under the transport key, encrypted in the HSM.
+    pub ki_enc: Vec<u8>,
+    /// OPc/TOPc under the transport key.
+    pub opc_enc: Vec<u8>,
+    /// PPK triple under the batch key (`mode: order`).
+    pub sealed_ppk: Option<Vec<u8>>,
+    /// K, OPc, OTA keys, PINs under the batch key: for the OTA platform's and the care desk's files.
+    pub sealed_credentials: Option<Vec<u8>>,
+}
+
+/// What one chunk did to one device line.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Issued: now in this state ([`DeviceState::Prepared`] or [`DeviceState::Bound`]).
+    Issued {
+        /// The new state.
+        state: DeviceState,
+        /// Details.
+        issue: Box<Issue>,
+    },
+    /// Ended with an error.
+    Failed {
+        /// Its class.
+        class: ErrorClass,
+        /// What happened, without secrets.
+        what: String,
+    },
+}
+
+/// One chunk of an order: consecutive device rows of one order line; planned once, worked on by one driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// 1-based within the order; numbers the package file.
+    pub number: u32,
+    /// `line` of the order header.
+    pub line: u32,
+    /// First device.
+    pub first: DevicePk,
+    /// Last device, included. Rejected devices in between are skipped.
+    pub last: DevicePk,
+    /// Done and durable.
+    pub done: bool,
+}
+
+/// A refused row as `rejects.csv` tells it. `row` 0: the order or file as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// `line` of the order header; 0 for the order as a whole.
+    pub line: u32,
+    /// `row` of the CSV.
+    pub row: u32,
+    /// Column or header member.
+    pub column: String,
+    /// Masked.
+    pub value: String,
+    /// Stable code, kebab-case: `check-digit`, `duplicate-eid`, ...
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// A device line about to be accepted.
+#[derive(Clone, Debug)]
+pub struct NewDevice {
+    /// `line` of the order header.
+    pub line: u32,
+    /// `row` of the CSV.
+    pub row: u32,
+    /// The eUICC.
+    pub eid: Option<Eid>,
+    /// Claimed unless rejected.
+    pub iccid: Option<Iccid>,
+    /// Claimed unless rejected; unique per tenant.
+    pub imsi: Option<Imsi>,
+    /// E.164 digits.
+    pub msisdn: Option<String>,
+    /// Ordered matching id.
+    pub matching_id: Option<MatchingId>,
+    /// Claimed unless rejected: one profile, ever.
+    pub euicc_otpk: Option<[u8; 65]>,
+    /// Refused at validation: kept for `results.csv`, nothing is claimed.
+    pub rejected: bool,
+}
+
+/// The ledger as the batch conductor sees it. Acceptance of orders is `sqlite::Ledger`'s own (it needs a transaction
+/// that streams).
+pub trait Store: Send + Sync {
+    /// Accepted orders that are not exported yet, oldest first.
+    fn due_orders(&self) -> Result<Vec<StoredOrder>, StoreError>;
+    /// One order.
+    fn find_order(&self, key: &OrderKey) -> Result<Option<StoredOrder>, StoreError>;
+    /// Keeps the sealed batch key; called once per order, before its first chunk.
+    fn keep_batch_key(&self, order: OrderPk, sealed: &[u8]) -> Result<(), StoreError>;
+    /// First and last device of one order line, rejected ones included; `None` for an empty line.
+    fn device_span(&self, order: OrderPk, line: u32) -> Result<Option<(DevicePk, DevicePk)>, StoreError>;
+    /// Keeps the plan of an order's chunks; an order is planned once.
+    fn plan_chunks(&self, order: OrderPk, chunks: &[Chunk]) -> Result<(), StoreError>;
+    /// The plan, in order; empty before planning.
+    fn chunks(&self, order: OrderPk) -> Result<Vec<Chunk>, StoreError>;
+    /// The devices `first..=last` of an order, in order.
+    fn devices(&self, order: OrderPk, first: DevicePk, last: DevicePk) -> Result<Vec<Device>, StoreError>;
+    /// Makes a chunk's outcomes durable and marks it done, in one transaction. Every `Accepted` device of the chunk must
+    /// have an outcome, else the ledger refuses.
+    fn commit_chunk(&self, order: OrderPk, chunk: u32, outcomes: &[(DevicePk, Outcome)]) -> Result<(), StoreError>;
+    /// Marks prepared and bound devices exported and the order too, in one transaction. Refused while a device is without outcome.
+    fn close_order(&self, order: OrderPk) -> Result<(), StoreError>;
+    /// Devices of an order counted by state.
+    fn counts(&self, order: OrderPk) -> Result<Vec<(DeviceState, u64)>, StoreError>;
+}
+
+/// transactionId of an issue, as type.
+impl Issue {
+    /// The id as type.
+    pub fn transaction(&self) -> Option<TransactionId> {
+        self.transaction_id.map(TransactionId)
+    }
+}
