@@ -1,1 +1,16 @@
-//! (being built)
+//! What people see while work goes on: a progress bar on a terminal, a plain line elsewhere, a log on stderr.
+//! Result goes to stdout, everything here to stderr. No identifiers but masked ones, no secrets ever.
+
+mod progress;
+
+pub use progress::{Progress, ProgressMode};
+
+use tracing_subscriber::EnvFilter;
+
+/// Starts the log: human lines on stderr, or JSON lines with `json`. Level by BINDERY_LOG, default `warn`.
+pub fn start_log(json: bool) {
+    let filter = EnvFilter::try_from_env("BINDERY_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second start (tests in one process) keeps the first log.
+    let _ = if json { builder.json().try_init() } else { builder.try_init() };
+}

@@ -1,0 +1,174 @@
+//! The bundle's directory: every file is written under a temporary name, hashed on its way, synced and renamed; the
+//! directory is synced before the manifest says that the bundle is complete.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use openssl::sha::Sha256;
+
+use super::manifest::FileEntry;
+
+/// Name of the manifest; with [`SIGNATURE`] the last to appear.
+pub const MANIFEST: &str = "manifest.json";
+/// Name of the manifest's signature.
+pub const SIGNATURE: &str = "manifest.sig";
+
+/// A bundle being written.
+#[derive(Debug)]
+pub struct Bundle {
+    dir: PathBuf,
+    files: BTreeMap<String, FileEntry>,
+}
+
+impl Bundle {
+    /// In this directory, which may hold package files already.
+    pub fn create(dir: &Path) -> io::Result<Self> {
+        fs::create_dir_all(dir.join("certs"))?;
+        Ok(Self { dir: dir.to_owned(), files: BTreeMap::new() })
+    }
+
+    /// A file of the bundle, filled by `fill` and then durable. `name` may hold one `/`.
+    pub fn write<E: From<io::Error>>(
+        &mut self,
+        name: &str,
+        fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut file = HashingFile::create(&self.dir, name)?;
+        fill(&mut file)?;
+        let entry = file.finish()?;
+        self.files.insert(name.to_owned(), entry);
+        Ok(())
+    }
+
+    /// Notes a file that is durable already, such as a package file.
+    pub fn note(&mut self, name: &str, entry: FileEntry) {
+        self.files.insert(name.to_owned(), entry);
+    }
+
+    /// The files so far.
+    pub fn files(&self) -> &BTreeMap<String, FileEntry> {
+        &self.files
+    }
+
+    /// Where the bundle is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Takes away the seal of an earlier, interrupted closing, so that no reader takes a mixture for a bundle.
+    pub fn unseal(&self) -> io::Result<()> {
+        for name in [SIGNATURE, MANIFEST] {
+            match fs::remove_file(self.dir.join(name)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        sync_dir(&self.dir)
+    }
+
+    /// Writes manifest and signature, in this order. After it the bundle is durable and complete.
+    pub fn seal(self, manifest: &[u8], signature_der: &[u8]) -> io::Result<()> {
+        sync_dir(&self.dir.join("certs"))?;
+        write_durably(&self.dir, MANIFEST, manifest)?;
+        write_durably(&self.dir, SIGNATURE, signature_der)
+    }
+}
+
+/// Hash and size of a file as it lies on disk.
+pub fn file_entry(path: &Path) -> io::Result<FileEntry> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    let mut bytes = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(FileEntry { sha256: hex(&hash.finish()), bytes }),
+            read => {
+                hash.update(&buffer[..read]);
+                bytes += read as u64;
+            }
+        }
+    }
+}
+
+/// A whole small file: temporary name, sync, rename, sync of the directory.
+pub fn write_durably(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let mut file = HashingFile::create(dir, name)?;
+    file.write_all(content)?;
+    file.finish().map(drop)
+}
+
+/// A rename is durable only once its directory is.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
+
+struct HashingFile {
+    out: BufWriter<File>,
+    hash: Sha256,
+    bytes: u64,
+    temporary: PathBuf,
+    target: PathBuf,
+}
+
+impl HashingFile {
+    fn create(dir: &Path, name: &str) -> io::Result<Self> {
+        let target = dir.join(name);
+        let temporary = target.with_file_name(format!(".{}.partial", name.replace('/', "-")));
+        let out = BufWriter::with_capacity(256 * 1024, File::create(&temporary)?);
+        Ok(Self { out, hash: Sha256::new(), bytes: 0, temporary, target })
+    }
+
+    fn finish(self) -> io::Result<FileEntry> {
+        let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        fs::rename(&self.temporary, &self.target)?;
+        if let Some(parent) = self.target.parent() {
+            sync_dir(parent)?;
+        }
+        Ok(FileEntry { sha256: hex(&self.hash.finish()), bytes: self.bytes })
+    }
+}
+
+impl Write for HashingFile {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(data)?;
+        self.hash.update(&data[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_noted_is_what_lies_on_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bundle = Bundle::create(dir.path()).unwrap();
+        bundle.write::<io::Error>("certs/a.pem", |out| out.write_all(b"hello")).unwrap();
+        assert_eq!(bundle.files()["certs/a.pem"], file_entry(&dir.path().join("certs/a.pem")).unwrap());
+        bundle.seal(b"{}", b"sig").unwrap();
+        assert_eq!(fs::read(dir.path().join(MANIFEST)).unwrap(), b"{}");
+    }
+
+    #[test]
+    fn a_failed_write_leaves_no_file_under_its_final_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bundle = Bundle::create(dir.path()).unwrap();
+        bundle.write::<io::Error>("core.csv", |_| Err(io::Error::other("disk full"))).unwrap_err();
+        assert!(!dir.path().join("core.csv").exists());
+        assert!(bundle.files().is_empty());
+    }
+}
