@@ -29,17 +29,24 @@ impl Bundle {
         Ok(Self { dir: dir.to_owned(), files: BTreeMap::new() })
     }
 
-    /// A file of the bundle, filled by `fill` and then durable. `name` may hold one `/`.
-    pub fn write<E: From<io::Error>>(
-        &mut self,
-        name: &str,
-        fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut file = HashingFile::create(&self.dir, name)?;
-        fill(&mut file)?;
+    /// A file of the bundle, to be written and handed back to [`Self::keep`]. `name` may hold one `/`.
+    pub fn start(&self, name: &str) -> io::Result<BundleFile> {
+        BundleFile::create(&self.dir, name)
+    }
+
+    /// Makes a written file durable and notes it.
+    pub fn keep(&mut self, file: BundleFile) -> io::Result<()> {
+        let name = file.name.clone();
         let entry = file.finish()?;
-        self.files.insert(name.to_owned(), entry);
+        self.files.insert(name, entry);
         Ok(())
+    }
+
+    /// A small file at once.
+    pub fn write(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+        let mut file = self.start(name)?;
+        file.write_all(content)?;
+        self.keep(file)
     }
 
     /// Notes a file that is durable already, such as a package file.
@@ -95,7 +102,7 @@ pub fn file_entry(path: &Path) -> io::Result<FileEntry> {
 
 /// A whole small file: temporary name, sync, rename, sync of the directory.
 pub fn write_durably(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let mut file = HashingFile::create(dir, name)?;
+    let mut file = BundleFile::create(dir, name)?;
     file.write_all(content)?;
     file.finish().map(drop)
 }
@@ -109,7 +116,9 @@ fn hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(bytes)
 }
 
-struct HashingFile {
+/// A file under its temporary name, hashed as it is written. Dropped without [`Bundle::keep`] it never appears.
+pub struct BundleFile {
+    name: String,
     out: BufWriter<File>,
     hash: Sha256,
     bytes: u64,
@@ -117,12 +126,12 @@ struct HashingFile {
     target: PathBuf,
 }
 
-impl HashingFile {
+impl BundleFile {
     fn create(dir: &Path, name: &str) -> io::Result<Self> {
         let target = dir.join(name);
         let temporary = target.with_file_name(format!(".{}.partial", name.replace('/', "-")));
         let out = BufWriter::with_capacity(256 * 1024, File::create(&temporary)?);
-        Ok(Self { out, hash: Sha256::new(), bytes: 0, temporary, target })
+        Ok(Self { name: name.to_owned(), out, hash: Sha256::new(), bytes: 0, temporary, target })
     }
 
     fn finish(self) -> io::Result<FileEntry> {
@@ -136,7 +145,7 @@ impl HashingFile {
     }
 }
 
-impl Write for HashingFile {
+impl Write for BundleFile {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let written = self.out.write(data)?;
         self.hash.update(&data[..written]);
@@ -157,17 +166,19 @@ mod tests {
     fn what_is_noted_is_what_lies_on_disk() {
         let dir = tempfile::tempdir().unwrap();
         let mut bundle = Bundle::create(dir.path()).unwrap();
-        bundle.write::<io::Error>("certs/a.pem", |out| out.write_all(b"hello")).unwrap();
+        bundle.write("certs/a.pem", b"hello").unwrap();
         assert_eq!(bundle.files()["certs/a.pem"], file_entry(&dir.path().join("certs/a.pem")).unwrap());
         bundle.seal(b"{}", b"sig").unwrap();
         assert_eq!(fs::read(dir.path().join(MANIFEST)).unwrap(), b"{}");
     }
 
     #[test]
-    fn a_failed_write_leaves_no_file_under_its_final_name() {
+    fn a_file_that_was_not_kept_never_appears_under_its_name() {
         let dir = tempfile::tempdir().unwrap();
-        let mut bundle = Bundle::create(dir.path()).unwrap();
-        bundle.write::<io::Error>("core.csv", |_| Err(io::Error::other("disk full"))).unwrap_err();
+        let bundle = Bundle::create(dir.path()).unwrap();
+        let mut file = bundle.start("core.csv").unwrap();
+        file.write_all(b"half").unwrap();
+        drop(file);
         assert!(!dir.path().join("core.csv").exists());
         assert!(bundle.files().is_empty());
     }

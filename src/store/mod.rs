@@ -3,6 +3,7 @@
 //! Rule: a number, a one-time key or an order is claimed in the same transaction that makes the result durable.
 
 pub mod packages;
+pub mod sealed;
 pub mod sqlite;
 
 use crate::error::ErrorClass;

@@ -1,0 +1,55 @@
+//! One runner a site. The lock is the kernel's: a killed run frees it by dying.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use crate::error::{Exit, Fault};
+
+/// Held as long as this value lives.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: File,
+}
+
+impl RunLock {
+    /// Takes `DIR/run.lock`, or says who holds it and since when (exit 10).
+    pub fn take(site: &Path, now: jiff::Timestamp) -> Result<Self, Fault> {
+        let path = site.join("run.lock");
+        let open = File::options().create(true).read(true).write(true).truncate(false).open(&path);
+        let mut file = open.map_err(|e| Fault::file(&path, &e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                // What it says is a courtesy; that the lock is held is certain either way.
+                let _ = file.read_to_string(&mut owner);
+                let what = format!("another runner holds this site: {}", owner.trim());
+                return Err(
+                    Fault::new(Exit::Locked, what).hint("wait for it, or stop it; its lock frees itself when it ends")
+                );
+            }
+            Err(TryLockError::Error(e)) => return Err(Fault::file(&path, &e)),
+        }
+        let owner = format!("process {}, since {now}\n", std::process::id());
+        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(owner.as_bytes()));
+        written.map_err(|e| Fault::file(&path, &e))?;
+        Ok(Self { _file: file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_runner_is_told_who_holds_the_site_and_the_lock_frees_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = RunLock::take(dir.path(), jiff::Timestamp::UNIX_EPOCH).unwrap();
+        let fault = RunLock::take(dir.path(), jiff::Timestamp::UNIX_EPOCH).unwrap_err();
+        assert_eq!(fault.exit, Exit::Locked);
+        assert!(fault.what.contains(&format!("process {}, since 1970", std::process::id())));
+        drop(first);
+        RunLock::take(dir.path(), jiff::Timestamp::UNIX_EPOCH).unwrap();
+    }
+}
