@@ -1,1 +1,5 @@
-fn main() {}
+//! `bindery`: parse, run, exit code.
+
+fn main() -> std::process::ExitCode {
+    bindery::cli::main()
+}

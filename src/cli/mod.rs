@@ -1,1 +1,105 @@
-//! (being built)
+//! The command line: one file a noun, no logic beyond wiring, the screen and the exit code.
+//! Result on stdout, everything else on stderr.
+
+mod init;
+mod order;
+mod run;
+mod template;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Exit, Fault};
+use crate::telemetry::{self, ProgressMode};
+
+/// SM-DP+ profile preparation: orders in, verified, bound, signed eSIM packages out; keys stay in the HSM
+#[derive(Parser)]
+#[command(name = "bindery", version, about, after_help = EXIT_CODES)]
+struct Cli {
+    /// The site: a directory with bindery.toml [default: the working directory]
+    #[arg(long, global = true, value_name = "DIR", env = "BINDERY_SITE")]
+    site: Option<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long, global = true)]
+    json: bool,
+    /// How long work shows its progress on stderr
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "HOW")]
+    progress: ProgressMode,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 done                 1 bug                     2 usage              3 config
+  4 order rejected       5 finished with row errors
+  6 duplicate conflict   7 HSM unusable            8 integrity failure
+  9 stopped, resumable  10 locked by another runner
+ 11 certificate expired or too short              12 numbers or one-time keys exhausted
+ 13 approval missing
+
+PINs come from a file, BINDERY_PIN, BINDERY_PIN_FILE or BINDERY_PIN_FD, never from an argument.
+BINDERY_LOG=info|debug shows more on stderr.";
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Init),
+    Doctor(doctor::Doctor),
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    #[command(subcommand)]
+    Template(template::Template),
+    #[command(subcommand)]
+    Fleet(fleet::Fleet),
+    #[command(subcommand)]
+    Order(order::Order),
+    Run(run::Run),
+    Bind(bind::Bind),
+    Verify(verify::Verify),
+    Export(export::Export),
+    Status(status::Status),
+    Bench(bench::Bench),
+}
+
+/// How the caller wants to hear the result.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Voice {
+    /// One JSON object on stdout.
+    pub(crate) json: bool,
+    /// Progress of long work on stderr.
+    pub(crate) progress: ProgressMode,
+}
+
+/// Parses the command line, runs the command, prints its error with the remedy, gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse(); // ends with 2 on a wrong command line
+    telemetry::start_log(cli.progress == ProgressMode::Json);
+    let result = harden().and_then(|()| cli.run());
+    match result {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(fault) => {
+            eprintln!("error: {}", fault.what);
+            if let Some(hint) = &fault.hint {
+                eprintln!("  do: {hint}");
+            }
+            ExitCode::from(fault.exit as u8)
+        }
+    }
+}
+
+/// No core dumps and no ptrace by strangers: this process handles K.
+fn harden() -> Result<(), Fault> {
+    use nix::sys::{prctl, resource};
+    resource::setrlimit(resource::Resource::RLIMIT_CORE, 0, 0)
+        .and_then(|()| prctl::set_dumpable(false))
+        .map_err(|e| Fault::new(Exit::Config, format!("core dumps cannot be switched off: {e}")))
+}
+
+/// Writes one JSON object and a newline to stdout.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Fault> {
+    let text = serde_json::to_string(value).map_err(|e| Fault::new(Exit::Bug, format!("result is not JSON: {e}")))?;
+    println!("{text}");
+    Ok(())
+}

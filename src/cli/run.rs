@@ -1,0 +1,1 @@
+//! `bindery run`: prepare, bind and export what is due.

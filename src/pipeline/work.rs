@@ -1,0 +1,124 @@
+//! What a batch needs, made once before the first record: keys resolved, templates compiled, the batch key opened.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::certs::DpChain;
+use crate::config::Site;
+use crate::export::records::LineFacts;
+use crate::formats::rsp::metadata::MetadataTemplate;
+use crate::hsm::lanes::Lanes;
+use crate::hsm::{Hsm, KeyRef};
+use crate::ids::{OrderKey, TransactionId};
+use crate::personalise::CompiledTemplate;
+use crate::pipeline::fan_out::FanOut;
+use crate::secret::SubscriberKey;
+use crate::store::sealed::BatchKey;
+use crate::store::{OrderPk, Store};
+
+/// The engine of one site: the token, the ledger, the threads.
+pub struct Engine<'a, H: Hsm> {
+    /// The site.
+    pub site: &'a Site,
+    /// The open token.
+    pub hsm: &'a Arc<H>,
+    /// The ledger.
+    pub store: &'a dyn Store,
+    /// Sessions that sign.
+    pub lanes: &'a Lanes,
+    /// CPU threads.
+    pub cpu: &'a FanOut,
+    /// Keys, resolved once.
+    pub keys: Keys,
+    /// Our certificates.
+    pub chains: Chains,
+    /// OP of the operator; without it OPc is random.
+    pub op: Option<SubscriberKey>,
+}
+
+/// The keys a batch uses.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys {
+    /// Signs InitialiseSecureChannel.
+    pub dppb: KeyRef,
+    /// Public point of `dppb`, to check the first signature of each chunk.
+    pub dppb_point: [u8; 65],
+    /// Seals batch keys.
+    pub kek: KeyRef,
+    /// Signs manifests.
+    pub manifest: KeyRef,
+}
+
+/// Our certificate chains.
+#[derive(Debug)]
+pub struct Chains {
+    /// DPauth.
+    pub dpauth: DpChain,
+    /// DPpb; same OID.
+    pub dppb: DpChain,
+    /// `certs/manifest.pem` of every bundle.
+    pub manifest_pem: Vec<u8>,
+}
+
+/// One order being worked on.
+pub struct OrderWork {
+    /// Its row in the ledger.
+    pub pk: OrderPk,
+    /// Its key.
+    pub key: OrderKey,
+    /// Its lines.
+    pub lines: Vec<LineWork>,
+    /// Seals what rests.
+    pub batch_key: BatchKey,
+    /// The bundle's directory.
+    pub bundle_dir: PathBuf,
+}
+
+impl OrderWork {
+    /// The line of this number.
+    pub fn line(&self, number: u32) -> Option<&LineWork> {
+        self.lines.iter().find(|line| line.number == number)
+    }
+
+    /// File name in the vault of the PPPs of this chunk.
+    pub fn vault_object(&self, chunk: u32) -> String {
+        format!("order-{}-{chunk:05}.ppp", self.pk.0)
+    }
+}
+
+/// One order line, compiled.
+pub struct LineWork {
+    /// `line` of the order header.
+    pub number: u32,
+    /// `name@version`.
+    pub template_name: String,
+    /// The compiled template.
+    pub template: CompiledTemplate,
+    /// StoreMetadata but for the ICCID.
+    pub metadata: MetadataTemplate,
+    /// Session keys now, or random keys and a PPP at rest.
+    pub binding: Binding,
+    /// Encrypts K and OPc for the core network.
+    pub transport: KeyRef,
+    /// What records say of the line.
+    pub facts: LineFacts,
+}
+
+/// When the line's profiles are bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// Now, with the one-time key of the key file: session keys.
+    Now,
+    /// Later: random keys, the PPP rests in the vault.
+    Later,
+}
+
+/// package file of a chunk in the bundle.
+pub fn package_object(chunk: u32) -> String {
+    format!("packages-{chunk:05}.bpp")
+}
+
+/// transactionId from the record's own random octets.
+pub fn transaction_id(octets: &[u8; 16]) -> TransactionId {
+    TransactionId(*octets)
+}
