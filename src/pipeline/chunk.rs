@@ -7,73 +7,161 @@
 //!
 //! A record that cannot be issued fails alone; a token or disk that fails ends the chunk, of which nothing is kept.
 
+use std::io;
+
 use openssl::error::ErrorStack;
-use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
+use super::record::{EXTRA_DRAW_LEN, Failed, Finished, Sealed, Started};
 use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
-use crate::bind::{Agreement, BindError, Bpp, Draft, OneTimeKey, Parts, Workbench};
+use crate::bind::{Curve, Workbench};
 use crate::certs;
-use crate::error::{ErrorClass, Exit, Fault};
-use crate::hsm::{Hsm, HsmError, lanes};
-use crate::ids::{Eid, Iccid, MatchingId};
-use crate::personalise::{Credentials, Draw, Identity, Upp};
-use crate::protect::{self, Ppk, Ppp};
+use crate::error::{Exit, Fault};
+use crate::hsm::{Hsm, HsmSession, lanes};
 use crate::store::packages::{LocalFiles, Packages};
-use crate::store::sealed::{Content, NONCE_LEN};
-use crate::store::{Chunk, Device, DevicePk, DeviceState, Issue, Outcome};
+use crate::store::{Chunk, Device, DevicePk, DeviceState, Outcome};
 
-/// Random octets that a record takes beyond those of its credentials: matching id, transactionId, otSK.DP or PPK with its
-/// nonce, nonce of the sealed credentials.
-const EXTRA_DRAW_LEN: usize = 20 + 16 + 48 + 2 * NONCE_LEN;
-
-/// Records whose K and OPc go to the token in one call: 16 KiB of blocks.
+/// Records whose K and OPc go to the token in one call: 8 to 16 KiB of blocks.
 const CORE_RECORDS_PER_CALL: usize = 256;
 
-/// What a chunk did.
-pub(super) struct ChunkResult {
-    /// One for each device that was still to do.
-    pub(super) outcomes: Vec<(DevicePk, Outcome)>,
+impl<H: Hsm> Engine<'_, H> {
+    /// Makes the packages of a chunk durable and tells what became of each device that was still to do.
+    pub(super) fn work_chunk(
+        &self,
+        order: &OrderWork,
+        chunk: &Chunk,
+        session: &mut H::Session,
+    ) -> Result<Vec<(DevicePk, Outcome)>, Fault> {
+        let line = order.line(chunk.line).ok_or_else(|| {
+            Fault::new(Exit::IntegrityFailure, format!("chunk {}: the order has no line {}", chunk.number, chunk.line))
+        })?;
+        let mut devices = self.store.devices(order.pk, chunk.first, chunk.last)?;
+        devices.retain(|device| device.state == DeviceState::Accepted);
+
+        let mut outcomes = Vec::with_capacity(devices.len());
+        let started = keep_sound(&mut outcomes, self.start(line, &devices, session)?);
+        let digests: Vec<[u8; 32]> = started.iter().filter_map(Started::digest).collect();
+        let ticket = self.lanes.submit(self.keys.dppb, digests.clone());
+        let core = self.encrypt_for_core(line, &started, session)?;
+        let sealed = self.cpu.map_with(started, workbench, |bench, record| record.seal(bench, &order.batch_key));
+        let signatures = ticket.wait().into_iter().collect::<Result<Vec<_>, _>>()?;
+        self.check_first_signature(&digests, &signatures)?;
+
+        // A line's records all want a signature or none does, and their secrets have one length: position is enough.
+        let mut signatures = signatures.into_iter();
+        let with_results = sealed.into_iter().zip(core).map(|(sealed, core)| (sealed, core, signatures.next())).collect();
+        let finish = |(), (sealed, core, signature): (Result<Sealed, Failed>, CoreSecrets, Option<[u8; 64]>)| {
+            sealed.and_then(|record| record.finish(signature, core.ki, core.opc))
+        };
+        let finished = keep_sound(&mut outcomes, self.cpu.map_with(with_results, || (), |(), input| finish((), input)));
+        write(order, line, chunk, finished, &mut outcomes)?;
+        Ok(outcomes)
+    }
+
+    /// Randomness drawn in one go, then every record on its own: credentials, UPP, key agreement, digest.
+    fn start(
+        &self,
+        line: &LineWork,
+        devices: &[Device],
+        session: &mut H::Session,
+    ) -> Result<Vec<Result<Started, Failed>>, Fault> {
+        let draw_len = line.template.draw_len() + EXTRA_DRAW_LEN;
+        let mut random = Zeroizing::new(vec![0; draw_len * devices.len()]);
+        lanes::fill_random(session, &mut random)?;
+        let inputs = devices.iter().zip(random.chunks_exact(draw_len)).collect();
+        let op = self.op.as_ref();
+        Ok(self.cpu.map_with(inputs, workbench, |bench, (device, octets)| Started::new(bench, line, device, octets, op)))
+    }
+
+    /// K and OPc of every record under the transport key, many records a call.
+    fn encrypt_for_core(
+        &self,
+        line: &LineWork,
+        started: &[Started],
+        session: &mut H::Session,
+    ) -> Result<Vec<CoreSecrets>, Fault> {
+        let mut encrypted = Vec::with_capacity(started.len());
+        for group in started.chunks(CORE_RECORDS_PER_CALL) {
+            let len = group.iter().map(|record| record.k().len() + record.opc().len()).sum();
+            let mut blocks = Zeroizing::new(Vec::with_capacity(len));
+            group.iter().for_each(|record| {
+                blocks.extend_from_slice(record.k());
+                blocks.extend_from_slice(record.opc());
+            });
+            let ciphertext = session.encrypt_blocks(line.transport, &blocks)?;
+            if ciphertext.len() != len {
+                return Err(Fault::new(Exit::HsmUnusable, format!("{len} octets to encrypt, {} came back", ciphertext.len())));
+            }
+            let mut rest = &ciphertext[..];
+            for record in group {
+                let (ki, after) = rest.split_at(record.k().len());
+                let (opc, after) = after.split_at(record.opc().len());
+                encrypted.push(CoreSecrets { ki: ki.to_vec(), opc: opc.to_vec() });
+                rest = after;
+            }
+        }
+        Ok(encrypted)
+    }
+
+    /// A token that signs with another key than the certificate's would ruin every package: look at one a chunk.
+    fn check_first_signature(&self, digests: &[[u8; 32]], signatures: &[[u8; 64]]) -> Result<(), Fault> {
+        let (Some(digest), Some(signature)) = (digests.first(), signatures.first()) else { return Ok(()) };
+        if certs::signature_fits(&self.keys.dppb_point, digest, signature) {
+            return Ok(());
+        }
+        let what = "the token's signature does not verify with the DPpb certificate's key";
+        Err(Fault::new(Exit::HsmUnusable, what).hint("run `bindery doctor`; nothing of this chunk was issued"))
+    }
 }
 
-/// A record on its way: personalised and agreed, not yet sealed.
-struct Started {
-    device: DevicePk,
-    iccid: Iccid,
-    upp: Upp,
-    upp_sha256: [u8; 32],
-    metadata_sha256: [u8; 32],
-    matching_id: MatchingId,
-    credentials: Credentials,
-    credentials_nonce: [u8; NONCE_LEN],
-    goal: Goal,
+/// K and OPc as the core network gets them.
+struct CoreSecrets {
+    ki: Vec<u8>,
+    opc: Vec<u8>,
 }
 
-/// Where the record goes.
-enum Goal {
-    /// A bound package, complete but for segments and signature.
-    Bound { draft: Draft, transaction_id: [u8; 16] },
-    /// A stored PPP under its own keys.
-    Stored { ppk: Ppk, nonce: [u8; NONCE_LEN] },
+fn workbench() -> Result<Workbench, ErrorStack> {
+    Workbench::new(Curve::p256()?)
 }
 
-/// A record whose octets are final.
-struct Finished {
-    device: DevicePk,
-    package: Package,
-    issue: Issue,
-}
-
-enum Package {
-    Bpp(Bpp),
-    Ppp(Ppp),
-}
-
-impl Package {
-    fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Bpp(bpp) => bpp.as_bytes(),
-            Self::Ppp(ppp) => ppp.as_bytes(),
+/// Failed records get their outcome, the others go on.
+fn keep_sound<T>(outcomes: &mut Vec<(DevicePk, Outcome)>, results: Vec<Result<T, Failed>>) -> Vec<T> {
+    let mut sound = Vec::with_capacity(results.len());
+    for result in results {
+        match result {
+            Ok(record) => sound.push(record),
+            Err(Failed { device, error }) => {
+                tracing::warn!("{error}; {}", error.hint);
+                outcomes.push((device, Outcome::Failed { class: error.class, what: error.what }));
+            }
         }
     }
+    sound
+}
+
+/// Packages one behind the other into the bundle, PPPs into the vault; durable when this returns.
+fn write(
+    order: &OrderWork,
+    line: &LineWork,
+    chunk: &Chunk,
+    finished: Vec<Finished>,
+    outcomes: &mut Vec<(DevicePk, Outcome)>,
+) -> Result<(), Fault> {
+    if finished.is_empty() {
+        return Ok(());
+    }
+    let (dir, object, state) = match line.binding {
+        Binding::Now => (&order.bundle_dir, package_object(chunk.number), DeviceState::Bound),
+        Binding::Later => (&order.vault_dir, order.vault_object(chunk.number), DeviceState::Prepared),
+    };
+    let failed = |e: io::Error| {
+        Fault::new(Exit::Stopped, format!("{}: packages not written: {e}", dir.join(&object).display()))
+            .hint("make room or repair the directory, then run again: nothing of this chunk was issued")
+    };
+    let mut segment = LocalFiles::new(dir).create(&object).map_err(failed)?;
+    for record in finished {
+        let (offset, length) = segment.append(record.as_bytes()).map_err(failed)?;
+        outcomes.push((record.device(), record.into_outcome(state, &object, offset, length)));
+    }
+    segment.finish().map_err(failed)
 }

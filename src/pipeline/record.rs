@@ -1,0 +1,230 @@
+//! One record through the stages, each step a type: what has not happened yet cannot be asked for.
+//!
+//! [`Started`] (personalised, agreed, digest known) -> [`Sealed`] (segments and secrets at rest closed, UPP wiped) ->
+//! [`Finished`] (signed, hashed, ready to be written).
+
+use openssl::error::ErrorStack;
+use openssl::sha::sha256;
+use zeroize::Zeroizing;
+
+use super::work::{Binding, LineWork};
+use crate::bind::{self, Bpp, Draft, OneTimeKey, OpenDraft, Parts, Workbench};
+use crate::error::{ErrorClass, RecordError};
+use crate::formats::bsp::segment::Sealer;
+use crate::ids::{Iccid, MatchingId, RecordId, TransactionId};
+use crate::personalise::{Credentials, Draw, Identity, Upp};
+use crate::protect::{self, Ppk, Ppp};
+use crate::secret::SubscriberKey;
+use crate::store::sealed::{BatchKey, Content, NONCE_LEN};
+use crate::store::{Device, DevicePk, DeviceState, Issue, Outcome};
+
+/// Random octets that a record takes beyond those of its credentials: matching id, transactionId, otSK.DP or PPK triple,
+/// two nonces.
+pub(super) const EXTRA_DRAW_LEN: usize = 20 + 16 + 48 + 2 * NONCE_LEN;
+
+/// A record that ended with an error.
+pub(super) struct Failed {
+    pub(super) device: DevicePk,
+    pub(super) error: RecordError,
+}
+
+/// Personalised; in prebound mode agreed too.
+pub(super) struct Started {
+    name: Name,
+    upp: Upp,
+    credentials: Credentials,
+    credentials_nonce: [u8; NONCE_LEN],
+    issue: Issue,
+    goal: Goal,
+}
+
+/// Which record this is, for its errors.
+#[derive(Clone, Copy)]
+struct Name {
+    device: DevicePk,
+    record: RecordId,
+    iccid: Iccid,
+}
+
+/// Where the record goes.
+enum Goal {
+    Bound(OpenDraft),
+    Stored { ppk: Ppk, nonce: [u8; NONCE_LEN] },
+}
+
+/// Closed; the plain profile is gone.
+pub(super) struct Sealed {
+    name: Name,
+    issue: Issue,
+    package: SealedPackage,
+}
+
+enum SealedPackage {
+    Unsigned(Draft),
+    Stored(Ppp),
+}
+
+/// Final octets.
+pub(super) struct Finished {
+    device: DevicePk,
+    issue: Issue,
+    package: Package,
+}
+
+enum Package {
+    Bpp(Bpp),
+    Ppp(Ppp),
+}
+
+impl Started {
+    /// Credentials and identifiers out of the record's own random octets, the UPP, in prebound mode the key agreement.
+    pub(super) fn new(
+        bench: &mut Result<Workbench, ErrorStack>,
+        line: &LineWork,
+        device: &Device,
+        octets: &[u8],
+        op: Option<&SubscriberKey>,
+    ) -> Result<Self, Failed> {
+        let record = RecordId { line: device.line, row: device.row };
+        let fail = |class, what: String, hint| Failed { device: device.pk, error: RecordError { record, class, what, hint } };
+        let internal = |what: String| fail(ErrorClass::Internal, what, AGAIN);
+        let bench = bench.as_mut().map_err(|e| internal(e.to_string()))?;
+        let iccid = device.iccid.ok_or_else(|| internal("accepted without ICCID".to_owned()))?;
+        let name = Name { device: device.pk, record, iccid };
+
+        let mut draw = Draw::new(octets);
+        let short = |_| internal("the record's random octets are used up".to_owned());
+        let credentials = line.template.credentials(&mut draw, op).map_err(|e| internal(e.to_string()))?;
+        let matching_id = match &device.matching_id {
+            Some(ordered) => ordered.clone(),
+            None => MatchingId::from_random(draw.take().map_err(short)?),
+        };
+        let transaction_id = TransactionId(*draw.take().map_err(short)?);
+        let key_octets: &[u8; 48] = draw.take().map_err(short)?;
+        let [ppk_nonce, credentials_nonce] = [*draw.take().map_err(short)?, *draw.take().map_err(short)?];
+
+        let identity = Identity { iccid, imsi: device.imsi, acc: None, msisdn: device.msisdn.as_deref() };
+        let upp = line
+            .template
+            .personalise(&identity, &credentials)
+            .map_err(|e| fail(ErrorClass::Template, e.to_string(), "check the template's variables with `bindery template vars`"))?;
+        let metadata = line.metadata.for_iccid(&iccid);
+        let mut issue = Issue {
+            matching_id: matching_id.as_str().to_owned(),
+            metadata_sha256: sha256(&metadata),
+            ..Issue::default()
+        };
+        let goal = match line.binding {
+            Binding::Later => Goal::Stored { ppk: Ppk::from_random(key_octets), nonce: ppk_nonce },
+            Binding::Now => {
+                let (Some(eid), Some(otpk)) = (&device.eid, &device.euicc_otpk) else {
+                    return Err(fail(ErrorClass::Eligibility, "no EID or no one-time key".to_owned(), "order it in mode order"));
+                };
+                let seed = first_32(key_octets);
+                let refused = |e: bind::BindError| fail(ErrorClass::CryptoSelfcheck, e.to_string(), e.hint());
+                let one_time = OneTimeKey::from_scalar(bench.curve(), &seed).map_err(refused)?;
+                let agreement = bind::agree(bench, one_time, eid, otpk, &line.host_id).map_err(refused)?;
+                let parts = Parts { transaction_id: &transaction_id, metadata: &metadata };
+                issue.transaction_id = Some(transaction_id.0);
+                Goal::Bound(Draft::session(agreement, &parts, upp.len(), bench.sealer()).map_err(refused)?)
+            }
+        };
+        Ok(Self { name, upp, credentials, credentials_nonce, issue, goal })
+    }
+
+    /// What the HSM signs; none for a PPP.
+    pub(super) fn digest(&self) -> Option<[u8; 32]> {
+        match &self.goal {
+            Goal::Bound(draft) => Some(draft.digest()),
+            Goal::Stored { .. } => None,
+        }
+    }
+
+    /// K, for the core network's file only.
+    pub(super) fn k(&self) -> &[u8] {
+        self.credentials.k()
+    }
+
+    /// OPc or TOPc, for the core network's file only.
+    pub(super) fn opc(&self) -> &[u8] {
+        self.credentials.opc()
+    }
+
+    /// Closes the segments and the secrets that rest; the UPP is wiped here.
+    pub(super) fn seal(self, bench: &mut Result<Workbench, ErrorStack>, batch_key: &BatchKey) -> Result<Sealed, Failed> {
+        let name = self.name;
+        let Self { upp, credentials, credentials_nonce, mut issue, goal, .. } = self;
+        let sealer = bench.as_mut().map_err(|e| name.failed(e))?.sealer();
+        issue.upp_sha256 = upp.sha256();
+        let mut secrets = Zeroizing::new(Vec::with_capacity(credentials.seal_form_len()));
+        credentials.seal_form(&mut secrets);
+        let sealed = batch_key.seal(Content::Credentials, &name.iccid, &credentials_nonce, &secrets);
+        issue.sealed_credentials = Some(sealed.map_err(|e| name.failed(&e))?);
+        let package = match goal {
+            Goal::Bound(draft) => SealedPackage::Unsigned(protect_into(draft, &upp, sealer).map_err(|e| name.failed(&e))?),
+            Goal::Stored { ppk, nonce } => {
+                let ppp = protect::protect(&upp, ppk.keys(), ppk.start(), sealer).map_err(|e| name.failed(&e))?;
+                let mut triple = Zeroizing::new([0; 48]);
+                ppk.expose_for_sealing(&mut triple);
+                let sealed = batch_key.seal(Content::Ppk, &name.iccid, &nonce, &*triple);
+                issue.sealed_ppk = Some(sealed.map_err(|e| name.failed(&e))?);
+                SealedPackage::Stored(ppp)
+            }
+        };
+        Ok(Sealed { name, issue, package })
+    }
+}
+
+fn protect_into(draft: OpenDraft, upp: &Upp, sealer: &mut Sealer) -> Result<Draft, crate::formats::bsp::segment::SealError> {
+    draft.fill(|keys, start, slot| protect::protect_into(upp, keys, start, sealer, slot))
+}
+
+impl Sealed {
+    /// Puts the signature in its place and hashes the final octets.
+    pub(super) fn finish(self, signature: Option<[u8; 64]>, ki_enc: Vec<u8>, opc_enc: Vec<u8>) -> Result<Finished, Failed> {
+        let Self { name, mut issue, package } = self;
+        let package = match (package, signature) {
+            (SealedPackage::Unsigned(draft), Some(signature)) => Package::Bpp(draft.sign(&signature)),
+            (SealedPackage::Stored(ppp), None) => Package::Ppp(ppp),
+            _ => return Err(name.failed(&"signatures and packages are out of step")),
+        };
+        issue.sha256 = match &package {
+            Package::Bpp(bpp) => bpp.sha256(),
+            Package::Ppp(ppp) => ppp.sha256(),
+        };
+        (issue.ki_enc, issue.opc_enc) = (ki_enc, opc_enc);
+        Ok(Finished { device: name.device, issue, package })
+    }
+}
+
+impl Finished {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        match &self.package {
+            Package::Bpp(bpp) => bpp.as_bytes(),
+            Package::Ppp(ppp) => ppp.as_bytes(),
+        }
+    }
+
+    pub(super) fn device(&self) -> DevicePk {
+        self.device
+    }
+
+    /// For the ledger: where the octets lie now.
+    pub(super) fn into_outcome(self, state: DeviceState, object: &str, offset: u64, length: u64) -> Outcome {
+        let issue = Issue { object: Some(object.to_owned()), offset, length, ..self.issue };
+        Outcome::Issued { state, issue: Box::new(issue) }
+    }
+}
+
+const AGAIN: &str = "nothing was issued for this record; if it happens again, report it with the log";
+
+impl Name {
+    fn failed(&self, what: &dyn std::fmt::Display) -> Failed {
+        let error = RecordError { record: self.record, class: ErrorClass::Internal, what: what.to_string(), hint: AGAIN };
+        Failed { device: self.device, error }
+    }
+}
+
+fn first_32(octets: &[u8; 48]) -> Zeroizing<[u8; 32]> {
+    Zeroizing::new(std::array::from_fn(|i| octets[i]))
+}
