@@ -67,3 +67,27 @@ impl SegmentCipher {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::bsp::vectors::{sized, vectors};
+
+    #[test]
+    fn whole_blocks_are_encrypted_as_nist_published() {
+        let mut cipher = SegmentCipher::new().unwrap();
+        for [key, iv, plain, sealed] in vectors(include_str!("../../../test-vectors/nist/aes128-cbc.txt")) {
+            cipher.rekey(&Key::from_slice(&sized(&key))).unwrap();
+            for blocks in 1..=plain.len() / BLOCK {
+                let mut out = vec![0; (blocks + 1) * BLOCK];
+                cipher.encrypt(&iv, &plain[..blocks * BLOCK], &mut out).unwrap();
+                assert_eq!(out[..blocks * BLOCK], sealed[..blocks * BLOCK]);
+            }
+        }
+    }
+
+    #[test]
+    fn padding_always_adds_an_octet() {
+        assert_eq!([0, 1, 15, 16, 991, 992, 1007].map(padded_len), [16, 16, 16, 32, 992, 1008, 1008]);
+    }
+}

@@ -173,3 +173,127 @@ fn at_most(got: usize, max: usize) -> Result<(), SealError> {
 fn exactly(got: usize, need: usize) -> Result<(), SealError> {
     if got == need { Ok(()) } else { Err(SealError::Buffer { got, need }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::bsp::vectors::{sized, vectors};
+    use openssl::sha::sha256;
+    use openssl::symm::{Cipher, Crypter, Mode, encrypt};
+    use proptest::prelude::*;
+
+    fn sealer(octets: &[u8]) -> Sealer {
+        let (keys, start) = SegmentKeys::from_octets(&sized(octets));
+        let mut sealer = Sealer::new().unwrap();
+        sealer.begin(&keys, &start).unwrap();
+        sealer
+    }
+
+    #[test]
+    fn segments_are_as_others_seal_them() {
+        let files = [
+            include_str!("../../../test-vectors/bsp/mode51.txt"),
+            include_str!("../../../test-vectors/bsp/segments.txt"),
+        ];
+        let mut sealer = Sealer::new().unwrap();
+        let mut counter = 0;
+        for [octets, tag, plain, expected] in files.iter().flat_map(|file| vectors(file)) {
+            if !octets.is_empty() {
+                let (keys, start) = SegmentKeys::from_octets(&sized(&octets));
+                sealer.begin(&keys, &start).unwrap();
+                counter = 1;
+            }
+            assert_eq!(sealer.state().counter(), counter);
+            let tag = Tag(u32::from(tag[0]));
+            let mut out = vec![0; expected.len()];
+            match tag {
+                METADATA => sealer.seal_mac_only(tag, &plain, &mut out).unwrap(),
+                _ => sealer.seal_encrypted(tag, &plain, &mut out).unwrap(),
+            }
+            assert_eq!(out, expected, "tag {tag}, {} octets", plain.len());
+            counter += 1;
+        }
+    }
+
+    #[test]
+    fn whole_profiles_are_sealed_as_segment_by_segment_elsewhere() {
+        for [keys, upp_len, sealed, digest] in vectors(include_str!("../../../test-vectors/bsp/sequences.txt")) {
+            let [upp_len, sealed] = [upp_len, sealed].map(|octets| u32::from_be_bytes(sized(&octets)) as usize);
+            let upp: Vec<u8> = (0..upp_len).map(|i| ((7 * i + 3) % 251) as u8).collect();
+            assert_eq!(sealed_all_len(upp_len), sealed);
+            let mut out = vec![0; sealed];
+            sealer(&keys).seal_all(PROFILE, &upp, &mut out).unwrap();
+            assert_eq!(sha256(&out)[..], digest, "{upp_len} octets");
+        }
+    }
+
+    #[test]
+    fn a_segment_never_exceeds_1020_octets() {
+        assert_eq!([3, 57, 991, 992, 1007].map(sealed_len), [26, 74, 1004, 1020, 1020]);
+        assert_eq!([1007, 1008].map(mac_only_len), [1019, 1020]);
+        assert_eq!([1, 1007, 1008, 2014].map(sealed_all_len), [26, 1020, 1046, 2040]);
+        assert_eq!([0, 1008, 1009, 2016].map(mac_only_all_len), [0, 1020, 1031, 2040]);
+    }
+
+    #[test]
+    fn wrong_sizes_are_refused_and_move_nothing() {
+        let mut sealer = sealer(&[7; 48]);
+        let mut out = vec![0; 2000];
+        let error = sealer.seal_encrypted(PROFILE, &[0; 1008], &mut out).unwrap_err();
+        assert!(matches!(error, SealError::TooLong { got: 1008, max: 1007 }), "{error}");
+        let error = sealer.seal_mac_only(METADATA, &[0; 1009], &mut out).unwrap_err();
+        assert!(matches!(error, SealError::TooLong { got: 1009, max: 1008 }), "{error}");
+        for len in [25, 27] {
+            let error = sealer.seal_encrypted(CONTROL, &[0; 3], &mut out[..len]).unwrap_err();
+            assert!(matches!(error, SealError::Buffer { need: 26, .. }), "{error}");
+            let error = sealer.seal_all(PROFILE, &[0; 3], &mut out[..len]).unwrap_err();
+            assert!(matches!(error, SealError::Buffer { need: 26, .. }), "{error}");
+        }
+        assert_eq!(sealer.state().counter(), 1);
+        assert_eq!(sealer.state().expose(), &[7; 16]);
+    }
+
+    #[test]
+    fn without_keys_nothing_is_sealed() {
+        let mut sealer = Sealer::new().unwrap();
+        assert!(matches!(sealer.seal_encrypted(CONTROL, &[1], &mut [0; 26]), Err(SealError::OpenSsl(_))));
+        assert!(matches!(sealer.seal_mac_only(METADATA, &[1], &mut [0; 11]), Err(SealError::OpenSsl(_))));
+    }
+
+    /// The eUICC's way back, in the plainest form: one-shot decryption of each segment; MACs are judged by the vectors.
+    fn open_all(enc: &[u8; 16], mut segments: &[u8]) -> Vec<u8> {
+        let mut plain = Vec::new();
+        for counter in 1_u128.. {
+            if segments.is_empty() {
+                break;
+            }
+            let tlv = crate::formats::tlv::Reader::new(segments).next_tlv().unwrap().unwrap();
+            assert_eq!(tlv.tag, PROFILE);
+            assert!(tlv.whole.len() <= 1020);
+            segments = &segments[tlv.whole.len()..];
+            let icv = encrypt(Cipher::aes_128_ecb(), enc, None, &counter.to_be_bytes()).unwrap();
+            let body = &tlv.value[..tlv.value.len() - MAC_LEN];
+            let mut crypter = Crypter::new(Cipher::aes_128_cbc(), Mode::Decrypt, enc, Some(&icv[..16])).unwrap();
+            crypter.pad(false);
+            let mut out = vec![0; body.len() + 16];
+            let written = crypter.update(body, &mut out).unwrap();
+            let marker = out[..written].iter().rposition(|octet| *octet != 0).unwrap();
+            assert_eq!(out[marker], 0x80);
+            assert!(written - marker <= 16);
+            plain.extend_from_slice(&out[..marker]);
+        }
+        plain
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_profile_of_any_length_comes_back(len in 1..=20_000_usize, octets in proptest::array::uniform32(any::<u8>())) {
+            let upp: Vec<u8> = (0..len).map(|i| octets[i % 32] ^ (i / 32) as u8).collect();
+            let keys = [&octets[..], &octets[..16]].concat();
+            let mut out = vec![0; sealed_all_len(len)];
+            sealer(&keys).seal_all(PROFILE, &upp, &mut out).unwrap();
+            prop_assert_eq!(open_all(&sized(&keys[16..32]), &out), upp);
+        }
+    }
+}
