@@ -101,12 +101,89 @@ pub fn agree(
     host_id: &HostId,
 ) -> Result<Agreement, BindError> {
     let Curve { group, name } = &workbench.curve;
-    let off_curve = |_| BindError::NotOnCurve { curve: name };
-    let peer = EcPoint::from_bytes(group, otpk_euicc, &mut workbench.numbers).map_err(off_curve)?;
+    // OpenSSL also takes the hybrid forms 06 and 07 of 65 octets; SGP.22 knows the uncompressed one alone.
+    let peer = match otpk_euicc {
+        [0x04, ..] => EcPoint::from_bytes(group, otpk_euicc, &mut workbench.numbers).ok(),
+        _ => None,
+    };
+    let peer = peer.ok_or(BindError::NotOnCurve { curve: name })?;
     let shared = ecdh_x(&one_time.0, &peer)?;
     let (keys, start) = session_keys(&shared, host_id, eid);
     let form = PointConversionForm::UNCOMPRESSED;
     let public = one_time.0.public_key().to_bytes(group, form, &mut workbench.numbers)?;
     let otpk_dp = public.try_into().map_err(|_| BindError::OpenSsl(ErrorStack::get()))?;
     Ok(Agreement { keys, start, otpk_dp, otpk_euicc: *otpk_euicc, host_id: *host_id })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::bsp::vectors::{sized, vectors};
+
+    fn workbench() -> Workbench {
+        Workbench::new(Curve::p256().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn shared_points_are_as_nist_published() {
+        let mut workbench = workbench();
+        let files = [
+            include_str!("../../test-vectors/nist/ecdh-p256.txt"),
+            include_str!("../../test-vectors/bsp/ecdh-own.txt"),
+        ];
+        for [scalar, peer, x] in files.iter().flat_map(|file| vectors(file)) {
+            let own = OneTimeKey::from_scalar(&workbench.curve, &sized(&scalar)).unwrap();
+            let peer = EcPoint::from_bytes(&workbench.curve.group, &peer, &mut workbench.numbers).unwrap();
+            assert_eq!(ecdh_x(&own.0, &peer).unwrap()[..], x);
+        }
+    }
+
+    #[test]
+    fn what_is_no_point_of_the_curve_is_refused() {
+        let mut workbench = workbench();
+        let good = vectors::<3>(include_str!("../../test-vectors/nist/ecdh-p256.txt"))[0][1].clone();
+        let eid = "89049032123451234512345678901235".parse().unwrap();
+        let host_id = HostId::new(b"h").unwrap();
+        let mut agree_with = |change: &dyn Fn(&mut [u8; 65])| {
+            let mut otpk = sized(&good);
+            change(&mut otpk);
+            let one_time = OneTimeKey::generate(&workbench.curve).unwrap();
+            agree(&mut workbench, one_time, &eid, &otpk, &host_id)
+        };
+        assert!(agree_with(&|_| {}).is_ok());
+        let bad: [&dyn Fn(&mut [u8; 65]); 5] =
+            [&|p| p[64] ^= 1, &|p| p[0] = 2, &|p| p[0] = 6, &|p| *p = [0; 65], &|p| *p = [0xFF; 65]];
+        for change in bad {
+            assert!(matches!(agree_with(change), Err(BindError::NotOnCurve { curve: "P-256" })));
+        }
+    }
+
+    #[test]
+    fn scalars_outside_the_order_are_refused() {
+        let curve = Curve::p256().unwrap();
+        let order = data_encoding::HEXLOWER
+            .decode(b"ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551")
+            .unwrap();
+        let mut below = order.clone();
+        below[31] -= 1;
+        assert!(OneTimeKey::from_scalar(&curve, &sized(&below)).is_ok());
+        for scalar in [sized(&order), [0; 32], [0xFF; 32]] {
+            assert!(matches!(OneTimeKey::from_scalar(&curve, &scalar), Err(BindError::Scalar { .. })));
+        }
+    }
+
+    #[test]
+    fn two_agreements_never_share_a_key() {
+        let mut workbench = workbench();
+        let otpk = sized(&vectors::<3>(include_str!("../../test-vectors/nist/ecdh-p256.txt"))[0][1]);
+        let eid = "89049032123451234512345678901235".parse().unwrap();
+        let host_id = HostId::new(b"h").unwrap();
+        let [one, two] = [(); 2].map(|()| {
+            let one_time = OneTimeKey::generate(&workbench.curve).unwrap();
+            agree(&mut workbench, one_time, &eid, &otpk, &host_id).unwrap()
+        });
+        assert_ne!(one.otpk_dp, two.otpk_dp);
+        assert_ne!(one.keys.enc.expose(), two.keys.enc.expose());
+        assert_ne!(one.start.expose(), two.start.expose());
+    }
 }

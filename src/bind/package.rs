@@ -174,3 +174,142 @@ fn room(bytes: &mut Vec<u8>, len: usize) -> &mut [u8] {
     bytes.resize(from + len, 0);
     &mut bytes[from..]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bind::{Curve, OneTimeKey, Workbench, agree};
+    use crate::formats::bsp::kdf::HostId;
+    use crate::formats::bsp::vectors::{sized, vectors};
+    use crate::formats::tlv;
+    use crate::ids::Eid;
+    use crate::protect::{protect, protect_into};
+    use openssl::bn::{BigNum, BigNumContext};
+    use openssl::ec::{EcGroup, EcKey, EcPoint};
+    use openssl::ecdsa::EcdsaSig;
+    use openssl::nid::Nid;
+
+    /// One line of `test-vectors/bpp`.
+    struct Recorded {
+        scalar: [u8; 32],
+        otpk_euicc: [u8; 65],
+        eid: Eid,
+        host_id: HostId,
+        transaction_id: TransactionId,
+        metadata: Vec<u8>,
+        upp: Vec<u8>,
+        ppk: Vec<u8>,
+        signer: Vec<u8>,
+        bpp: Vec<u8>,
+    }
+
+    fn recorded() -> Vec<Recorded> {
+        let files =
+            [include_str!("../../test-vectors/bpp/euicc-rsp.txt"), include_str!("../../test-vectors/bpp/own.txt")];
+        let record = |columns: [Vec<u8>; 10]| {
+            let [scalar, otpk, eid, host_id, transaction_id, metadata, upp, ppk, signer, bpp] = columns;
+            Recorded {
+                scalar: sized(&scalar),
+                otpk_euicc: sized(&otpk),
+                eid: Eid::from_packed(&sized(&eid)).unwrap(),
+                host_id: HostId::new(&host_id).unwrap(),
+                transaction_id: TransactionId(sized(&transaction_id)),
+                metadata,
+                upp,
+                ppk,
+                signer,
+                bpp,
+            }
+        };
+        files.iter().flat_map(|file| vectors(file)).map(record).collect()
+    }
+
+    impl Recorded {
+        fn agreement(&self, workbench: &mut Workbench) -> Agreement {
+            let one_time = OneTimeKey::from_scalar(workbench.curve(), &self.scalar).unwrap();
+            agree(workbench, one_time, &self.eid, &self.otpk_euicc, &self.host_id).unwrap()
+        }
+
+        fn parts(&self) -> Parts<'_> {
+            Parts { transaction_id: &self.transaction_id, metadata: &self.metadata }
+        }
+
+        fn draft(&self, workbench: &mut Workbench) -> Draft {
+            let agreement = self.agreement(workbench);
+            let sealer = workbench.sealer();
+            if self.ppk.is_empty() {
+                let open = Draft::session(agreement, &self.parts(), self.upp.len(), sealer).unwrap();
+                let digest = open.digest();
+                let draft = open.fill(|keys, start, slot| protect_into(&self.upp, keys, start, sealer, slot)).unwrap();
+                assert_eq!(draft.digest(), digest);
+                draft
+            } else {
+                let ppk = Ppk::opened(&sized(&self.ppk));
+                let ppp = protect(&self.upp, ppk.keys(), ppk.start(), sealer).unwrap();
+                Draft::stored(agreement, &self.parts(), &ppk, &ppp, sealer).unwrap()
+            }
+        }
+    }
+
+    fn signature_verifies(signer: &[u8], digest: &[u8; 32], signature: &[u8]) -> bool {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let point = EcPoint::from_bytes(&group, signer, &mut BigNumContext::new().unwrap()).unwrap();
+        let key = EcKey::from_public_key(&group, &point).unwrap();
+        let [r, s] = [&signature[..32], &signature[32..]].map(|half| BigNum::from_slice(half).unwrap());
+        EcdsaSig::from_private_components(r, s).unwrap().verify(digest, &key).unwrap()
+    }
+
+    #[test]
+    fn packages_are_as_others_bound_them_but_for_the_signature() {
+        let mut workbench = Workbench::new(Curve::p256().unwrap()).unwrap();
+        for recorded in recorded() {
+            let draft = recorded.draft(&mut workbench);
+            let at = draft.signature_at;
+            assert_eq!(recorded.bpp[at - 3..at], [0x5F, 0x37, 64]);
+            let signature: [u8; 64] = sized(&recorded.bpp[at..at + 64]);
+            assert!(signature_verifies(&recorded.signer, &draft.digest(), &signature));
+            let mut wrong = draft.digest();
+            wrong[0] ^= 1;
+            assert!(!signature_verifies(&recorded.signer, &wrong, &signature));
+
+            assert_eq!(draft.bytes[..at], recorded.bpp[..at]);
+            assert_eq!(draft.bytes[at..at + 64], [0; 64]);
+            assert_eq!(draft.bytes[at + 64..], recorded.bpp[at + 64..]);
+            let bpp = draft.sign(&signature);
+            assert_eq!(bpp.as_bytes(), recorded.bpp);
+            assert_eq!(bpp.sha256(), sha256(&recorded.bpp));
+        }
+    }
+
+    #[test]
+    fn the_buffer_has_its_final_size_from_the_start() {
+        let mut workbench = Workbench::new(Curve::p256().unwrap()).unwrap();
+        let mut recorded = recorded().remove(0);
+        for upp_len in [1, 90, 200, 1007, 1008, 12_300, 70_000] {
+            recorded.upp = vec![0xA5; upp_len];
+            for ppk in [vec![], vec![7; 48]] {
+                recorded.ppk = ppk;
+                let draft = recorded.draft(&mut workbench);
+                assert_eq!(draft.bytes.len(), draft.bytes.capacity(), "{upp_len} octets");
+                tlv::check_strict(draft.sign(&[1; 64]).as_bytes()).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_metadata_of_two_segments_is_refused() {
+        let mut workbench = Workbench::new(Curve::p256().unwrap()).unwrap();
+        let mut recorded = recorded().remove(0);
+        let mut refusal = |metadata: Vec<u8>, upp_len| {
+            recorded.metadata = metadata;
+            let agreement = recorded.agreement(&mut workbench);
+            Draft::session(agreement, &recorded.parts(), upp_len, workbench.sealer()).map(drop)
+        };
+        let of_len = |len: usize| tlv::wrap(metadata::STORE_METADATA, &[&vec![0; len - 5]]);
+        assert!(refusal(of_len(2016), 1).is_ok());
+        assert!(matches!(refusal(of_len(2017), 1), Err(BindError::Metadata { got: 2017, max: 2016 })));
+        assert!(matches!(refusal(vec![], 1), Err(BindError::NotMetadata(_))));
+        assert!(matches!(refusal(vec![0xBF, 0x24, 0], 1), Err(BindError::NotMetadata(_))));
+        assert!(matches!(refusal(of_len(500), 0), Err(BindError::Empty)));
+    }
+}

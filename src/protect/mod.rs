@@ -75,3 +75,27 @@ pub fn protect_into(
     sealer.begin(keys, start).map_err(SealError::from)?;
     Ok(sealer.seal_all(PROFILE, upp, slot)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_at_rest_and_one_in_its_slot_are_the_same_octets() {
+        let ppk = Ppk::from_random(&std::array::from_fn(|i| i as u8));
+        let mut sealer = Sealer::new().unwrap();
+        let ppp = protect(&[0x5A; 2500], ppk.keys(), ppk.start(), &mut sealer).unwrap();
+        assert_eq!(ppp.len(), ppp_len(2500));
+        let mut slot = vec![0; ppp_len(2500)];
+        protect_into(&[0x5A; 2500], ppk.keys(), ppk.start(), &mut sealer, &mut slot).unwrap();
+        assert_eq!(ppp.as_bytes(), slot);
+        assert_eq!(ppp.sha256(), Ppp::stored(slot).sha256());
+    }
+
+    #[test]
+    fn an_empty_profile_is_refused() {
+        let ppk = Ppk::from_random(&[1; 48]);
+        let refused = protect(&[], ppk.keys(), ppk.start(), &mut Sealer::new().unwrap());
+        assert!(matches!(refused, Err(ProtectError::Empty)));
+    }
+}

@@ -36,3 +36,19 @@ impl Ppk {
         &self.start
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_at_rest_opens_to_the_same_keys() {
+        let octets: [u8; 48] = std::array::from_fn(|i| i as u8);
+        let mut sealed = [0; 48];
+        Ppk::from_random(&octets).expose_for_sealing(&mut sealed);
+        assert_eq!(sealed, octets);
+        let ppk = Ppk::opened(&sealed);
+        assert_eq!([&ppk.start().expose()[..], ppk.keys().enc.expose(), ppk.keys().mac.expose()].concat(), octets);
+        assert_eq!(ppk.start().counter(), 1);
+    }
+}

@@ -91,3 +91,41 @@ fn signed_digest(fields: &[u8], otpk_euicc: &[u8; 65]) -> [u8; 32] {
     sha.update(otpk_euicc);
     sha.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::tlv;
+
+    #[test]
+    fn replace_session_keys_is_as_published() {
+        // pySim's "mode 51" trace: MCV 0001.., PPK-ENC 0101.., PPK-CMAC 0201...
+        let octets: [u8; 48] = std::array::from_fn(|i| match (i / 16, i % 16) {
+            (part, 0) => part as u8,
+            (_, at) => at as u8,
+        });
+        let (keys, start) = SegmentKeys::from_octets(&octets);
+        let expected = "bf26368010000102030405060708090a0b0c0d0e0f8110010102030405060708090a0b0c0d0e0f\
+                        8210020102030405060708090a0b0c0d0e0f";
+        assert_eq!(data_encoding::HEXLOWER.encode(&replace_session_keys(&keys, &start)[..]), expected);
+    }
+
+    #[test]
+    fn the_secure_channel_is_strict_der_of_the_announced_length() {
+        for host in [&b"h"[..], b"euicc-rsp", &[7; 16]] {
+            let channel = InitialiseSecureChannel {
+                transaction_id: &TransactionId([9; 16]),
+                host_id: &HostId::new(host).unwrap(),
+                otpk_dp: &[4; 65],
+            };
+            let mut out = vec![0xAA];
+            let (signature_at, digest) = channel.write(&[5; 65], &mut out);
+            assert_eq!(out.len() - 1, channel.encoded_len());
+            let fields = tlv::single(&out[1..], INITIALISE_SECURE_CHANNEL).unwrap().children();
+            tlv::check_strict(&out[1..]).unwrap();
+            let signed = &fields.rest()[..fields.rest().len() - 67];
+            assert_eq!(digest, openssl::sha::sha256(&[signed, &[0x5F, 0x49, 65], &[5; 65]].concat()));
+            assert_eq!(out[signature_at - 3..], [&[0x5F, 0x37, 64][..], &[0; 64]].concat());
+        }
+    }
+}

@@ -267,3 +267,105 @@ impl MetadataTemplate {
         self.bytes.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::tlv;
+    use data_encoding::HEXLOWER;
+    use proptest::prelude::*;
+
+    fn iccid() -> Iccid {
+        "89000123456789012341".parse().unwrap()
+    }
+
+    fn named(service_provider: &str, profile_name: &str) -> StoreMetadata {
+        StoreMetadata {
+            service_provider: service_provider.to_owned(),
+            profile_name: profile_name.to_owned(),
+            ..StoreMetadata::default()
+        }
+    }
+
+    #[test]
+    fn metadata_is_as_others_published_it() {
+        // waigel/euicc-rsp, testdata/session: an operational profile, so no 95.
+        let expected = "bf252f5a0a98001032547698103214910965756963632d727370921665756963632d7273702074657374\
+                        2070726f66696c65";
+        let encoded = named("euicc-rsp", "euicc-rsp test profile").encode(&iccid()).unwrap();
+        assert_eq!(HEXLOWER.encode(&encoded), expected);
+        // osmocom/pysim, "mode 51" trace: a test profile.
+        let expected =
+            "bf252d5a0a98001032547698103214910947534d415f54455354921147534d415f544553545f50524f46494c45950100";
+        let fields = StoreMetadata { class: ProfileClass::Test, ..named("GSMA_TEST", "GSMA_TEST_PROFILE") };
+        assert_eq!(HEXLOWER.encode(&fields.encode(&iccid()).unwrap()), expected);
+    }
+
+    #[test]
+    fn every_field_stands_in_the_order_of_the_module() {
+        let fields = StoreMetadata {
+            icon: Some(Icon::Png(vec![1, 2, 3])),
+            class: ProfileClass::Provisioning,
+            notifications: vec![Notification {
+                events: vec![NotificationEvent::Delete, NotificationEvent::Install],
+                address: "n.example".to_owned(),
+            }],
+            owner: Some(Owner { mcc_mnc: [0x00, 0xF1, 0x10], gid1: Some(vec![0xAB]), gid2: None }),
+            policy_rules: vec![PolicyRule::NoDelete, PolicyRule::UpdateControl],
+            ecall: true,
+            fallback_allowed: true,
+            ..named("P", "N")
+        };
+        let expected = "5a0a98001032547698103214\
+            910150 92014e 930101 9403010203 950101 b611 300f 80020490 81096e2e6578616d706c65\
+            b708 800300f110 8101ab 990205a0 9f7b01ff 9f6701ff";
+        let encoded = fields.encode(&iccid()).unwrap();
+        tlv::check_strict(&encoded).unwrap();
+        let value = tlv::single(&encoded, STORE_METADATA).unwrap().value;
+        assert_eq!(HEXLOWER.encode(value), expected.replace(' ', ""));
+    }
+
+    #[test]
+    fn a_named_bit_string_has_no_trailing_zero_bit() {
+        assert_eq!(named_bits([0].into_iter()), [7, 0x80]);
+        assert_eq!(named_bits([1].into_iter()), [6, 0x40]);
+        assert_eq!(named_bits([0, 1, 2, 3].into_iter()), [4, 0xF0]);
+    }
+
+    #[test]
+    fn what_the_standard_does_not_allow_is_refused_by_name() {
+        let too_long = |field, got, max| Err(MetadataError::TooLong { field, got, max });
+        let refusal = |fields: StoreMetadata| fields.encode(&iccid()).map(drop);
+        assert_eq!(refusal(named(&"p".repeat(33), "n")), too_long("service_provider", 33, 32));
+        assert_eq!(refusal(named("p", &"n".repeat(65))), too_long("profile_name", 65, 64));
+        let icon = |len| StoreMetadata { icon: Some(Icon::Jpeg(vec![0; len])), ..named("p", "n") };
+        assert_eq!(refusal(icon(1025)), too_long("icon", 1025, 1024));
+        assert_eq!(refusal(icon(1024)), Ok(()));
+        let to = |address: &str| Notification { events: vec![NotificationEvent::Enable], address: address.to_owned() };
+        let notify = |notifications| StoreMetadata { notifications, ..icon(1024) };
+        assert_eq!(refusal(notify(vec![to(&"a".repeat(256))])), too_long("notification address", 256, 255));
+        let nobody = MetadataError::Notification { index: 2, what: "address" };
+        assert_eq!(refusal(notify(vec![to("a"), to("")])), Err(nobody));
+        let never = Notification { events: vec![], ..to("a") };
+        assert_eq!(refusal(notify(vec![never])), Err(MetadataError::Notification { index: 1, what: "event" }));
+        assert!(matches!(
+            refusal(notify(vec![to(&"a".repeat(250)); 4])),
+            Err(MetadataError::TooLong { field: "metadata", max: 2016, .. })
+        ));
+        let unowned = StoreMetadata { policy_rules: vec![PolicyRule::NoDisable], ..named("p", "n") };
+        assert_eq!(refusal(unowned), Err(MetadataError::OwnerMissing));
+    }
+
+    proptest! {
+        #[test]
+        fn a_template_writes_what_encoding_one_by_one_gives(body in "89[0-9]{16,17}", icon in 0..1024_usize) {
+            let iccid = Iccid::from_body(&body).unwrap();
+            let fields = StoreMetadata { icon: Some(Icon::Png(vec![7; icon])), ..named("p", "n") };
+            let encoded = MetadataTemplate::new(&fields).unwrap().for_iccid(&iccid);
+            prop_assert_eq!(&encoded, &fields.encode(&iccid).unwrap());
+            let mut value = tlv::single(&encoded, STORE_METADATA).unwrap().children();
+            let digits = bcd::read_swapped(value.expect(Tag(0x5A)).unwrap().value);
+            prop_assert_eq!(digits.as_deref(), Some(iccid.as_str()));
+        }
+    }
+}
