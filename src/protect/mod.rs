@@ -1,1 +1,101 @@
-//! (being built)
+//! Turns an Unprotected Profile Package (UPP) into a Protected Profile Package (PPP): the sequence of 86 segments.
+//! In: the octets of a UPP, segment keys and the state to start from. Out: [`Ppp`]. Next: [`crate::bind`].
+//! Rule: it never asks where its keys came from, a [`Ppk`] or a session. Source: SGP.22 §2.5.3.
+
+mod ppk;
+
+use openssl::sha::sha256;
+
+use crate::formats::bsp::segment::{PROFILE, SealError, Sealer, sealed_all_len};
+use crate::formats::bsp::{ChainState, SegmentKeys};
+
+pub use ppk::Ppk;
+
+/// A protected profile: 86 segments, one behind the other, without an envelope. Nobody can read it without its keys.
+pub struct Ppp(Vec<u8>);
+
+impl Ppp {
+    /// One that [`protect`] made earlier, as it comes back from storage.
+    pub fn stored(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The segments.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Octets of all segments.
+    #[allow(clippy::len_without_is_empty)] // an empty UPP is refused
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// SHA-256, by which storage finds damage.
+    pub fn sha256(&self) -> [u8; 32] {
+        sha256(&self.0)
+    }
+}
+
+/// Why a profile was not protected.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtectError {
+    /// There is nothing in it.
+    #[error("the profile is empty")]
+    Empty,
+    /// A segment could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+/// Octets of the PPP of a UPP of `upp_len` octets.
+pub const fn ppp_len(upp_len: usize) -> usize {
+    sealed_all_len(upp_len)
+}
+
+/// Protects `upp` for rest. `keys` and `start` are used for this one UPP and never again: ICVs depend on key and counter alone,
+/// so two UPPs under one key would show where they begin alike.
+pub fn protect(upp: &[u8], keys: &SegmentKeys, start: &ChainState, sealer: &mut Sealer) -> Result<Ppp, ProtectError> {
+    let mut segments = vec![0; ppp_len(upp.len())];
+    protect_into(upp, keys, start, sealer, &mut segments)?;
+    Ok(Ppp(segments))
+}
+
+/// Protects `upp` straight into its place in a bound package, `slot` of [`ppp_len`] octets.
+pub fn protect_into(
+    upp: &[u8],
+    keys: &SegmentKeys,
+    start: &ChainState,
+    sealer: &mut Sealer,
+    slot: &mut [u8],
+) -> Result<(), ProtectError> {
+    if upp.is_empty() {
+        return Err(ProtectError::Empty);
+    }
+    sealer.begin(keys, start).map_err(SealError::from)?;
+    Ok(sealer.seal_all(PROFILE, upp, slot)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_at_rest_and_one_in_its_slot_are_the_same_octets() {
+        let ppk = Ppk::from_random(&std::array::from_fn(|i| i as u8));
+        let mut sealer = Sealer::new().unwrap();
+        let ppp = protect(&[0x5A; 2500], ppk.keys(), ppk.start(), &mut sealer).unwrap();
+        assert_eq!(ppp.len(), ppp_len(2500));
+        let mut slot = vec![0; ppp_len(2500)];
+        protect_into(&[0x5A; 2500], ppk.keys(), ppk.start(), &mut sealer, &mut slot).unwrap();
+        assert_eq!(ppp.as_bytes(), slot);
+        assert_eq!(ppp.sha256(), Ppp::stored(slot).sha256());
+    }
+
+    #[test]
+    fn an_empty_profile_is_refused() {
+        let ppk = Ppk::from_random(&[1; 48]);
+        let refused = protect(&[], ppk.keys(), ppk.start(), &mut Sealer::new().unwrap());
+        assert!(matches!(refused, Err(ProtectError::Empty)));
+    }
+}

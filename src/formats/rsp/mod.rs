@@ -1,1 +1,4 @@
-//! (being built)
+//! Messages of SGP.22 and SGP.32: what travels between SM-DP+ and eUICC.
+
+pub mod es8p;
+pub mod metadata;

@@ -1,0 +1,189 @@
+//! The key agreement: a fresh one-time key of ours, the eUICC's one-time key, session keys out of both.
+
+use openssl::bn::{BigNum, BigNumContext};
+use openssl::ec::{EcGroup, EcKey, EcPoint, PointConversionForm};
+use openssl::error::ErrorStack;
+use openssl::nid::Nid;
+use openssl::pkey::Private;
+
+use super::BindError;
+use crate::ffi::ecdh_x;
+use crate::formats::bsp::kdf::{HostId, session_keys};
+use crate::formats::bsp::segment::Sealer;
+use crate::formats::bsp::{ChainState, SegmentKeys};
+use crate::ids::Eid;
+
+/// The curve of a key agreement: that of CERT.DPpb. Holds OpenSSL's group, whose making costs more than a key's.
+pub struct Curve {
+    group: EcGroup,
+    name: &'static str,
+}
+
+impl Curve {
+    /// NIST P-256.
+    pub fn p256() -> Result<Self, ErrorStack> {
+        Ok(Self { group: EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?, name: "P-256" })
+    }
+}
+
+/// What one thread needs to bind, made once and used for every record.
+pub struct Workbench {
+    curve: Curve,
+    numbers: BigNumContext,
+    sealer: Sealer,
+}
+
+impl Workbench {
+    /// For packages on this curve.
+    pub fn new(curve: Curve) -> Result<Self, ErrorStack> {
+        Ok(Self { curve, numbers: BigNumContext::new()?, sealer: Sealer::new()? })
+    }
+
+    /// The curve.
+    pub fn curve(&self) -> &Curve {
+        &self.curve
+    }
+
+    /// The sealer.
+    pub fn sealer(&mut self) -> &mut Sealer {
+        &mut self.sealer
+    }
+}
+
+/// otSK.DP.KA and otPK.DP.KA: one agreement, then gone. OpenSSL wipes the scalar when it frees the key.
+pub struct OneTimeKey(EcKey<Private>);
+
+impl OneTimeKey {
+    /// A fresh one.
+    pub fn generate(curve: &Curve) -> Result<Self, ErrorStack> {
+        EcKey::generate(&curve.group).map(Self)
+    }
+
+    /// One with a known scalar, to replay a package byte for byte.
+    pub fn from_scalar(curve: &Curve, scalar: &[u8; 32]) -> Result<Self, BindError> {
+        let mut order = BigNum::new()?;
+        let mut numbers = BigNumContext::new()?;
+        curve.group.order(&mut order, &mut numbers)?;
+        let mut private = BigNum::from_slice(scalar)?;
+        let fits = private.num_bits() > 0 && private < order;
+        let key = fits.then(|| {
+            let mut public = EcPoint::new(&curve.group)?;
+            public.mul_generator2(&curve.group, &private, &mut numbers)?;
+            EcKey::from_private_components(&curve.group, &private, &public)
+        });
+        private.clear(); // BN_free alone leaves the digits in memory
+        Ok(Self(key.ok_or(BindError::Scalar { curve: curve.name })??))
+    }
+}
+
+/// Session keys that only the eUICC can derive as well, and what it needs to do so.
+pub struct Agreement {
+    pub(super) keys: SegmentKeys,
+    pub(super) start: ChainState,
+    pub(super) otpk_dp: [u8; 65],
+    pub(super) otpk_euicc: [u8; 65],
+    pub(super) host_id: HostId,
+}
+
+impl Agreement {
+    /// otPK.DP.KA, uncompressed.
+    pub fn otpk_dp(&self) -> &[u8; 65] {
+        &self.otpk_dp
+    }
+}
+
+/// Agrees on session keys with the eUICC `eid` and destroys our one-time key.
+pub fn agree(
+    workbench: &mut Workbench,
+    one_time: OneTimeKey,
+    eid: &Eid,
+    otpk_euicc: &[u8; 65],
+    host_id: &HostId,
+) -> Result<Agreement, BindError> {
+    let Curve { group, name } = &workbench.curve;
+    // OpenSSL also takes the hybrid forms 06 and 07 of 65 octets; SGP.22 knows the uncompressed one alone.
+    let peer = match otpk_euicc {
+        [0x04, ..] => EcPoint::from_bytes(group, otpk_euicc, &mut workbench.numbers).ok(),
+        _ => None,
+    };
+    let peer = peer.ok_or(BindError::NotOnCurve { curve: name })?;
+    let shared = ecdh_x(&one_time.0, &peer)?;
+    let (keys, start) = session_keys(&shared, host_id, eid);
+    let form = PointConversionForm::UNCOMPRESSED;
+    let public = one_time.0.public_key().to_bytes(group, form, &mut workbench.numbers)?;
+    let otpk_dp = public.try_into().map_err(|_| BindError::OpenSsl(ErrorStack::get()))?;
+    Ok(Agreement { keys, start, otpk_dp, otpk_euicc: *otpk_euicc, host_id: *host_id })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::bsp::vectors::{sized, vectors};
+
+    fn workbench() -> Workbench {
+        Workbench::new(Curve::p256().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn shared_points_are_as_nist_published() {
+        let mut workbench = workbench();
+        let files = [
+            include_str!("../../test-vectors/nist/ecdh-p256.txt"),
+            include_str!("../../test-vectors/bsp/ecdh-own.txt"),
+        ];
+        for [scalar, peer, x] in files.iter().flat_map(|file| vectors(file)) {
+            let own = OneTimeKey::from_scalar(&workbench.curve, &sized(&scalar)).unwrap();
+            let peer = EcPoint::from_bytes(&workbench.curve.group, &peer, &mut workbench.numbers).unwrap();
+            assert_eq!(ecdh_x(&own.0, &peer).unwrap()[..], x);
+        }
+    }
+
+    #[test]
+    fn what_is_no_point_of_the_curve_is_refused() {
+        let mut workbench = workbench();
+        let good = vectors::<3>(include_str!("../../test-vectors/nist/ecdh-p256.txt"))[0][1].clone();
+        let eid = "89049032123451234512345678901235".parse().unwrap();
+        let host_id = HostId::new(b"h").unwrap();
+        let mut agree_with = |change: &dyn Fn(&mut [u8; 65])| {
+            let mut otpk = sized(&good);
+            change(&mut otpk);
+            let one_time = OneTimeKey::generate(&workbench.curve).unwrap();
+            agree(&mut workbench, one_time, &eid, &otpk, &host_id)
+        };
+        assert!(agree_with(&|_| {}).is_ok());
+        let bad: [&dyn Fn(&mut [u8; 65]); 5] =
+            [&|p| p[64] ^= 1, &|p| p[0] = 2, &|p| p[0] = 6, &|p| *p = [0; 65], &|p| *p = [0xFF; 65]];
+        for change in bad {
+            assert!(matches!(agree_with(change), Err(BindError::NotOnCurve { curve: "P-256" })));
+        }
+    }
+
+    #[test]
+    fn scalars_outside_the_order_are_refused() {
+        let curve = Curve::p256().unwrap();
+        let order = data_encoding::HEXLOWER
+            .decode(b"ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551")
+            .unwrap();
+        let mut below = order.clone();
+        below[31] -= 1;
+        assert!(OneTimeKey::from_scalar(&curve, &sized(&below)).is_ok());
+        for scalar in [sized(&order), [0; 32], [0xFF; 32]] {
+            assert!(matches!(OneTimeKey::from_scalar(&curve, &scalar), Err(BindError::Scalar { .. })));
+        }
+    }
+
+    #[test]
+    fn two_agreements_never_share_a_key() {
+        let mut workbench = workbench();
+        let otpk = sized(&vectors::<3>(include_str!("../../test-vectors/nist/ecdh-p256.txt"))[0][1]);
+        let eid = "89049032123451234512345678901235".parse().unwrap();
+        let host_id = HostId::new(b"h").unwrap();
+        let [one, two] = [(); 2].map(|()| {
+            let one_time = OneTimeKey::generate(&workbench.curve).unwrap();
+            agree(&mut workbench, one_time, &eid, &otpk, &host_id).unwrap()
+        });
+        assert_ne!(one.otpk_dp, two.otpk_dp);
+        assert_ne!(one.keys.enc.expose(), two.keys.enc.expose());
+        assert_ne!(one.start.expose(), two.start.expose());
+    }
+}
