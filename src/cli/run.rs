@@ -1,1 +1,87 @@
 //! `bindery run`: prepare, bind and export what is due.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+use super::{Voice, print_json};
+use crate::config::Site;
+use crate::error::{Exit, Fault};
+use crate::pipeline::{self, Report};
+
+/// Prepare, bind and export what is due; continues what a stop or crash left
+#[derive(clap::Args)]
+pub(crate) struct Run {
+    /// Orders: ORDER_ID, TENANT/ORDER_ID or TENANT/ORDER_ID@REV [default: all that are due]
+    #[arg(value_name = "ORDER")]
+    orders: Vec<String>,
+}
+
+impl Run {
+    pub(crate) fn run(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
+        let site = Site::open(site_dir)?;
+        let stop = stop_on_signal()?;
+        let reports = pipeline::run(&site, &self.orders, voice.progress, &stop)?;
+        if voice.json {
+            print_json(&json!({ "orders": reports.iter().map(as_json).collect::<Vec<_>>() }))?;
+        } else {
+            print_table(&reports);
+        }
+        let all_issued = reports.iter().all(|report| report.failed == 0);
+        Ok(if all_issued { Exit::Done } else { Exit::RowErrors })
+    }
+}
+
+/// The first SIGINT or SIGTERM sets the flag (drain), the second ends the process at once: what is not committed never
+/// happened.
+pub(super) fn stop_on_signal() -> Result<Arc<AtomicBool>, Fault> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        flag::register_conditional_shutdown(signal, Exit::Stopped as i32, Arc::clone(&stop))
+            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+            .map_err(|e| Fault::new(Exit::Bug, format!("signals cannot be watched: {e}")))?;
+    }
+    Ok(stop)
+}
+
+fn as_json(report: &Report) -> serde_json::Value {
+    let per_s = report.records as f64 / report.elapsed.as_secs_f64().max(1e-9);
+    json!({
+        "order": report.key.to_string(),
+        "counts": report.counts,
+        "failed": report.failed,
+        "records": report.records,
+        "seconds": report.elapsed.as_secs_f64(),
+        "per_s": per_s,
+        "bundle": report.bundle,
+    })
+}
+
+fn print_table(reports: &[Report]) {
+    if reports.is_empty() {
+        println!("nothing is due");
+        return;
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["order", "rows", "issued", "refused", "seconds", "records/s"]);
+    for report in reports {
+        let seconds = report.elapsed.as_secs_f64();
+        table.add_row([
+            report.key.to_string(),
+            report.counts.rows.to_string(),
+            report.counts.issued.to_string(),
+            report.counts.refused.to_string(),
+            format!("{seconds:.1}"),
+            format!("{:.0}", report.records as f64 / seconds.max(1e-9)),
+        ]);
+    }
+    println!("{table}");
+    for report in reports {
+        println!("{}", report.bundle.display());
+    }
+}

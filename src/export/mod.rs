@@ -7,3 +7,4 @@ pub mod bundle;
 pub mod manifest;
 pub mod records;
 pub mod report;
+pub mod unpack;

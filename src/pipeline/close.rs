@@ -19,7 +19,7 @@ use crate::export::manifest::{self, Counts, Manifest};
 use crate::export::records::{self, LineFacts};
 use crate::export::report::{self, ReportFacts};
 use crate::hsm::{Hsm, HsmSession};
-use crate::store::{Device, DevicePk, DeviceState, StoreError, StoredOrder};
+use crate::store::{Device, DevicePk, DeviceState, StoredOrder};
 
 /// Devices read from the ledger at once.
 const PAGE: i64 = 2_000;
@@ -254,10 +254,4 @@ fn versions(work: &OrderWork) -> BTreeMap<String, String> {
 fn export_fault(work: &OrderWork, error: &io::Error) -> Fault {
     Fault::new(Exit::Stopped, format!("{}: bundle not written: {error}", work.bundle_dir.display()))
         .hint("make room or repair the directory, then run again: nothing is lost and nothing is made twice")
-}
-
-impl From<StoreError> for Fault {
-    fn from(error: StoreError) -> Self {
-        Self::new(Exit::Config, error.to_string()).hint("`bindery doctor` checks the ledger; running again is safe")
-    }
 }

@@ -1,4 +1,122 @@
 //! Conducts a batch: rayon for CPU work, HSM lanes for signatures, the ledger for what must survive.
+//!
+//! [`run`] works every due order to its sealed bundle; [`bind_stored`] binds profiles that were stored under random keys.
+//! The only room that names rayon, and with `cli` the only one that sees several stages.
 
+mod batch;
+mod chunk;
+mod close;
 pub mod fan_out;
 pub mod lock;
+mod open;
+mod prepare;
+mod record;
+mod stored;
+mod work;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+pub use open::{load_chains, with_engine};
+pub use stored::{Bound, bind_stored};
+pub use work::Engine;
+
+use crate::config::Site;
+use crate::error::{Exit, Fault};
+use crate::export::manifest::Counts;
+use crate::ids::OrderKey;
+use crate::store::sqlite::Ledger;
+use crate::store::{DeviceState, OrderState, Store, StoredOrder};
+use crate::telemetry::{Progress, ProgressMode};
+
+/// What became of one order.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Which order.
+    pub key: OrderKey,
+    /// Rows by outcome.
+    pub counts: Counts,
+    /// Accepted rows that were not issued.
+    pub failed: u64,
+    /// Records that this run worked on (a resumed run only does the rest).
+    pub records: u64,
+    /// Wall-clock time of this run.
+    pub elapsed: Duration,
+    /// The bundle.
+    pub bundle: PathBuf,
+}
+
+/// Works the named orders, or all that are due, to their sealed bundles. Stops between chunks once `stop` is set.
+pub fn run(site: &Site, wanted: &[String], mode: ProgressMode, stop: &AtomicBool) -> Result<Vec<Report>, Fault> {
+    let _lock = lock::RunLock::take(site.root(), jiff::Timestamp::now())?;
+    let due = due_orders(site, wanted)?;
+    if due.is_empty() {
+        return Ok(Vec::new());
+    }
+    with_engine(site, |engine| {
+        let mut reports = Vec::with_capacity(due.len());
+        for stored in &due {
+            let work = prepare::prepare(engine, stored)?;
+            let done = rows_done(engine, &work)?;
+            let progress = Progress::start(mode, "preparing", stored.rows - stored.refused, done);
+            let closed = batch::work_order(engine, stored, &work, &progress, stop);
+            progress.finish();
+            let batch::Closed { counts, elapsed, records } = closed?;
+            let failed = count_of(engine, &work, DeviceState::Failed)?;
+            let bundle = work.bundle_dir.clone();
+            reports.push(Report { key: stored.key.clone(), counts, failed, records, elapsed, bundle });
+            if stop.load(Ordering::Relaxed) {
+                return Err(Fault::new(Exit::Stopped, "stopped on request; finished orders are exported")
+                    .hint("run again: it continues where it stood"));
+            }
+        }
+        Ok(reports)
+    })
+}
+
+/// The order that `ORDER_ID`, `TENANT/ORDER_ID` or `TENANT/ORDER_ID@REV` names.
+pub fn find_order(ledger: &Ledger, name: &str) -> Result<StoredOrder, Fault> {
+    let names = |order: &StoredOrder| {
+        let full = order.key.to_string();
+        full == name || full.split_once('/').is_some_and(|(_, leaf)| leaf == name)
+    };
+    let mut found: Vec<StoredOrder> = ledger.orders()?.into_iter().filter(names).collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(order), true) => Ok(order),
+        (Some(_), false) => {
+            let what = format!("{name}: several tenants have an order of this name");
+            Err(Fault::new(Exit::Usage, what).hint("name it TENANT/ORDER_ID"))
+        }
+        (None, _) => {
+            let what = format!("{name}: no accepted order has this name");
+            Err(Fault::new(Exit::Usage, what).hint("`bindery order list` shows what was accepted"))
+        }
+    }
+}
+
+fn due_orders(site: &Site, wanted: &[String]) -> Result<Vec<StoredOrder>, Fault> {
+    let ledger = Ledger::open(&site.state_db())?;
+    if wanted.is_empty() {
+        return Ok(ledger.due_orders()?);
+    }
+    let mut due = Vec::new();
+    for name in wanted {
+        let order = find_order(&ledger, name)?;
+        if order.state == OrderState::Open {
+            due.push(order);
+        }
+    }
+    Ok(due)
+}
+
+fn rows_done<H: crate::hsm::Hsm>(engine: &Engine<'_, H>, work: &work::OrderWork) -> Result<u64, Fault> {
+    let counts = engine.store.counts(work.pk)?;
+    let open = |state| matches!(state, DeviceState::Accepted | DeviceState::Rejected);
+    Ok(counts.into_iter().filter(|(state, _)| !open(*state)).map(|(_, rows)| rows).sum())
+}
+
+fn count_of<H: crate::hsm::Hsm>(engine: &Engine<'_, H>, work: &work::OrderWork, wanted: DeviceState) -> Result<u64, Fault> {
+    let counts = engine.store.counts(work.pk)?;
+    Ok(counts.into_iter().filter(|(state, _)| *state == wanted).map(|(_, rows)| rows).sum())
+}

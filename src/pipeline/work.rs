@@ -6,10 +6,12 @@ use std::sync::Arc;
 use crate::certs::DpChain;
 use crate::config::Site;
 use crate::export::records::LineFacts;
+use crate::formats::bsp::kdf::HostId;
+use crate::formats::bsp::segment::sealed_all_len;
 use crate::formats::rsp::metadata::MetadataTemplate;
 use crate::hsm::lanes::Lanes;
 use crate::hsm::{Hsm, KeyRef};
-use crate::ids::{OrderKey, TransactionId};
+use crate::ids::OrderKey;
 use crate::personalise::CompiledTemplate;
 use crate::pipeline::fan_out::FanOut;
 use crate::secret::SubscriberKey;
@@ -58,6 +60,8 @@ pub struct Chains {
     pub dppb: DpChain,
     /// `certs/manifest.pem` of every bundle.
     pub manifest_pem: Vec<u8>,
+    /// The same, DER.
+    pub manifest_der: Vec<u8>,
 }
 
 /// One order being worked on.
@@ -72,6 +76,8 @@ pub struct OrderWork {
     pub batch_key: BatchKey,
     /// The bundle's directory.
     pub bundle_dir: PathBuf,
+    /// Where PPPs rest.
+    pub vault_dir: PathBuf,
 }
 
 impl OrderWork {
@@ -100,8 +106,23 @@ pub struct LineWork {
     pub binding: Binding,
     /// Encrypts K and OPc for the core network.
     pub transport: KeyRef,
+    /// Host id of the key derivation.
+    pub host_id: HostId,
     /// What records say of the line.
     pub facts: LineFacts,
+    /// Rows ordered.
+    pub quantity: u32,
+    /// SHA-256 of the template's DER, for the manifest.
+    pub template_sha256: String,
+    /// A sheet of QR codes was ordered.
+    pub qr: bool,
+}
+
+impl LineWork {
+    /// About how long a package of this line is, to size chunks.
+    pub fn package_len_hint(&self) -> usize {
+        sealed_all_len(self.template.upp_len_hint()) + 512
+    }
 }
 
 /// When the line's profiles are bound.
@@ -113,12 +134,7 @@ pub enum Binding {
     Later,
 }
 
-/// package file of a chunk in the bundle.
+/// Package file of a chunk in the bundle.
 pub fn package_object(chunk: u32) -> String {
     format!("packages-{chunk:05}.bpp")
-}
-
-/// transactionId from the record's own random octets.
-pub fn transaction_id(octets: &[u8; 16]) -> TransactionId {
-    TransactionId(*octets)
 }

@@ -1,0 +1,41 @@
+//! `bindery export`: what to do with a finished bundle.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::{Voice, print_json};
+use crate::config::Site;
+use crate::error::{Exit, Fault};
+use crate::export::unpack;
+
+/// Show or take apart the bundle of an exported order
+#[derive(clap::Args)]
+pub(crate) struct Export {
+    /// The order: ORDER_ID, TENANT/ORDER_ID or TENANT/ORDER_ID@REV; or a bundle's directory
+    #[arg(value_name = "ORDER")]
+    order: String,
+    /// Write every package to DIR as <EID>_<ICCID>.der
+    #[arg(long, value_name = "DIR")]
+    unpack: PathBuf,
+}
+
+impl Export {
+    pub(crate) fn run(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
+        let bundle = if Path::new(&self.order).join("orders.jsonl").is_file() {
+            PathBuf::from(&self.order)
+        } else {
+            let site = Site::open(site_dir)?;
+            let ledger = crate::store::sqlite::Ledger::open(&site.state_db())?;
+            let order = crate::pipeline::find_order(&ledger, &self.order)?;
+            site.outbox().join(order.key.outbox_path())
+        };
+        let packages = unpack::unpack(&bundle, &self.unpack)?;
+        if voice.json {
+            print_json(&json!({"packages": packages, "dir": self.unpack}))?;
+        } else {
+            println!("{packages} packages in {}", self.unpack.display());
+        }
+        Ok(Exit::Done)
+    }
+}

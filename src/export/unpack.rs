@@ -1,0 +1,102 @@
+//! Takes a bundle apart: one file a package, `<EID>_<ICCID>.der`, each checked against its record's hash.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use openssl::sha::sha256;
+use serde::Deserialize;
+
+use super::bundle::write_durably;
+use crate::error::{Exit, Fault};
+use crate::ids::{Eid, Iccid};
+
+/// The members of `orders.jsonl` that unpacking needs.
+#[derive(Deserialize)]
+struct Record {
+    eid: Option<String>,
+    iccid: String,
+    object: Option<String>,
+    offset: Option<u64>,
+    length: Option<u64>,
+    sha256: Option<String>,
+}
+
+/// Packages longer than this are not believed: a length member must not decide how much memory is taken.
+const MAX_PACKAGE: u64 = 16 << 20;
+
+/// Writes the packages of `bundle` into `dir`; gives how many. Records without a package are passed over.
+pub fn unpack(bundle: &Path, dir: &Path) -> Result<u64, Fault> {
+    let orders = bundle.join("orders.jsonl");
+    let reader = BufReader::new(File::open(&orders).map_err(|e| {
+        Fault::file(&orders, &e).hint("an order has a bundle once `bindery run` has exported it")
+    })?);
+    fs::create_dir_all(dir).map_err(|e| Fault::file(dir, &e))?;
+    let mut unpacked = 0;
+    for (at, line) in (1_u64..).zip(reader.lines()) {
+        let broken = |what: String| Fault::new(Exit::IntegrityFailure, format!("{} line {at}: {what}", orders.display()));
+        let line = line.map_err(|e| Fault::file(&orders, &e))?;
+        let record: Record = serde_json::from_str(&line).map_err(|e| broken(e.to_string()))?;
+        let (Some(object), Some(offset), Some(length), Some(sha)) = (&record.object, record.offset, record.length, &record.sha256)
+        else {
+            continue;
+        };
+        // Names come from a file: only real identifiers may become file names.
+        let iccid: Iccid = record.iccid.parse().map_err(|e| broken(format!("iccid: {e}")))?;
+        let eid: Eid = record.eid.as_deref().unwrap_or_default().parse().map_err(|e| broken(format!("eid: {e}")))?;
+        if object.contains('/') || length > MAX_PACKAGE {
+            return Err(broken("object or length is not one of a bundle".to_owned()));
+        }
+        let package = read_at(&bundle.join(object), offset, length)?;
+        if data_encoding::HEXLOWER.encode(&sha256(&package)) != *sha {
+            let fault = broken(format!("{object} at {offset}: the package is not the one of this record"));
+            return Err(fault.hint("check the bundle with `bindery verify`"));
+        }
+        write_durably(dir, &format!("{eid}_{iccid}.der"), &package).map_err(|e| Fault::file(dir, &e))?;
+        unpacked += 1;
+    }
+    Ok(unpacked)
+}
+
+fn read_at(path: &Path, offset: u64, length: u64) -> Result<Vec<u8>, Fault> {
+    let read = || {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut package = vec![0; length as usize];
+        file.read_exact(&mut package).map(|()| package)
+    };
+    read().map_err(|e| Fault::file(path, &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(sha: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("packages-00001.bpp"), b"..package").unwrap();
+        let record = serde_json::json!({
+            "eid": "89049032123451234512345678901235", "iccid": "89000123456789012341",
+            "object": "packages-00001.bpp", "offset": 2, "length": 7, "sha256": sha,
+        });
+        fs::write(dir.path().join("orders.jsonl"), format!("{record}\n")).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_package_becomes_a_file_named_by_eid_and_iccid() {
+        let bundle = bundle(&data_encoding::HEXLOWER.encode(&sha256(b"package")));
+        let out = tempfile::tempdir().unwrap();
+        assert_eq!(unpack(bundle.path(), out.path()).unwrap(), 1);
+        let file = out.path().join("89049032123451234512345678901235_89000123456789012341.der");
+        assert_eq!(fs::read(file).unwrap(), b"package");
+    }
+
+    #[test]
+    fn a_package_that_is_not_its_records_is_not_written() {
+        let bundle = bundle(&"00".repeat(32));
+        let out = tempfile::tempdir().unwrap();
+        assert_eq!(unpack(bundle.path(), out.path()).unwrap_err().exit, Exit::IntegrityFailure);
+        assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
+    }
+}

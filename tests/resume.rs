@@ -1,0 +1,90 @@
+//! A run that is stopped or killed goes on where it stood; two runs do not meet.
+
+mod yard;
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bindery::pipeline::lock::RunLock;
+use yard::{Yard, lines_json};
+
+/// A site with an order of several chunks, and the paths a run needs.
+fn yard_with_order(devices: usize) -> Yard {
+    let yard = Yard::demo();
+    let config = fs::read_to_string(yard.site().join("bindery.toml")).unwrap();
+    let small_chunks = if config.contains("chunk_records") {
+        config.lines().map(|l| if l.starts_with("chunk_records") { "chunk_records = 20\n".into() } else { format!("{l}\n") }).collect()
+    } else {
+        format!("{config}\n[run]\nchunk_records = 20\n")
+    };
+    fs::write(yard.site().join("bindery.toml"), small_chunks).unwrap();
+    let keys = yard.fleet("fleet", devices);
+    yard.prebound_order("PO-1", &keys).submit().exits(0);
+    yard
+}
+
+fn start_run(yard: &Yard) -> std::process::Child {
+    let site = yard.site();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bindery"));
+    command.args(["--site", site.to_str().unwrap(), "run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn done_chunks(yard: &Yard) -> i64 {
+    yard.ledger_count("SELECT count(*) FROM chunks WHERE done = 1")
+}
+
+fn wait_for_chunks(yard: &Yard, chunks: i64) {
+    let started = Instant::now();
+    while done_chunks(yard) < chunks {
+        assert!(started.elapsed() < Duration::from_secs(60), "no progress");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn assert_complete(yard: &Yard, devices: usize) {
+    let records = lines_json(&yard.outbox("PO-1").join("orders.jsonl"));
+    assert_eq!(records.len(), devices);
+    let secrets = yard.path("fleet/secrets.jsonl");
+    yard.run(&["verify", yard.outbox("PO-1").to_str().unwrap(), "--secrets", secrets.to_str().unwrap(), "--all"]).exits(0);
+}
+
+#[test]
+fn a_killed_run_is_continued_and_nothing_is_lost_or_doubled() {
+    let yard = yard_with_order(200);
+    let mut kills = 0;
+    for chunks in [1, 4, 7] {
+        let mut run = start_run(&yard);
+        wait_for_chunks(&yard, chunks);
+        run.kill().unwrap();
+        run.wait().unwrap();
+        kills += i64::from(done_chunks(&yard) < 10);
+    }
+    assert!(kills > 0, "every run was over before it was killed");
+    yard.run(&["run"]).exits(0); // the dead runner's lock is free
+    assert_complete(&yard, 200);
+}
+
+#[test]
+fn the_first_signal_drains_and_the_run_can_be_continued() {
+    let yard = yard_with_order(400);
+    let mut run = start_run(&yard);
+    wait_for_chunks(&yard, 1);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(run.id() as i32), nix::sys::signal::Signal::SIGINT).unwrap();
+    let status = run.wait().unwrap();
+    // Either it was stopped in between (9) or the signal came after the last chunk (0): never anything else.
+    assert!(matches!(status.code(), Some(9 | 0)), "{status:?}");
+    yard.run(&["run"]).exits(0);
+    assert_complete(&yard, 400);
+}
+
+#[test]
+fn a_second_runner_is_turned_away_and_told_who_is_at_work() {
+    let yard = yard_with_order(20);
+    let lock = RunLock::take(&yard.site(), jiff::Timestamp::now()).unwrap();
+    let second = yard.run(&["run"]).exits(10);
+    assert!(second.err.contains(&format!("process {}", std::process::id())), "{}", second.err);
+    drop(lock);
+    yard.run(&["run"]).exits(0);
+    assert_complete(&yard, 20);
+}
