@@ -365,10 +365,10 @@ fn instance(source: &schema::Instance) -> types::ApplicationInstance {
         privileges: octets(&source.privileges),
         life_cycle_state: source.life_cycle.as_ref().map(octets).unwrap_or(OctetString::from_static(&[7])),
         specific_parameters: octets(&source.parameters),
-        uicc_parameters: source.toolkit.as_ref().map(|toolkit| types::UiccApplicationParameters {
-            toolkit: Some(octets(toolkit)),
-            ..Default::default()
-        }),
+        uicc_parameters: source
+            .toolkit
+            .as_ref()
+            .map(|toolkit| types::UiccApplicationParameters { toolkit: Some(octets(toolkit)), ..Default::default() }),
         process_data: Some(process_data).filter(|data| !data.is_empty()),
     }
 }

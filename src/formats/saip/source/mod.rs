@@ -17,6 +17,8 @@ pub const SCHEMA: &str = "bindery.template/1";
 pub const PRESETS: &[(&str, &str)] = &[
     ("bootstrap", include_str!("../presets/bootstrap.toml")),
     ("operational", include_str!("../presets/operational.toml")),
+    ("iot-minimal", include_str!("../presets/iot-minimal.toml")),
+    ("applet", include_str!("../presets/applet.toml")),
 ];
 
 /// Why a source is not a template.
@@ -29,17 +31,32 @@ pub struct SourceError {
     pub what: String,
 }
 
+/// Text of a built-in source.
+pub fn preset(name: &str) -> Option<&'static str> {
+    PRESETS.iter().find(|(preset, _)| *preset == name).map(|(_, text)| *text)
+}
+
 /// Reads a source and builds its package.
 pub fn build(text: &str) -> Result<Vec<u8>, SourceError> {
-    let source: schema::Source = toml::from_str(text).map_err(|e| {
-        let at = e.span().unwrap_or(0..0);
-        Wrong { at, what: e.message().to_owned() }.located(text)
-    })?;
-    if source.schema.get_ref() != SCHEMA {
-        let what = format!("schema {:?} is not {SCHEMA:?}", source.schema.get_ref());
-        return Err(Wrong { at: source.schema.span(), what }.located(text));
+    let mut source = read(text).map_err(|wrong| wrong.located(text))?;
+    if let Some(base) = source.extends.take() {
+        let unknown = || Wrong { at: base.span(), what: format!("extends: no preset is called {:?}", base.get_ref()) };
+        let base = preset(base.get_ref()).ok_or_else(|| unknown().located(text))?;
+        let own = std::mem::take(&mut source.elements);
+        source.elements = read(base).map_err(|wrong| wrong.located(base))?.elements;
+        source.elements.extend(own);
     }
     emit::package(&source).map_err(|wrong| wrong.located(text))
+}
+
+fn read(text: &str) -> Result<schema::Source, Wrong> {
+    let source: schema::Source =
+        toml::from_str(text).map_err(|e| Wrong { at: e.span().unwrap_or(0..0), what: e.message().to_owned() })?;
+    if source.schema.get_ref() != SCHEMA {
+        let what = format!("schema {:?} is not {SCHEMA:?}", source.schema.get_ref());
+        return Err(Wrong { at: source.schema.span(), what });
+    }
+    Ok(source)
 }
 
 /// A mistake at a place of the text.

@@ -14,6 +14,8 @@ pub(super) struct Source {
     /// What the profile is for; not part of the package.
     #[allow(dead_code)]
     pub description: String,
+    /// A preset whose elements come before the own ones.
+    pub extends: Option<Spanned<String>>,
     pub header: Header,
     /// The elements between header and end, in their order. PE ids are counted from 1; the end element follows by itself.
     #[serde(rename = "element")]
