@@ -1,1 +1,30 @@
-//! (being built)
+//! SGP.22 certificates: who is believed, who we are, and the test PKI of a demo site.
+//!
+//! Path checks are our own: the EUM's constraint is a prefix of EIDs, which ordinary X.509 path checking takes for a directory
+//! name that no eUICC has, and refuses every chain. Sources: SGP.22 §2.4.2, §4.5.2, SGP.26.
+
+pub mod certificate;
+pub mod chain;
+pub mod euicc;
+pub mod issue;
+pub mod oid;
+pub mod point;
+pub mod test_pki;
+pub mod trust;
+
+pub use certificate::Certificate;
+pub use chain::{DpChain, DpChains, DpRole};
+pub use euicc::EuiccJudge;
+pub use trust::Trust;
+
+/// Why a certificate or a key of an eUICC is not believed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct CertRefusal {
+    /// A word for files: `eum-signature`, `eid-mismatch`, ...
+    pub code: &'static str,
+    /// What is wrong, EIDs masked.
+    pub message: String,
+    /// What to do.
+    pub hint: &'static str,
+}

@@ -1,6 +1,9 @@
 //! A site: one directory that holds a Bindery installation, and `bindery.toml` which describes it.
 //! Unknown keys are refused by name; every path in the file is relative to the site.
 
+pub(crate) mod files;
+pub(crate) mod template;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -170,6 +173,11 @@ impl Site {
         }
         let root = dir.canonicalize().map_err(|e| Fault::file(dir, &e))?;
         Ok(Self { root, config })
+    }
+
+    /// A site that is being made: `root` is absolute, nothing is read. `init` writes `bindery.toml` last.
+    pub(crate) fn being_made(root: PathBuf, config: Config) -> Self {
+        Self { root, config }
     }
 
     /// The site's directory, absolute.

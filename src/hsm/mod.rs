@@ -3,16 +3,24 @@
 //! Long-lived keys live there and never leave: DPauth and DPpb sign, the site KEK seals, the manifest and audit keys sign,
 //! transport keys encrypt what goes to a core network. Everything else is CPU work outside.
 
+pub mod draw;
 pub mod lanes;
+pub mod pin;
 pub mod pkcs11;
 pub mod policy;
+pub mod profile;
 
 use std::fmt;
+use std::str::FromStr;
 
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::error::{Exit, Fault};
+
 /// What a key is for. One role, one key, one purpose (key policy in `hsm-config/`).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Role {
     /// SK.DPauth.ECDSA: serverSigned1 (SGP.22 §5.6.1).
     DpAuth,
@@ -38,6 +46,30 @@ impl fmt::Display for Role {
             Self::Audit => f.write_str("audit"),
             Self::Transport(name) => write!(f, "transport:{name}"),
         }
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "dpauth" => Self::DpAuth,
+            "dppb" => Self::DpPb,
+            "site-kek" => Self::SiteKek,
+            "manifest" => Self::Manifest,
+            "audit" => Self::Audit,
+            other => match other.strip_prefix("transport:") {
+                Some(name) if !name.is_empty() => Self::Transport(name.to_owned()),
+                _ => return Err(format!("role {other:?} is unknown")),
+            },
+        })
+    }
+}
+
+impl TryFrom<String> for Role {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 
@@ -72,6 +104,13 @@ pub struct HsmError {
     pub class: FaultClass,
     /// What to do.
     pub hint: &'static str,
+}
+
+/// A token error that ends a command: exit 7.
+impl From<HsmError> for Fault {
+    fn from(error: HsmError) -> Self {
+        Fault::new(Exit::HsmUnusable, error.to_string()).hint(error.hint)
+    }
 }
 
 /// An open, logged-in token whose keys were compared with the key policy.

@@ -1,1 +1,447 @@
-//! (being built)
+//! The key policy: which key a role has, what it may do, and the comparison of that with what the token answers.
+//!
+//! In: `key-policy.toml` and the attributes read back from the token. Out: [`KeyPolicy`], or the first [`Drift`].
+//! Rule: one role, one key, one purpose; PKCS#11 itself permits the classic attacks, only attributes stop them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{FaultClass, HsmError, Role};
+use crate::error::{Exit, Fault};
+
+/// Schema word of `key-policy.toml`.
+pub const SCHEMA: &str = "bindery.key-policy/1";
+
+/// The policy `init` copies into a site.
+pub const BUILT_IN: &str = include_str!("../../hsm-config/key-policy.toml");
+
+/// `key-policy.toml`, checked: no key in it can be weaker than the rules.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyPolicy {
+    schema: String,
+    /// One rule for each role.
+    #[serde(rename = "key")]
+    pub keys: Vec<KeyRule>,
+}
+
+/// What one role's key has to be.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRule {
+    /// Whose key.
+    pub role: Role,
+    /// CKA_LABEL.
+    pub label: String,
+    /// Kind of key.
+    #[serde(rename = "type")]
+    pub kind: KeyKind,
+    /// CKA_ALLOWED_MECHANISMS, all of them.
+    pub mechanisms: Vec<MechanismName>,
+    /// The one thing it does.
+    pub purpose: Purpose,
+    /// Where it was made.
+    pub origin: Origin,
+    /// Flags of the private or secret key.
+    pub attributes: Flags,
+    /// Flags of the public half of a key pair.
+    #[serde(default)]
+    pub public: Flags,
+}
+
+/// Attribute flags by name.
+pub type Flags = BTreeMap<KeyAttribute, bool>;
+
+/// Kind of key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum KeyKind {
+    /// Key pair on NIST P-256.
+    #[serde(rename = "ec-p256")]
+    EcP256,
+    /// 256-bit AES key.
+    #[serde(rename = "aes-256")]
+    Aes256,
+}
+
+/// The one thing a key does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// Signs.
+    Sign,
+    /// Seals and opens what rests on our own disk.
+    Seal,
+    /// Encrypts for somebody else, never decrypts.
+    Encrypt,
+}
+
+impl Purpose {
+    /// The word in the policy file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sign => "sign",
+            Self::Seal => "seal",
+            Self::Encrypt => "encrypt",
+        }
+    }
+
+    fn usage_flags(self) -> &'static [KeyAttribute] {
+        match self {
+            Self::Sign => &[KeyAttribute::Sign],
+            Self::Seal => &[KeyAttribute::Encrypt, KeyAttribute::Decrypt],
+            Self::Encrypt => &[KeyAttribute::Encrypt],
+        }
+    }
+}
+
+/// Where a key was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// In the token: CKA_LOCAL, CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE are true.
+    Generated,
+    /// Elsewhere: the same three are false.
+    Imported,
+}
+
+/// Mechanisms the policy and the profiles can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+pub enum MechanismName {
+    /// ECDSA over a digest made outside.
+    #[serde(rename = "CKM_ECDSA")]
+    Ecdsa,
+    /// AES, single blocks.
+    #[serde(rename = "CKM_AES_ECB")]
+    AesEcb,
+    /// AES-GCM.
+    #[serde(rename = "CKM_AES_GCM")]
+    AesGcm,
+    /// Makes EC key pairs.
+    #[serde(rename = "CKM_EC_KEY_PAIR_GEN")]
+    EcKeyPairGen,
+    /// Makes AES keys.
+    #[serde(rename = "CKM_AES_KEY_GEN")]
+    AesKeyGen,
+}
+
+impl MechanismName {
+    /// The standard's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ecdsa => "CKM_ECDSA",
+            Self::AesEcb => "CKM_AES_ECB",
+            Self::AesGcm => "CKM_AES_GCM",
+            Self::EcKeyPairGen => "CKM_EC_KEY_PAIR_GEN",
+            Self::AesKeyGen => "CKM_AES_KEY_GEN",
+        }
+    }
+}
+
+macro_rules! key_attributes {
+    ($($name:ident = $word:literal),+ $(,)?) => {
+        /// A yes-or-no attribute of a key, by its PKCS#11 name.
+        #[allow(missing_docs)] // the names are the standard's
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+        pub enum KeyAttribute { $(#[serde(rename = $word)] $name),+ }
+
+        impl KeyAttribute {
+            /// The standard's name.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word),+ }
+            }
+        }
+    };
+}
+
+key_attributes! {
+    Token = "CKA_TOKEN",
+    Private = "CKA_PRIVATE",
+    Sensitive = "CKA_SENSITIVE",
+    Extractable = "CKA_EXTRACTABLE",
+    Modifiable = "CKA_MODIFIABLE",
+    Copyable = "CKA_COPYABLE",
+    Sign = "CKA_SIGN",
+    SignRecover = "CKA_SIGN_RECOVER",
+    Verify = "CKA_VERIFY",
+    VerifyRecover = "CKA_VERIFY_RECOVER",
+    Encrypt = "CKA_ENCRYPT",
+    Decrypt = "CKA_DECRYPT",
+    Wrap = "CKA_WRAP",
+    Unwrap = "CKA_UNWRAP",
+    Derive = "CKA_DERIVE",
+    Local = "CKA_LOCAL",
+    AlwaysSensitive = "CKA_ALWAYS_SENSITIVE",
+    NeverExtractable = "CKA_NEVER_EXTRACTABLE",
+}
+
+use KeyAttribute as A;
+
+/// What every policy file must say of a private key.
+const PRIVATE: &[A] = &[
+    A::Token,
+    A::Private,
+    A::Sensitive,
+    A::Extractable,
+    A::Modifiable,
+    A::Copyable,
+    A::Sign,
+    A::SignRecover,
+    A::Decrypt,
+    A::Unwrap,
+    A::Derive,
+];
+/// What it must say of a public key.
+const PUBLIC: &[A] =
+    &[A::Token, A::Private, A::Modifiable, A::Copyable, A::Verify, A::VerifyRecover, A::Encrypt, A::Wrap, A::Derive];
+/// What it must say of a secret key.
+const SECRET: &[A] = &[
+    A::Token,
+    A::Private,
+    A::Sensitive,
+    A::Extractable,
+    A::Modifiable,
+    A::Copyable,
+    A::Encrypt,
+    A::Decrypt,
+    A::Sign,
+    A::Verify,
+    A::Wrap,
+    A::Unwrap,
+    A::Derive,
+];
+/// Follow from the origin; set by the token, never sent.
+const FACTS: &[A] = &[A::Local, A::AlwaysSensitive, A::NeverExtractable];
+
+impl KeyPolicy {
+    /// Reads and checks a site's policy file.
+    pub fn load(path: &Path) -> Result<Self, Fault> {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Fault::file(path, &e).hint("`hsm.policy` in bindery.toml names the key policy; `bindery init` writes one")
+        })?;
+        Self::parse(&text).map_err(|what| {
+            Fault::new(Exit::Config, format!("{}: {what}", path.display()))
+                .hint("the rules of a key policy stand in hsm-config/README.md")
+        })
+    }
+
+    /// Parses and checks the text of a policy file; the error says key and attribute.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let policy: Self = toml::from_str(text).map_err(|e| e.to_string())?;
+        if policy.schema != SCHEMA {
+            return Err(format!("schema {:?} is not {SCHEMA:?}", policy.schema));
+        }
+        for (i, rule) in policy.keys.iter().enumerate() {
+            rule.check()?;
+            if let Some(twin) = policy.keys[..i].iter().find(|o| o.role == rule.role || o.label == rule.label) {
+                return Err(format!("keys {:?} and {:?} share a role or a label", twin.label, rule.label));
+            }
+        }
+        let missing = [Role::DpAuth, Role::DpPb, Role::SiteKek, Role::Manifest, Role::Audit]
+            .into_iter()
+            .find(|role| policy.rule(role).is_none());
+        match missing {
+            Some(role) => Err(format!("role {role} has no key")),
+            None => Ok(policy),
+        }
+    }
+
+    /// The rule of a role.
+    pub fn rule(&self, role: &Role) -> Option<&KeyRule> {
+        self.keys.iter().find(|rule| rule.role == *role)
+    }
+}
+
+impl KeyRule {
+    /// What the token must answer for the private or secret key: the file's flags and what follows from the origin.
+    pub fn expected(&self) -> impl Iterator<Item = (KeyAttribute, bool)> + '_ {
+        let generated = self.origin == Origin::Generated;
+        self.attributes.iter().map(|(a, v)| (*a, *v)).chain(FACTS.iter().map(move |a| (*a, generated)))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let expected_kind = if self.purpose == Purpose::Sign { KeyKind::EcP256 } else { KeyKind::Aes256 };
+        let (purpose, mechanism) = match self.role {
+            Role::SiteKek => (Purpose::Seal, MechanismName::AesGcm),
+            Role::Transport(_) => (Purpose::Encrypt, MechanismName::AesEcb),
+            _ => (Purpose::Sign, MechanismName::Ecdsa),
+        };
+        if self.kind != expected_kind || self.purpose != purpose {
+            return Err(format!("key {:?}: role {} asks for purpose {:?}", self.label, self.role, purpose.as_str()));
+        }
+        if self.mechanisms != [mechanism] {
+            return Err(format!("key {:?}: mechanisms must be [{:?}]", self.label, mechanism.as_str()));
+        }
+        let (own, public) = match self.kind {
+            KeyKind::EcP256 => (PRIVATE, PUBLIC),
+            KeyKind::Aes256 => (SECRET, &[][..]),
+        };
+        let usage = self.purpose.usage_flags();
+        self.check_flags("attributes", &self.attributes, own, |a| match a {
+            A::Token | A::Private | A::Sensitive => true,
+            other => usage.contains(&other),
+        })?;
+        self.check_flags("public", &self.public, public, |a| matches!(a, A::Token | A::Verify))
+    }
+
+    fn check_flags(&self, table: &str, flags: &Flags, all: &[A], wanted: impl Fn(A) -> bool) -> Result<(), String> {
+        let place = |a: A| format!("key {:?}: {table}.{}", self.label, a.as_str());
+        for attribute in all {
+            let wanted = wanted(*attribute);
+            match flags.get(attribute) {
+                None => return Err(format!("{} is not said", place(*attribute))),
+                Some(said) if *said != wanted => return Err(format!("{} must be {wanted}", place(*attribute))),
+                Some(_) => {}
+            }
+        }
+        match flags.keys().find(|a| !all.contains(a)) {
+            Some(a) => Err(format!("{} does not belong there", place(*a))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the token answered for one object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadBack {
+    /// Flags, those the token knows.
+    pub flags: Flags,
+    /// CKA_ALLOWED_MECHANISMS by number, where the token knows it.
+    pub mechanisms: Option<Vec<u64>>,
+    /// CKA_KEY_TYPE and the curve or the length are the rule's.
+    pub kind_fits: bool,
+}
+
+/// The first difference between policy and token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    /// CKA_LABEL.
+    pub label: String,
+    /// Which attribute.
+    pub attribute: &'static str,
+    /// What the policy says.
+    pub policy: String,
+    /// What the token says.
+    pub token: String,
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { label, attribute, policy, token } = self;
+        write!(f, "key {label:?}: {attribute} is {token} in the token, {policy} in the key policy")
+    }
+}
+
+impl From<Drift> for HsmError {
+    fn from(drift: Drift) -> Self {
+        Self {
+            what: drift.to_string(),
+            code: "key policy".into(),
+            class: FaultClass::Policy,
+            hint: "somebody changed the key or the policy: find out who; do not run on a key that is not as declared",
+        }
+    }
+}
+
+/// Compares one object of the token with what was expected. `unknown`: attributes this HSM model has no notion of.
+pub fn compare(
+    label: &str,
+    expected: impl Iterator<Item = (KeyAttribute, bool)>,
+    mechanisms: &[u64],
+    found: &ReadBack,
+    unknown: &[String],
+) -> Result<(), Drift> {
+    let drift = |attribute, policy: String, token: String| Drift { label: label.into(), attribute, policy, token };
+    if !found.kind_fits {
+        return Err(drift("CKA_KEY_TYPE", "the declared type".into(), "another type, curve or length".into()));
+    }
+    let known = |name: &str| !unknown.iter().any(|u| u == name);
+    for (attribute, wanted) in expected.filter(|(a, _)| known(a.as_str())) {
+        match found.flags.get(&attribute) {
+            Some(value) if *value == wanted => {}
+            Some(value) => return Err(drift(attribute.as_str(), wanted.to_string(), value.to_string())),
+            None => return Err(drift(attribute.as_str(), wanted.to_string(), "absent".into())),
+        }
+    }
+    const ALLOWED: &str = "CKA_ALLOWED_MECHANISMS";
+    if mechanisms.is_empty() || !known(ALLOWED) {
+        return Ok(());
+    }
+    match &found.mechanisms {
+        Some(allowed) if allowed == mechanisms => Ok(()),
+        other => Err(drift(ALLOWED, format!("{mechanisms:X?}"), format!("{other:X?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_policy_is_sound_and_names_every_role() {
+        let policy = KeyPolicy::parse(BUILT_IN).unwrap();
+        assert_eq!(policy.keys.len(), 6);
+        assert_eq!(policy.rule(&Role::Transport("core-demo".into())).unwrap().origin, Origin::Imported);
+    }
+
+    #[test]
+    fn a_policy_that_weakens_any_single_attribute_is_refused_by_name() {
+        let mut tried = 0;
+        for (at, line) in BUILT_IN.match_indices("CKA_") {
+            let end = at + BUILT_IN[at..].find('\n').unwrap();
+            let (name, value) = BUILT_IN[at..end].split_once(" = ").unwrap_or((line, ""));
+            let flipped = match value {
+                "true" => "false",
+                "false" => "true",
+                _ => continue, // a word in a comment
+            };
+            let text = format!("{}{name} = {flipped}{}", &BUILT_IN[..at], &BUILT_IN[end..]);
+            assert!(KeyPolicy::parse(&text).unwrap_err().contains(name), "{name} = {flipped} was taken");
+            tried += 1;
+        }
+        assert_eq!(tried, 4 * (11 + 9) + 2 * 13);
+    }
+
+    #[test]
+    fn an_attribute_left_out_or_unknown_is_refused() {
+        let left_out = BUILT_IN.replacen("CKA_COPYABLE = false\n", "", 1);
+        assert!(KeyPolicy::parse(&left_out).unwrap_err().contains("attributes.CKA_COPYABLE is not said"));
+        let unknown = BUILT_IN.replacen("CKA_COPYABLE", "CKA_COPIABLE", 1);
+        assert!(KeyPolicy::parse(&unknown).unwrap_err().contains("CKA_COPIABLE"));
+        let surplus = BUILT_IN.replacen("purpose = \"sign\"", "purpose = \"sign\"\nextractable = true", 1);
+        assert!(KeyPolicy::parse(&surplus).unwrap_err().contains("extractable"));
+    }
+
+    #[test]
+    fn two_roles_never_share_a_key() {
+        let shared = BUILT_IN.replacen("bindery/dppb/p256/1", "bindery/dpauth/p256/1", 1);
+        assert!(KeyPolicy::parse(&shared).unwrap_err().contains("share"));
+    }
+
+    #[test]
+    fn every_flag_that_differs_in_the_token_is_drift() {
+        let policy = KeyPolicy::parse(BUILT_IN).unwrap();
+        for rule in &policy.keys {
+            let sound = ReadBack { flags: rule.expected().collect(), mechanisms: Some(vec![7]), kind_fits: true };
+            assert_eq!(compare(&rule.label, rule.expected(), &[7], &sound, &[]), Ok(()));
+            for (attribute, value) in rule.expected() {
+                let mut changed = sound.clone();
+                changed.flags.insert(attribute, !value);
+                let drift = compare(&rule.label, rule.expected(), &[7], &changed, &[]).unwrap_err();
+                assert_eq!((drift.label.as_str(), drift.attribute), (rule.label.as_str(), attribute.as_str()));
+                changed.flags.remove(&attribute);
+                let drift = compare(&rule.label, rule.expected(), &[7], &changed, &[]).unwrap_err();
+                assert_eq!(drift.token, "absent");
+                let unknown = [attribute.as_str().to_owned()];
+                assert_eq!(compare(&rule.label, rule.expected(), &[7], &changed, &unknown), Ok(()));
+            }
+            let other = ReadBack { mechanisms: Some(vec![7, 8]), ..sound.clone() };
+            let drift = compare(&rule.label, rule.expected(), &[7], &other, &[]).unwrap_err();
+            assert_eq!(drift.attribute, "CKA_ALLOWED_MECHANISMS");
+            let other = ReadBack { kind_fits: false, ..sound };
+            assert!(compare(&rule.label, rule.expected(), &[7], &other, &[]).is_err());
+        }
+    }
+}

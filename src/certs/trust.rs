@@ -1,0 +1,89 @@
+//! The CI certificates a site believes: what lies in `certs/ci/` decides whose eUICCs are served.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::Certificate;
+use crate::error::{Exit, Fault};
+
+/// Trusted roots. Whether they are in date is asked at the time of use.
+pub struct Trust {
+    roots: Vec<Certificate>,
+}
+
+impl Trust {
+    /// Every `.pem`, `.crt`, `.cer` and `.der` file of the directory, PEM or DER. None at all is an error, so is one that
+    /// cannot be read, is no CA, or does not verify under its own key.
+    pub fn load(dir: &Path) -> Result<Self, Fault> {
+        let mut roots = Vec::new();
+        for (path, certificate) in certificates_in(dir)? {
+            let wrong = |what: &str| {
+                Fault::new(Exit::Config, format!("{}: {what}", path.display()))
+                    .hint("certs/ci/ holds self-signed CI certificates only")
+            };
+            if !certificate.is_ca || !certificate.may_sign_certificates {
+                return Err(wrong("is not a CA certificate"));
+            }
+            if !certificate.signed_by(&certificate) {
+                return Err(wrong("is not signed by its own key"));
+            }
+            roots.push(certificate);
+        }
+        if roots.is_empty() {
+            return Err(Fault::new(Exit::Config, format!("{}: no CI certificate", dir.display()))
+                .hint("put the CI certificates to be believed there, PEM or DER"));
+        }
+        Ok(Self { roots })
+    }
+
+    /// From certificates already read; for tests and tools.
+    pub fn of(roots: Vec<Certificate>) -> Self {
+        Self { roots }
+    }
+
+    /// The roots.
+    pub fn roots(&self) -> &[Certificate] {
+        &self.roots
+    }
+
+    /// The root that issued this certificate and is in date; what is missing otherwise, in words.
+    pub(crate) fn issuer_of(&self, certificate: &Certificate, now: Timestamp) -> Result<&Certificate, Untrusted> {
+        let named: Vec<&Certificate> = self.roots.iter().filter(|root| certificate.names_issuer(root)).collect();
+        if named.is_empty() {
+            return Err(Untrusted::UnknownIssuer);
+        }
+        let signer = named.into_iter().find(|root| certificate.signed_by(root)).ok_or(Untrusted::BadSignature)?;
+        if signer.in_date(now) { Ok(signer) } else { Err(Untrusted::RootOutOfDate) }
+    }
+}
+
+/// Why no root stands behind a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Untrusted {
+    UnknownIssuer,
+    BadSignature,
+    RootOutOfDate,
+}
+
+/// All certificates of a directory with their files, in the order of file names.
+pub(crate) fn certificates_in(dir: &Path) -> Result<Vec<(PathBuf, Certificate)>, Fault> {
+    let entries = std::fs::read_dir(dir).map_err(|e| Fault::file(dir, &e))?;
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| Fault::file(dir, &e))?.path();
+        if path.extension().and_then(|e| e.to_str()).is_some_and(|e| matches!(e, "pem" | "crt" | "cer" | "der")) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let mut all = Vec::new();
+    for path in paths {
+        let octets = std::fs::read(&path).map_err(|e| Fault::file(&path, &e))?;
+        let read = Certificate::all_of(&octets).map_err(|what| {
+            Fault::new(Exit::Config, format!("{}: {what}", path.display())).hint("replace the file or take it away")
+        })?;
+        all.extend(read.into_iter().map(|certificate| (path.clone(), certificate)));
+    }
+    Ok(all)
+}

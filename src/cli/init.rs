@@ -1,0 +1,189 @@
+//! `bindery init DIR [--demo]`: creates a site. `bindery.toml` is written last, so that nothing half-made looks finished.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::certs::certificate::pem;
+use crate::certs::test_pki::{TEST_OID, TestPki};
+use crate::certs::{DpRole, Trust};
+use crate::config::{Site, files, template};
+use crate::error::{Exit, Fault};
+use crate::hsm::pkcs11::{Token, provision};
+use crate::hsm::profile::HsmProfile;
+use crate::hsm::{Hsm, HsmSession, Role, draw, policy};
+
+/// What is sealed in the OP file: its additional authenticated data.
+pub const OP_AAD: &[u8] = b"bindery.op/1";
+
+/// Create a site: a directory with bindery.toml, certificates, templates, inbox and outbox
+#[derive(Debug, clap::Args)]
+pub struct Init {
+    /// Directory of the new site
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// With an own SoftHSM token, keys by the key policy and a test PKI
+    #[arg(long)]
+    demo: bool,
+}
+
+impl Init {
+    /// Creates the site; an existing one is left untouched (exit 3).
+    pub fn run(self, _site_dir: &Path, json: bool) -> Result<Exit, Fault> {
+        let site = if self.demo { create_demo(&self.dir)? } else { create_empty(&self.dir)? };
+        let dir = site.root().display().to_string();
+        let next = if self.demo {
+            "bindery --site DIR doctor"
+        } else {
+            "fill in [hsm] of bindery.toml, make the keys of key-policy.toml in your ceremony, put the CI certificates into \
+             certs/ci and your chains into certs/dpauth, certs/dppb and certs/manifest, then run bindery --site DIR doctor"
+        };
+        if json {
+            println!("{}", serde_json::json!({ "site": dir, "demo": self.demo, "next": next }));
+        } else {
+            println!("site {dir} created\nnext: {next}");
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// A site without token.
+pub fn create_empty(dir: &Path) -> Result<Site, Fault> {
+    let unfinished = Unfinished::begin(dir)?;
+    let text = template::for_production();
+    let site = Site::being_made(unfinished.root.clone(), template::parse(&text)?);
+    directories(&site)?;
+    files::write_whole(&site.path("key-policy.toml"), policy::BUILT_IN.as_bytes(), 0o644)?;
+    unfinished.finish(&text)?;
+    Ok(site)
+}
+
+/// A demo site, complete but for the templates: the caller puts its presets on the shelf (`site.templates()`) afterwards.
+///
+/// Order: directories, token, keys, what needs the token (OP, certificates over its keys), `bindery.toml`. Call it before other
+/// threads run, see [`Token::open`].
+pub fn create_demo(dir: &Path) -> Result<Site, Fault> {
+    let unfinished = Unfinished::begin(dir)?;
+    let text = template::for_demo(&softhsm_module()?);
+    let site = Site::being_made(unfinished.root.clone(), template::parse(&text)?);
+    directories(&site)?;
+    files::write_whole(&site.path("key-policy.toml"), policy::BUILT_IN.as_bytes(), 0o644)?;
+    token(&site)?;
+    let token = Token::open(&site)?; // the same way every command takes: login, policy, known answers
+    sealed_op(&site, &token)?;
+    test_pki(&site, &token, Timestamp::now())?;
+    unfinished.finish(&text)?;
+    Ok(site)
+}
+
+/// Names that `init` makes; one of them without `bindery.toml` and without the mark is somebody else's.
+const OURS: &[&str] = &[
+    "token",
+    "test-pki",
+    "certs",
+    "templates",
+    "inbox",
+    "outbox",
+    "vault",
+    "key-policy.toml",
+    "op.sealed",
+    "core-demo.key",
+];
+
+/// A site being made, marked as such: a crash leaves the mark, and the next `init` clears away what it finds under it.
+struct Unfinished {
+    root: PathBuf,
+}
+
+impl Unfinished {
+    const MARK: &str = ".bindery-init";
+
+    fn begin(dir: &Path) -> Result<Self, Fault> {
+        let existing = |what: String| {
+            Fault::new(Exit::Config, what)
+                .hint("nothing was changed; name another directory, or move this one away first")
+        };
+        if dir.join("bindery.toml").exists() {
+            return Err(existing(format!("{} is a site already", dir.display())));
+        }
+        let marked = dir.join(Self::MARK).exists();
+        if let Some(name) = OURS.iter().find(|name| !marked && dir.join(name).exists()) {
+            return Err(existing(format!("{} holds {name:?}, which is not ours", dir.display())));
+        }
+        files::make_directory(dir, 0o755)?;
+        let root = dir.canonicalize().map_err(|e| Fault::file(dir, &e))?;
+        files::write_whole(&root.join(Self::MARK), b"bindery init was started here and has not finished\n", 0o644)?;
+        for path in OURS.iter().map(|name| root.join(name)).filter(|_| marked) {
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            if let Err(e) = removed
+                && e.kind() != std::io::ErrorKind::NotFound
+            {
+                return Err(Fault::file(&path, &e));
+            }
+        }
+        Ok(Self { root })
+    }
+
+    fn finish(self, bindery_toml: &str) -> Result<(), Fault> {
+        files::write_whole(&self.root.join("bindery.toml"), bindery_toml.as_bytes(), 0o644)?;
+        let mark = self.root.join(Self::MARK);
+        fs::remove_file(&mark).map_err(|e| Fault::file(&mark, &e))
+    }
+}
+
+fn directories(site: &Site) -> Result<(), Fault> {
+    for open in ["templates", "certs/ci", "certs/dpauth", "certs/dppb", "certs/manifest", "inbox", "outbox"] {
+        files::make_directory(&site.path(open), 0o755)?;
+    }
+    files::make_directory(&site.vault(), 0o700)
+}
+
+fn softhsm_module() -> Result<PathBuf, Fault> {
+    HsmProfile::softhsm()?.module_paths.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        Fault::new(Exit::HsmUnusable, "SoftHSM is not installed").hint("apt install softhsm2 (or dnf install softhsm)")
+    })
+}
+
+/// The token with its keys, its PIN beside it, and the core network's copy of the transport key.
+fn token(site: &Site) -> Result<(), Fault> {
+    files::make_directory(&site.path("token"), 0o700)?;
+    let tokens = site.path("token/tokens");
+    files::make_directory(&tokens, 0o700)?;
+    provision::write_softhsm_conf(&site.path("token/softhsm2.conf"), &tokens)?;
+    let pin = provision::random_pin()?;
+    files::write_whole(&site.path("token/pin"), pin.as_bytes(), 0o600)?;
+    for copy in provision::demo_token(site, &pin)? {
+        let mut line = Zeroizing::new([b'\n'; 65]);
+        HEXLOWER.encode_mut(&copy.key[..], &mut line[..64]);
+        files::write_whole(&site.path(format!("{}.key", copy.name)), &line[..], 0o600)?;
+    }
+    Ok(())
+}
+
+/// A random OP under the site KEK; OPc of the demo's subscribers is derived from it.
+fn sealed_op(site: &Site, token: &Token) -> Result<(), Fault> {
+    let mut session = token.open_session()?;
+    let mut op = Zeroizing::new([0; 16]);
+    draw::fill_random(&mut session, &mut op[..])?;
+    let sealed = session.seal(token.key(&Role::SiteKek)?, OP_AAD, &op[..])?;
+    files::write_whole(&site.path("op.sealed"), &sealed, 0o600)
+}
+
+fn test_pki(site: &Site, token: &Token, now: Timestamp) -> Result<(), Fault> {
+    let bug = |e: openssl::error::ErrorStack| Fault::new(Exit::Bug, format!("OpenSSL: {e}"));
+    let point = |role| -> Result<[u8; 65], Fault> { Ok(token.public_point(token.key(&role)?)?) };
+    let pki = TestPki::create(now)?;
+    pki.save(site)?;
+    for (role, key) in [(DpRole::Auth, Role::DpAuth), (DpRole::Pb, Role::DpPb)] {
+        let leaf = pki.issue_dp(role, TEST_OID, &point(key)?, now).map_err(bug)?;
+        let path = site.path(format!("certs/{0}/{0}.pem", role.as_str()));
+        files::write_whole(&path, pem(&leaf).as_bytes(), 0o644)?;
+    }
+    let manifest = pki.issue_manifest(&point(Role::Manifest)?, now).map_err(bug)?;
+    files::write_whole(&site.path("certs/manifest/manifest.pem"), pem(&manifest).as_bytes(), 0o644)?;
+    // What was just written has to pass the checks of every start.
+    crate::certs::DpChains::load(site)?.check(&Trust::load(&site.path("certs/ci"))?, now, token)
+}

@@ -1,0 +1,114 @@
+//! The user PIN: from a descriptor, a file or the environment, never from an argument; into memory that is wiped.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use crate::config::Site;
+use crate::error::{Exit, Fault};
+
+/// PKCS#11 tokens take far less; a longer file is not a PIN file.
+const MAX_OCTETS: usize = 255;
+
+/// A user PIN, wiped on drop. No Debug: it cannot be printed by accident.
+pub struct UserPin(Zeroizing<Vec<u8>>);
+
+impl UserPin {
+    /// From `BINDERY_PIN_FD`, `BINDERY_PIN_FILE`, `BINDERY_PIN` or the site's `hsm.pin_file`: the first that is set.
+    pub fn of(site: &Site) -> Result<Self, Fault> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        if let Some(number) = variable("BINDERY_PIN_FD") {
+            let number = number.to_str().and_then(|text| text.parse::<u32>().ok());
+            let number = number.ok_or_else(|| unreadable("BINDERY_PIN_FD is not a number"))?;
+            return Self::read(Path::new(&format!("/dev/fd/{number}")));
+        }
+        if let Some(path) = variable("BINDERY_PIN_FILE") {
+            return Self::read(Path::new(&path));
+        }
+        if let Ok(value) = std::env::var("BINDERY_PIN").map(Zeroizing::new)
+            && !value.is_empty()
+        {
+            return Self::check(Zeroizing::new(value.as_bytes().to_vec()), "BINDERY_PIN");
+        }
+        Self::read(&site.path(&site.config.hsm.pin_file))
+    }
+
+    /// The PIN as text, for the login call only.
+    pub(in crate::hsm) fn expose(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default() // `check` refused anything else
+    }
+
+    pub(in crate::hsm) fn new(text: Zeroizing<Vec<u8>>) -> Result<Self, Fault> {
+        Self::check(text, "the PIN")
+    }
+
+    fn read(path: &Path) -> Result<Self, Fault> {
+        let failed = |e: &std::io::Error| unreadable(&format!("{}: {e}", path.display()));
+        let mut file = File::open(path).map_err(|e| failed(&e))?;
+        // Capacity for all that will be read: a growing vector would leave copies behind.
+        let mut octets = Zeroizing::new(vec![0; MAX_OCTETS + 2]);
+        let mut length = 0;
+        while length < octets.len() {
+            match file.read(&mut octets[length..]).map_err(|e| failed(&e))? {
+                0 => break,
+                read => length += read,
+            }
+        }
+        octets.truncate(length);
+        Self::check(octets, &path.display().to_string())
+    }
+
+    fn check(mut octets: Zeroizing<Vec<u8>>, source: &str) -> Result<Self, Fault> {
+        for end in [b'\n', b'\r'] {
+            if octets.last() == Some(&end) {
+                octets.pop();
+            }
+        }
+        if octets.is_empty() || octets.len() > MAX_OCTETS || std::str::from_utf8(&octets).is_err() {
+            return Err(unreadable(&format!("{source} does not hold a PIN (1 to {MAX_OCTETS} characters of text)")));
+        }
+        Ok(Self(octets))
+    }
+}
+
+fn unreadable(what: &str) -> Fault {
+    Fault::new(Exit::HsmUnusable, format!("no PIN: {what}"))
+        .hint("set hsm.pin_file in bindery.toml, or BINDERY_PIN_FILE, BINDERY_PIN or BINDERY_PIN_FD; nothing was sent")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pin(octets: &[u8]) -> Result<UserPin, Fault> {
+        UserPin::new(Zeroizing::new(octets.to_vec()))
+    }
+
+    #[test]
+    fn one_line_end_is_not_part_of_the_pin() {
+        assert_eq!(pin(b"1234\n").unwrap().expose(), "1234");
+        assert_eq!(pin(b"1234\r\n").unwrap().expose(), "1234\r".trim_end());
+        assert_eq!(pin(b" 12 34 ").unwrap().expose(), " 12 34 ");
+    }
+
+    #[test]
+    fn what_is_no_pin_is_refused_without_being_shown() {
+        for wrong in [&b""[..], b"\n", &[b'7'; 300], &[0xFF, 0xFE]] {
+            let fault = pin(wrong).err().unwrap();
+            assert_eq!(fault.exit, Exit::HsmUnusable);
+            assert!(!fault.what.contains("777"));
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_whole_and_a_missing_one_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pin");
+        std::fs::write(&path, "s3cret pin\n").unwrap();
+        assert_eq!(UserPin::read(&path).unwrap().expose(), "s3cret pin");
+        let fault = UserPin::read(&dir.path().join("none")).err().unwrap();
+        assert!(fault.hint.unwrap().contains("hsm.pin_file"));
+    }
+}

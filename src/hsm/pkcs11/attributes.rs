@@ -1,0 +1,127 @@
+//! Between the policy's words and cryptoki's types: templates for making keys, and what is read back from them.
+
+use cryptoki::error::Error;
+use cryptoki::mechanism::MechanismType;
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
+
+use crate::hsm::policy::{Flags, KeyAttribute as A, KeyKind, KeyRule, MechanismName, ReadBack};
+
+/// OID 1.2.840.10045.3.1.7 (prime256v1) in DER: CKA_EC_PARAMS.
+pub(super) const P256_PARAMS: [u8; 10] = [0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07];
+
+/// Octets of an AES-256 key.
+pub(super) const AES256_OCTETS: u64 = 32;
+
+/// Which object of a key is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Half {
+    Private,
+    Public,
+    Secret,
+}
+
+impl Half {
+    /// The object that does the work.
+    pub(super) fn working(rule: &KeyRule) -> Self {
+        match rule.kind {
+            KeyKind::EcP256 => Self::Private,
+            KeyKind::Aes256 => Self::Secret,
+        }
+    }
+
+    /// How it is found: by class and label.
+    pub(super) fn search(self, label: &str) -> [Attribute; 3] {
+        let class = match self {
+            Self::Private => ObjectClass::PRIVATE_KEY,
+            Self::Public => ObjectClass::PUBLIC_KEY,
+            Self::Secret => ObjectClass::SECRET_KEY,
+        };
+        [Attribute::Class(class), Attribute::Token(true), Attribute::Label(label.as_bytes().to_vec())]
+    }
+}
+
+/// The template of one object of a new key: label, id, mechanisms and every flag of the policy that the model knows.
+pub(super) fn template(rule: &KeyRule, half: Half, id: &[u8], unknown: &[String]) -> Vec<Attribute> {
+    let known = |name: &str| !unknown.iter().any(|u| u == name);
+    let flags = if half == Half::Public { &rule.public } else { &rule.attributes };
+    let mut all = vec![Attribute::Label(rule.label.as_bytes().to_vec()), Attribute::Id(id.to_vec())];
+    all.extend(flags.iter().filter(|(a, _)| known(a.as_str())).map(|(a, v)| flag(*a, *v)));
+    if half != Half::Public && known("CKA_ALLOWED_MECHANISMS") {
+        all.push(Attribute::AllowedMechanisms(rule.mechanisms.iter().map(|m| mechanism(*m)).collect()));
+    }
+    all
+}
+
+/// Reads one object's flags, mechanisms and kind. Attributes the token has no notion of are simply not in the answer.
+pub(super) fn read_back(
+    session: &Session,
+    object: ObjectHandle,
+    half: Half,
+    asked: &[A],
+    unknown: &[String],
+) -> Result<ReadBack, Error> {
+    let mut found = ReadBack::default();
+    // One attribute a call: some modules answer a mixed request with the first fault only.
+    let read =
+        |attribute: AttributeType| session.get_attributes(object, &[attribute]).map(|answer| answer.into_iter().next());
+    let mut flags = Flags::new();
+    for attribute in asked.iter().filter(|a| !unknown.iter().any(|u| u == a.as_str())) {
+        if let Some(value) = read(attribute_type(*attribute))?.as_ref().and_then(truth) {
+            flags.insert(*attribute, value);
+        }
+    }
+    found.flags = flags;
+    if half != Half::Public
+        && let Some(Attribute::AllowedMechanisms(list)) = read(AttributeType::AllowedMechanisms)?
+    {
+        let mut numbers: Vec<u64> = list.iter().map(|m| **m).collect();
+        numbers.sort_unstable();
+        found.mechanisms = Some(numbers);
+    }
+    let key_type = match read(AttributeType::KeyType)? {
+        Some(Attribute::KeyType(key_type)) => Some(key_type),
+        _ => None,
+    };
+    found.kind_fits = match half {
+        Half::Secret => {
+            let length = read(AttributeType::ValueLen)?;
+            key_type == Some(KeyType::AES) && length == Some(Attribute::ValueLen(AES256_OCTETS.into()))
+        }
+        Half::Private | Half::Public => {
+            let curve = read(AttributeType::EcParams)?;
+            key_type == Some(KeyType::EC) && curve == Some(Attribute::EcParams(P256_PARAMS.to_vec()))
+        }
+    };
+    Ok(found)
+}
+
+/// The number of a mechanism.
+pub(super) fn mechanism(name: MechanismName) -> MechanismType {
+    match name {
+        MechanismName::Ecdsa => MechanismType::ECDSA,
+        MechanismName::AesEcb => MechanismType::AES_ECB,
+        MechanismName::AesGcm => MechanismType::AES_GCM,
+        MechanismName::EcKeyPairGen => MechanismType::ECC_KEY_PAIR_GEN,
+        MechanismName::AesKeyGen => MechanismType::AES_KEY_GEN,
+    }
+}
+
+macro_rules! flags_of_cryptoki {
+    ($($name:ident),+ $(,)?) => {
+        fn flag(attribute: A, value: bool) -> Attribute {
+            match attribute { $(A::$name => Attribute::$name(value)),+ }
+        }
+        fn attribute_type(attribute: A) -> AttributeType {
+            match attribute { $(A::$name => AttributeType::$name),+ }
+        }
+        fn truth(attribute: &Attribute) -> Option<bool> {
+            match attribute { $(Attribute::$name(value))|+ => Some(*value), _ => None }
+        }
+    };
+}
+
+flags_of_cryptoki! {
+    Token, Private, Sensitive, Extractable, Modifiable, Copyable, Sign, SignRecover, Verify, VerifyRecover, Encrypt, Decrypt,
+    Wrap, Unwrap, Derive, Local, AlwaysSensitive, NeverExtractable,
+}

@@ -1,0 +1,66 @@
+//! Known answers before work: each key proves that it is the one its public half or check value says.
+
+use cryptoki::object::{Attribute, AttributeType};
+use cryptoki::session::Session as Pkcs11Session;
+
+use super::faults::hsm_error;
+use super::{Held, HeldKey, Session};
+use crate::certs::point::{public_key, verifies};
+use crate::hsm::policy::Purpose;
+use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef};
+
+const QUESTION: [u8; 32] = *b"bindery: known answer test, v. 1";
+
+/// Signs and verifies in software, seals and opens, encrypts and compares the check value: whatever each key is for.
+pub(super) fn run(session: &mut Session, anchor: &Pkcs11Session, held: &Held) -> Result<(), HsmError> {
+    for (i, key) in held.keys.iter().enumerate() {
+        match key.purpose {
+            Purpose::Sign => signs(session, KeyRef(i), key)?,
+            Purpose::Seal => seals(session, KeyRef(i), key)?,
+            Purpose::Encrypt => encrypts(session, anchor, KeyRef(i), key)?,
+        }
+    }
+    Ok(())
+}
+
+fn signs(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(), HsmError> {
+    let signature = session.sign(reference, &QUESTION)?;
+    let point = key.point.ok_or_else(|| failed(key, "has no public half"))?;
+    match public_key(&point) {
+        Ok(public) if verifies(&public, &QUESTION, &signature) => Ok(()),
+        _ => Err(failed(key, "signs what its public half does not verify")),
+    }
+}
+
+fn seals(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(), HsmError> {
+    let sealed = session.seal(reference, b"bindery.selftest/1", &QUESTION)?;
+    let opened = session.open(reference, b"bindery.selftest/1", &sealed)?;
+    let hidden = !sealed.windows(QUESTION.len()).any(|window| window == QUESTION);
+    if opened[..] == QUESTION && hidden { Ok(()) } else { Err(failed(key, "does not open what it sealed")) }
+}
+
+/// An encrypt-only key cannot be asked back; its check value (the first octets of AES of a zero block) must agree instead.
+fn encrypts(session: &mut Session, anchor: &Pkcs11Session, reference: KeyRef, key: &HeldKey) -> Result<(), HsmError> {
+    let answer = session.encrypt_blocks(reference, &[0; 32])?;
+    if answer[..16] != answer[16..] || answer[..16] == [0; 16] {
+        return Err(failed(key, "does not encrypt as AES-ECB does"));
+    }
+    let told = anchor
+        .get_attributes(key.working, &[AttributeType::CheckValue])
+        .map_err(|e| hsm_error(format!("read the check value of {}", key.label), &e))?;
+    match told.first() {
+        Some(Attribute::CheckValue(check)) if !check.is_empty() && !answer.starts_with(check) => {
+            Err(failed(key, "encrypts otherwise than its check value says"))
+        }
+        _ => Ok(()), // CKA_CHECK_VALUE is optional
+    }
+}
+
+fn failed(key: &HeldKey, how: &str) -> HsmError {
+    HsmError {
+        what: format!("self-test of {}", key.label),
+        code: format!("the key {how}"),
+        class: FaultClass::Policy,
+        hint: "do not use this token: a key was exchanged or the HSM is faulty",
+    }
+}

@@ -1,0 +1,116 @@
+//! One PKCS#11 session: the calls of the run, on key handles found when the token was opened.
+
+use std::sync::Arc;
+
+use cryptoki::error::Error;
+use cryptoki::mechanism::Mechanism;
+use cryptoki::mechanism::aead::GcmParams;
+use cryptoki::object::ObjectHandle;
+use cryptoki::session::Session as Pkcs11Session;
+use zeroize::Zeroizing;
+
+use super::Held;
+use super::faults::hsm_error;
+use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef};
+
+const IV_OCTETS: usize = 12;
+const TAG_OCTETS: usize = 16;
+const BLOCK_OCTETS: usize = 16;
+
+/// One session of an open token. Dropping it closes it.
+pub struct Session {
+    // Closed before the token's anchor can be: fields drop in this order.
+    session: Pkcs11Session,
+    held: Arc<Held>,
+}
+
+impl Session {
+    pub(super) fn new(session: Pkcs11Session, held: Arc<Held>) -> Self {
+        Self { session, held }
+    }
+
+    fn key(&self, key: KeyRef) -> Result<(ObjectHandle, &str), HsmError> {
+        let held = self.held.key(key)?;
+        Ok((held.working, &held.label))
+    }
+}
+
+impl HsmSession for Session {
+    fn sign(&mut self, key: KeyRef, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
+        let (handle, label) = self.key(key)?;
+        let failed = |e: &Error| hsm_error(format!("sign with {label}"), e);
+        // Digest and signature have fixed sizes: modules sign 20 or 65 octets just as gladly.
+        let signature = self.session.sign(&Mechanism::Ecdsa, handle, digest).map_err(|e| failed(&e))?;
+        signature.as_slice().try_into().map_err(|e| failed(&Error::TryFromSlice(e)))
+    }
+
+    fn random(&mut self, out: &mut [u8]) -> Result<(), HsmError> {
+        for piece in out.chunks_mut(self.held.limits.random_octets) {
+            self.session.generate_random_slice(piece).map_err(|e| hsm_error("draw random", &e))?;
+        }
+        Ok(())
+    }
+
+    fn encrypt_blocks(&mut self, key: KeyRef, blocks: &[u8]) -> Result<Vec<u8>, HsmError> {
+        let (handle, label) = self.key(key)?;
+        if !blocks.len().is_multiple_of(BLOCK_OCTETS) {
+            return Err(refused(format!("encrypt with {label}"), "the input is not a multiple of 16 octets"));
+        }
+        let mut encrypted = Vec::with_capacity(blocks.len());
+        for piece in blocks.chunks(self.held.limits.encrypt_octets / BLOCK_OCTETS * BLOCK_OCTETS) {
+            let part = self.session.encrypt(&Mechanism::AesEcb, handle, piece);
+            encrypted.extend_from_slice(&part.map_err(|e| hsm_error(format!("encrypt with {label}"), &e))?);
+        }
+        if encrypted.len() == blocks.len() {
+            Ok(encrypted)
+        } else {
+            Err(refused(format!("encrypt with {label}"), "the token answered with another length"))
+        }
+    }
+
+    fn seal(&mut self, key: KeyRef, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, HsmError> {
+        let (handle, label) = self.key(key)?;
+        let what = || format!("seal with {label}");
+        named(aad, what)?;
+        let mut iv = [0; IV_OCTETS];
+        // Random, one for each batch: far below the 2^32 that NIST SP 800-38D §8.3 allows for one key.
+        self.session.generate_random_slice(&mut iv).map_err(|e| hsm_error(what(), &e))?;
+        let mut sealed = Vec::with_capacity(IV_OCTETS + plain.len() + TAG_OCTETS);
+        sealed.extend_from_slice(&iv);
+        let gcm = gcm(&mut iv, aad).map_err(|e| hsm_error(what(), &e))?;
+        let body = self.session.encrypt(&Mechanism::AesGcm(gcm), handle, plain).map_err(|e| hsm_error(what(), &e))?;
+        sealed.extend_from_slice(&body);
+        if sealed.len() == IV_OCTETS + plain.len() + TAG_OCTETS {
+            Ok(sealed)
+        } else {
+            Err(refused(what(), "the token answered with another length"))
+        }
+    }
+
+    fn open(&mut self, key: KeyRef, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
+        let (handle, label) = self.key(key)?;
+        let what = || format!("open with {label}");
+        named(aad, what)?;
+        let Some((iv, body)) = sealed.split_first_chunk::<IV_OCTETS>().filter(|(_, body)| body.len() >= TAG_OCTETS)
+        else {
+            return Err(refused(what(), "too short to be sealed by us"));
+        };
+        let mut iv = *iv;
+        let gcm = gcm(&mut iv, aad).map_err(|e| hsm_error(what(), &e))?;
+        let plain = self.session.decrypt(&Mechanism::AesGcm(gcm), handle, body);
+        plain.map(Zeroizing::new).map_err(|e| hsm_error(what(), &e))
+    }
+}
+
+fn gcm<'a>(iv: &'a mut [u8; IV_OCTETS], aad: &'a [u8]) -> Result<GcmParams<'a>, Error> {
+    GcmParams::new(iv, aad, (8 * TAG_OCTETS as u64).into())
+}
+
+/// SoftHSM 2.6.1 crashes on GCM without additional data; and what is sealed should say what it is.
+fn named(aad: &[u8], what: impl Fn() -> String) -> Result<(), HsmError> {
+    if aad.is_empty() { Err(refused(what(), "without additional data that says what is sealed")) } else { Ok(()) }
+}
+
+fn refused(what: String, why: &str) -> HsmError {
+    HsmError { what, code: why.into(), class: FaultClass::Data, hint: "this item was not processed" }
+}
