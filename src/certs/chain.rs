@@ -98,6 +98,16 @@ impl DpChain {
         self.certificates().map(Certificate::der).collect()
     }
 
+    /// The chain as a PEM file, leaf first.
+    pub fn pem(&self) -> String {
+        self.certificates().map(Certificate::pem).collect()
+    }
+
+    /// The leaf.
+    pub fn leaf(&self) -> &Certificate {
+        &self.leaf
+    }
+
     /// The first end of validity in the chain.
     pub fn not_after(&self) -> Timestamp {
         self.certificates().map(Certificate::not_after).min().unwrap_or(self.leaf.not_after)

@@ -28,3 +28,8 @@ pub struct CertRefusal {
     /// What to do.
     pub hint: &'static str,
 }
+
+/// Whether `r || s` is the signature of `digest` by the key with this public point (uncompressed).
+pub fn signature_fits(point: &[u8; 65], digest: &[u8; 32], signature: &[u8; 64]) -> bool {
+    point::public_key(point).is_ok_and(|key| point::verifies(&key, digest, signature))
+}

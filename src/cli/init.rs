@@ -17,7 +17,7 @@ use crate::hsm::profile::HsmProfile;
 use crate::hsm::{Hsm, HsmSession, Role, draw, policy};
 
 /// What is sealed in the OP file: its additional authenticated data.
-pub const OP_AAD: &[u8] = b"bindery.op/1";
+
 
 /// Create a site: a directory with bindery.toml, certificates, templates, inbox and outbox
 #[derive(Debug, clap::Args)]

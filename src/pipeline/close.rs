@@ -12,6 +12,7 @@ use openssl::sha::sha256;
 
 use super::batch::RunTimes;
 use super::work::{Binding, Engine, OrderWork, package_object};
+use crate::certs::{Certificate, DpChains};
 use crate::error::{Exit, Fault};
 use crate::export::activation::{activation_code, qr_figure};
 use crate::export::bundle::{self, Bundle, BundleFile};
@@ -192,15 +193,13 @@ fn write_certificates<H: Hsm>(
     work: &OrderWork,
     bundle: &mut Bundle,
 ) -> Result<BTreeMap<String, String>, Fault> {
-    let chains = &engine.chains;
+    let DpChains { auth, pb, manifest } = &engine.chains;
     let mut fingerprints = BTreeMap::new();
-    for (role, pem, leaf) in [
-        ("dpauth", chains.dpauth.pem(), chains.dpauth.leaf_der()),
-        ("dppb", chains.dppb.pem(), chains.dppb.leaf_der()),
-        ("manifest", chains.manifest_pem.clone(), &chains.manifest_der[..]),
-    ] {
-        bundle.write(&format!("certs/{role}.pem"), &pem).map_err(|e| export_fault(work, &e))?;
-        fingerprints.insert(role.to_owned(), data_encoding::HEXLOWER.encode(&sha256(leaf)));
+    for (role, pem, leaf) in
+        [("dpauth", auth.pem(), auth.leaf()), ("dppb", pb.pem(), pb.leaf()), ("manifest", manifest.pem(), manifest)]
+    {
+        bundle.write(&format!("certs/{role}.pem"), pem.as_bytes()).map_err(|e| export_fault(work, &e))?;
+        fingerprints.insert(role.to_owned(), leaf.fingerprint());
     }
     Ok(fingerprints)
 }
@@ -227,7 +226,8 @@ fn write_summaries<H: Hsm>(
         let LineFacts { mode, algorithm, .. } = &line.facts;
         [line.number.to_string(), line.template_name.clone(), mode.clone(), algorithm.clone(), line.quantity.to_string()]
     });
-    let certificate = |role: &str, chain: &crate::certs::DpChain| [role.to_owned(), chain.subject(), chain.not_after().to_string()];
+    let certificate = |role: &str, it: &Certificate| [role.to_owned(), it.title().to_owned(), it.not_after().to_string()];
+    let DpChains { auth, pb, manifest } = &engine.chains;
     let facts = ReportFacts {
         order: work.key.to_string(),
         order_sha256: &stored.body_sha256,
@@ -235,7 +235,11 @@ fn write_summaries<H: Hsm>(
         counts: summary.counts,
         errors: summary.errors.clone().into_iter().collect(),
         lines: lines.collect(),
-        certificates: vec![certificate("DPauth", &engine.chains.dpauth), certificate("DPpb", &engine.chains.dppb)],
+        certificates: vec![
+            certificate("DPauth", auth.leaf()),
+            certificate("DPpb", pb.leaf()),
+            certificate("manifest", manifest),
+        ],
         chunks: &summary.times.chunks,
         seconds: summary.times.elapsed.unwrap_or(Duration::ZERO).as_secs_f64(),
     };

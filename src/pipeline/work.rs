@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::certs::DpChain;
+use crate::certs::DpChains;
 use crate::config::Site;
 use crate::export::records::LineFacts;
 use crate::formats::bsp::kdf::HostId;
@@ -33,7 +33,7 @@ pub struct Engine<'a, H: Hsm> {
     /// Keys, resolved once.
     pub keys: Keys,
     /// Our certificates.
-    pub chains: Chains,
+    pub chains: DpChains,
     /// OP of the operator; without it OPc is random.
     pub op: Option<SubscriberKey>,
 }
@@ -49,19 +49,6 @@ pub struct Keys {
     pub kek: KeyRef,
     /// Signs manifests.
     pub manifest: KeyRef,
-}
-
-/// Our certificate chains.
-#[derive(Debug)]
-pub struct Chains {
-    /// DPauth.
-    pub dpauth: DpChain,
-    /// DPpb; same OID.
-    pub dppb: DpChain,
-    /// `certs/manifest.pem` of every bundle.
-    pub manifest_pem: Vec<u8>,
-    /// The same, DER.
-    pub manifest_der: Vec<u8>,
 }
 
 /// One order being worked on.

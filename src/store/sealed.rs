@@ -13,6 +13,8 @@ use crate::ids::{Iccid, OrderKey};
 /// Octets of nonce that one [`BatchKey::seal`] takes.
 pub const NONCE_LEN: usize = 12;
 const TAG_LEN: usize = 16;
+/// AAD of the operator's OP under the site KEK.
+pub const OP_AAD: &[u8] = b"bindery.op/1";
 
 /// What a blob holds; part of its AAD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,55 @@
+//! Opens a site for work: token, certificates, ledger, lanes, threads - checked against each other before the first record.
+
+use std::sync::Arc;
+
+use super::fan_out::FanOut;
+use super::work::{Engine, Keys};
+use crate::certs::{DpChains, Trust};
+use crate::config::Site;
+use crate::error::{Exit, Fault};
+use crate::hsm::lanes::Lanes;
+use crate::hsm::pkcs11::Token;
+use crate::hsm::{Hsm, HsmSession, Role};
+use crate::store::sealed::OP_AAD;
+use crate::secret::SubscriberKey;
+use crate::store::sqlite::Ledger;
+
+/// Opens everything, lets `work` run, closes in order: lanes before the token.
+pub fn with_engine<R>(site: &Site, work: impl FnOnce(&Engine<'_, Token>) -> Result<R, Fault>) -> Result<R, Fault> {
+    let token = Arc::new(Token::open(site)?);
+    let chains = load_chains(site, &*token)?;
+    let ledger = Ledger::open(&site.state_db())?;
+    let lanes = Lanes::start(&token, token.lane_count(site.config.hsm.lanes))?;
+    let cpu = FanOut::new(site.config.run.threads)?;
+    let dppb = token.key(&Role::DpPb)?;
+    let keys = Keys {
+        dppb,
+        dppb_point: token.public_point(dppb)?,
+        kek: token.key(&Role::SiteKek)?,
+        manifest: token.key(&Role::Manifest)?,
+    };
+    let op = open_op(site, &token, &keys)?;
+    let engine = Engine { site, hsm: &token, store: &ledger, lanes: &lanes, cpu: &cpu, keys, chains, op };
+    work(&engine)
+}
+
+/// Our certificates: chained to a trusted CI, in date, and over the keys that the token really holds.
+pub fn load_chains<H: Hsm>(site: &Site, hsm: &H) -> Result<DpChains, Fault> {
+    let chains = DpChains::load(site)?;
+    let trust = Trust::load(&site.path("certs/ci"))?;
+    chains.check(&trust, jiff::Timestamp::now(), hsm)?;
+    Ok(chains)
+}
+
+/// OP of the operator, where the site has one: sealed under the KEK, opened in the token.
+fn open_op(site: &Site, token: &Token, keys: &Keys) -> Result<Option<SubscriberKey>, Fault> {
+    let Some(file) = &site.config.credentials.op_file else { return Ok(None) };
+    let path = site.path(file);
+    let sealed = std::fs::read(&path).map_err(|e| Fault::file(&path, &e).hint("restore the file or remove credentials.op_file"))?;
+    let plain = token.open_session()?.open(keys.kek, OP_AAD, &sealed)?;
+    match SubscriberKey::copy_of(&plain) {
+        Some(op) if plain.len() == 16 => Ok(Some(op)),
+        _ => Err(Fault::new(Exit::IntegrityFailure, format!("{}: does not hold an OP of 16 octets", path.display()))
+            .hint("seal the operator's OP again")),
+    }
+}
