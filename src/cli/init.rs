@@ -15,8 +15,8 @@ use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::{Token, provision};
 use crate::hsm::profile::HsmProfile;
 use crate::hsm::{Hsm, HsmSession, Role, draw, policy};
+use crate::store::sealed::OP_AAD;
 
-/// What is sealed in the OP file: its additional authenticated data.
 
 
 /// Create a site: a directory with bindery.toml, certificates, templates, inbox and outbox

@@ -25,7 +25,7 @@ const DRIVERS: usize = 2;
 #[derive(Debug, Default)]
 pub(super) struct RunTimes {
     pub(super) chunks: Vec<ChunkTiming>,
-    pub(super) elapsed: Option<Duration>,
+    pub(super) elapsed: Duration,
 }
 
 /// What became of one order.
@@ -55,9 +55,9 @@ pub(super) fn work_order<H: Hsm>(
         let what = format!("{}: stopped on request, every finished chunk is kept", work.key);
         return Err(Fault::new(Exit::Stopped, what).hint("run again: it continues where it stood"));
     }
-    times.elapsed = Some(started.elapsed());
+    times.elapsed = started.elapsed();
     let mut session = engine.hsm.open_session()?;
-    let counts = close::close(engine, stored, work, &mut session, &times, jiff::Timestamp::now())?;
+    let counts = close::close(engine, stored, work, &mut session, &times)?;
     let records = times.chunks.iter().map(|chunk| chunk.records).sum();
     Ok(Closed { counts, elapsed: started.elapsed(), records })
 }

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::time::Duration;
+use std::path::Path;
 
 use openssl::sha::sha256;
 
 use super::batch::RunTimes;
-use super::work::{Binding, Engine, OrderWork, package_object};
+use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
 use crate::certs::{Certificate, DpChains};
 use crate::error::{Exit, Fault};
 use crate::export::activation::{activation_code, qr_figure};
@@ -28,6 +28,21 @@ const PAGE: i64 = 2_000;
 /// Files that `submit` left and the bundle keeps.
 const ANSWERS: [&str; 2] = ["ack.json", "rejects.csv"];
 
+/// What goes into a bundle beside the engine's own facts.
+pub(super) struct Contents<'a> {
+    pub(super) stored: &'a StoredOrder,
+    pub(super) work: &'a OrderWork,
+    /// Where it is written.
+    pub(super) dir: &'a Path,
+    /// Files that are durable in `dir` already; the flag: it may be missing.
+    pub(super) existing: Vec<(String, bool)>,
+    pub(super) counts: Counts,
+    pub(super) times: &'a RunTimes,
+}
+
+/// Walks through the devices of a bundle, in the order of their rows.
+pub(super) type Walk<'a> = dyn Fn(&mut dyn FnMut(&Device, &LineWork) -> Result<(), Fault>) -> Result<(), Fault> + 'a;
+
 /// Seals the bundle of an order whose chunks are all done, and marks the order exported.
 pub(super) fn close<H: Hsm>(
     engine: &Engine<'_, H>,
@@ -35,17 +50,35 @@ pub(super) fn close<H: Hsm>(
     work: &OrderWork,
     session: &mut H::Session,
     times: &RunTimes,
-    now: jiff::Timestamp,
 ) -> Result<Counts, Fault> {
-    let by_state = engine.store.counts(work.pk)?;
-    let counts = count(stored.rows, &by_state)?;
-    let mut bundle = Bundle::create(&work.bundle_dir).map_err(|e| export_fault(work, &e))?;
-    bundle.unseal().map_err(|e| export_fault(work, &e))?;
-    note_existing(engine, work, &mut bundle)?;
-    let errors = write_records(engine, work, &mut bundle)?;
-    let certificates = write_certificates(engine, work, &mut bundle)?;
-    write_summaries(stored, work, engine, &mut bundle, &Summary { counts, errors, times, now })?;
+    let counts = count(stored.rows, &engine.store.counts(work.pk)?)?;
+    let binds_now = |line: u32| work.line(line).is_some_and(|line| line.binding == Binding::Now);
+    let chunks = engine.store.chunks(work.pk)?;
+    // A chunk in which every record failed has no package file.
+    let packages = chunks.iter().filter(|chunk| binds_now(chunk.line)).map(|chunk| (package_object(chunk.number), true));
+    let existing = ANSWERS.iter().map(|name| ((*name).to_owned(), false)).chain(packages).collect();
+    let contents = Contents { stored, work, dir: &work.bundle_dir, existing, counts, times };
+    write_bundle(engine, &contents, session, &|visit| walk_order(engine, work, visit))?;
+    engine.store.close_order(work.pk)?;
+    Ok(counts)
+}
 
+/// Writes everything but the package files, and the seal last.
+pub(super) fn write_bundle<H: Hsm>(
+    engine: &Engine<'_, H>,
+    contents: &Contents<'_>,
+    session: &mut H::Session,
+    walk: &Walk<'_>,
+) -> Result<(), Fault> {
+    let now = jiff::Timestamp::now();
+    let failed = |e: io::Error| export_fault(contents.dir, &e);
+    let mut bundle = Bundle::create(contents.dir).map_err(failed)?;
+    bundle.unseal().map_err(failed)?;
+    note_existing(engine, contents, &mut bundle)?;
+    let errors = write_records(contents, &mut bundle, walk)?;
+    let certificates = write_certificates(engine, &mut bundle).map_err(failed)?;
+    write_summaries(engine, contents, &mut bundle, errors, now)?;
+    let Contents { stored, work, counts, .. } = contents;
     let manifest = Manifest {
         schema: manifest::SCHEMA.to_owned(),
         tenant: work.key.tenant.to_string(),
@@ -54,7 +87,7 @@ pub(super) fn close<H: Hsm>(
         order_sha256: stored.body_sha256.clone(),
         created: now.to_string(),
         files: bundle.files().clone(),
-        counts,
+        counts: *counts,
         versions: versions(work),
         certificates,
         audit_head: None,
@@ -63,9 +96,27 @@ pub(super) fn close<H: Hsm>(
     json.push(b'\n');
     let raw = session.sign(engine.keys.manifest, &sha256(&json))?;
     let der = manifest::signature_der(&raw).map_err(|e| Fault::new(Exit::Bug, format!("manifest signature: {e}")))?;
-    bundle.seal(&json, &der).map_err(|e| export_fault(work, &e))?;
-    engine.store.close_order(work.pk)?;
-    Ok(counts)
+    bundle.seal(&json, &der).map_err(failed)
+}
+
+/// The devices of an order as the ledger holds them, refused ones included.
+fn walk_order<H: Hsm>(
+    engine: &Engine<'_, H>,
+    work: &OrderWork,
+    visit: &mut dyn FnMut(&Device, &LineWork) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    for line in &work.lines {
+        let Some((first, last)) = engine.store.device_span(work.pk, line.number)? else { continue };
+        let mut from = first.0;
+        while from <= last.0 {
+            let to = (from + PAGE - 1).min(last.0);
+            for device in engine.store.devices(work.pk, DevicePk(from), DevicePk(to))? {
+                visit(&device, line)?;
+            }
+            from = to + 1;
+        }
+    }
+    Ok(())
 }
 
 /// Rows by outcome; a row without outcome is a fault, silence counts as failure.
@@ -90,19 +141,14 @@ fn count(rows: u64, by_state: &[(DeviceState, u64)]) -> Result<Counts, Fault> {
     }
 }
 
-/// Answers and package files that are durable already; packages are hashed as they lie on disk, on all cores.
-fn note_existing<H: Hsm>(engine: &Engine<'_, H>, work: &OrderWork, bundle: &mut Bundle) -> Result<(), Fault> {
-    let binds_now = |line: u32| work.line(line).is_some_and(|line| line.binding == Binding::Now);
-    let chunks = engine.store.chunks(work.pk)?;
-    let packages = chunks.iter().filter(|chunk| binds_now(chunk.line)).map(|chunk| package_object(chunk.number));
-    let names: Vec<String> = ANSWERS.iter().map(|name| (*name).to_owned()).chain(packages).collect();
-    let entries = engine.cpu.map(&names, |name| bundle::file_entry(&work.bundle_dir.join(name)));
-    for (name, entry) in names.iter().zip(entries) {
+/// Answers and package files that are durable already; hashed as they lie on disk, on all cores.
+fn note_existing<H: Hsm>(engine: &Engine<'_, H>, contents: &Contents<'_>, bundle: &mut Bundle) -> Result<(), Fault> {
+    let entries = engine.cpu.map(&contents.existing, |(name, _)| bundle::file_entry(&contents.dir.join(name)));
+    for ((name, may_be_missing), entry) in contents.existing.iter().zip(entries) {
         match entry {
             Ok(entry) => bundle.note(name, entry),
-            // A chunk in which every record failed has no package file.
-            Err(e) if e.kind() == io::ErrorKind::NotFound && !ANSWERS.contains(&name.as_str()) => {}
-            Err(e) => return Err(Fault::file(&work.bundle_dir.join(name), &e)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && *may_be_missing => {}
+            Err(e) => return Err(Fault::file(&contents.dir.join(name), &e)),
         }
     }
     Ok(())
@@ -162,66 +208,46 @@ const QR_HEAD: &str = "<!doctype html><meta charset=\"utf-8\"><title>Activation 
 <style>figure{display:inline-block;width:11rem;margin:.5rem;text-align:center;font:12px monospace;break-inside:avoid}</style>\n";
 
 /// Writes the row files; gives the number of rows by error class.
-fn write_records<H: Hsm>(
-    engine: &Engine<'_, H>,
-    work: &OrderWork,
-    bundle: &mut Bundle,
-) -> Result<BTreeMap<String, u64>, Fault> {
-    let mut files = RecordFiles::start(bundle, work).map_err(|e| export_fault(work, &e))?;
+fn write_records(contents: &Contents<'_>, bundle: &mut Bundle, walk: &Walk<'_>) -> Result<BTreeMap<String, u64>, Fault> {
+    let failed = |e: io::Error| export_fault(contents.dir, &e);
+    let mut files = RecordFiles::start(bundle, contents.work).map_err(failed)?;
     let mut errors = BTreeMap::new();
-    for line in &work.lines {
-        let Some((first, last)) = engine.store.device_span(work.pk, line.number)? else { continue };
-        let mut from = first.0;
-        while from <= last.0 {
-            let to = (from + PAGE - 1).min(last.0);
-            for device in engine.store.devices(work.pk, DevicePk(from), DevicePk(to))? {
-                if let Some(class) = &device.error_class {
-                    *errors.entry(class.clone()).or_insert(0) += 1;
-                }
-                files.add(&device, &line.facts, line.qr).map_err(|e| export_fault(work, &e))?;
-            }
-            from = to + 1;
+    walk(&mut |device, line| {
+        if let Some(class) = &device.error_class {
+            *errors.entry(class.clone()).or_insert(0) += 1;
         }
-    }
-    files.keep(bundle).map_err(|e| export_fault(work, &e))?;
+        files.add(device, &line.facts, line.qr).map_err(failed)
+    })?;
+    files.keep(bundle).map_err(failed)?;
     Ok(errors)
 }
 
 /// `certs/`: our chains and the manifest's certificate; gives their fingerprints by role.
-fn write_certificates<H: Hsm>(
-    engine: &Engine<'_, H>,
-    work: &OrderWork,
-    bundle: &mut Bundle,
-) -> Result<BTreeMap<String, String>, Fault> {
+fn write_certificates<H: Hsm>(engine: &Engine<'_, H>, bundle: &mut Bundle) -> io::Result<BTreeMap<String, String>> {
     let DpChains { auth, pb, manifest } = &engine.chains;
     let mut fingerprints = BTreeMap::new();
     for (role, pem, leaf) in
         [("dpauth", auth.pem(), auth.leaf()), ("dppb", pb.pem(), pb.leaf()), ("manifest", manifest.pem(), manifest)]
     {
-        bundle.write(&format!("certs/{role}.pem"), pem.as_bytes()).map_err(|e| export_fault(work, &e))?;
+        bundle.write(&format!("certs/{role}.pem"), pem.as_bytes())?;
         fingerprints.insert(role.to_owned(), leaf.fingerprint());
     }
     Ok(fingerprints)
 }
 
-struct Summary<'a> {
-    counts: Counts,
-    errors: BTreeMap<String, u64>,
-    times: &'a RunTimes,
-    now: jiff::Timestamp,
-}
-
 /// `recon.json` and `report.html`.
 fn write_summaries<H: Hsm>(
-    stored: &StoredOrder,
-    work: &OrderWork,
     engine: &Engine<'_, H>,
+    contents: &Contents<'_>,
     bundle: &mut Bundle,
-    summary: &Summary<'_>,
+    errors: BTreeMap<String, u64>,
+    now: jiff::Timestamp,
 ) -> Result<(), Fault> {
+    let failed = |e: io::Error| export_fault(contents.dir, &e);
+    let Contents { stored, work, counts, times, .. } = contents;
     let mut recon = Vec::new();
-    records::write_recon(&mut recon, &summary.counts).map_err(|e| export_fault(work, &e))?;
-    bundle.write("recon.json", &recon).map_err(|e| export_fault(work, &e))?;
+    records::write_recon(&mut recon, counts).map_err(failed)?;
+    bundle.write("recon.json", &recon).map_err(failed)?;
     let lines = work.lines.iter().map(|line| {
         let LineFacts { mode, algorithm, .. } = &line.facts;
         [line.number.to_string(), line.template_name.clone(), mode.clone(), algorithm.clone(), line.quantity.to_string()]
@@ -231,20 +257,20 @@ fn write_summaries<H: Hsm>(
     let facts = ReportFacts {
         order: work.key.to_string(),
         order_sha256: &stored.body_sha256,
-        created: summary.now.to_string(),
-        counts: summary.counts,
-        errors: summary.errors.clone().into_iter().collect(),
+        created: now.to_string(),
+        counts: *counts,
+        errors: errors.into_iter().collect(),
         lines: lines.collect(),
         certificates: vec![
             certificate("DPauth", auth.leaf()),
             certificate("DPpb", pb.leaf()),
             certificate("manifest", manifest),
         ],
-        chunks: &summary.times.chunks,
-        seconds: summary.times.elapsed.unwrap_or(Duration::ZERO).as_secs_f64(),
+        chunks: &times.chunks,
+        seconds: times.elapsed.as_secs_f64(),
     };
     let page = report::html(&facts).map_err(|e| Fault::new(Exit::Bug, format!("report: {e}")))?;
-    bundle.write("report.html", page.as_bytes()).map_err(|e| export_fault(work, &e))
+    bundle.write("report.html", page.as_bytes()).map_err(failed)
 }
 
 fn versions(work: &OrderWork) -> BTreeMap<String, String> {
@@ -255,7 +281,7 @@ fn versions(work: &OrderWork) -> BTreeMap<String, String> {
     std::iter::once(engine).chain(templates).collect()
 }
 
-fn export_fault(work: &OrderWork, error: &io::Error) -> Fault {
-    Fault::new(Exit::Stopped, format!("{}: bundle not written: {error}", work.bundle_dir.display()))
+fn export_fault(dir: &Path, error: &io::Error) -> Fault {
+    Fault::new(Exit::Stopped, format!("{}: bundle not written: {error}", dir.display()))
         .hint("make room or repair the directory, then run again: nothing is lost and nothing is made twice")
 }

@@ -1,0 +1,45 @@
+//! `bindery bind`: profiles that were stored under random keys get their eUICC.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::run::stop_on_signal;
+use super::{Voice, print_json};
+use crate::config::Site;
+use crate::error::{Exit, Fault};
+use crate::pipeline;
+
+/// Bind the stored profiles of an order (mode `order`) to the eUICCs of a key file
+#[derive(clap::Args)]
+pub(crate) struct Bind {
+    /// The order: ORDER_ID, TENANT/ORDER_ID or TENANT/ORDER_ID@REV
+    #[arg(value_name = "ORDER")]
+    order: String,
+    /// Key file: one signed one-time public key a line (euicc.jsonl)
+    #[arg(long, value_name = "FILE")]
+    euicc_data: PathBuf,
+}
+
+impl Bind {
+    pub(crate) fn run(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
+        let site = Site::open(site_dir)?;
+        let stop = stop_on_signal()?;
+        let bound = pipeline::bind_stored(&site, &self.order, &self.euicc_data, voice.progress, &stop)?;
+        for refusal in bound.refused.iter().take(10) {
+            eprintln!("key file line {}: {} ({})", refusal.line_no, refusal.message, refusal.hint);
+        }
+        if voice.json {
+            print_json(&json!({
+                "bound": bound.bound,
+                "still_stored": bound.still_stored,
+                "refused_keys": bound.refused.len(),
+                "bundle": bound.bundle,
+            }))?;
+        } else {
+            println!("{} bound, {} still stored, {} key lines refused", bound.bound, bound.still_stored, bound.refused.len());
+            println!("{}", bound.bundle.display());
+        }
+        Ok(if bound.refused.is_empty() { Exit::Done } else { Exit::RowErrors })
+    }
+}

@@ -1,0 +1,55 @@
+//! `bindery status`: where every order stands.
+
+use std::path::Path;
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use serde_json::json;
+
+use super::{Voice, print_json};
+use crate::config::Site;
+use crate::error::{Exit, Fault};
+use crate::store::sqlite::Ledger;
+use crate::store::{OrderState, Store};
+
+/// Show where every order stands
+#[derive(clap::Args)]
+pub(crate) struct Status {}
+
+impl Status {
+    pub(crate) fn run(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
+        let site = Site::open(site_dir)?;
+        let ledger = Ledger::open(&site.state_db())?;
+        let mut rows = Vec::new();
+        for order in ledger.orders()? {
+            let state = match order.state {
+                OrderState::Open => "open",
+                OrderState::Exported => "exported",
+            };
+            rows.push((order.key.to_string(), state, order.rows, ledger.counts(order.pk)?));
+        }
+        if voice.json {
+            let orders: Vec<_> = rows
+                .iter()
+                .map(|(key, state, total, counts)| {
+                    let devices: serde_json::Map<_, _> =
+                        counts.iter().map(|(state, rows)| (state.as_str().to_owned(), json!(rows))).collect();
+                    json!({"order": key, "state": state, "rows": total, "devices": devices})
+                })
+                .collect();
+            print_json(&json!({ "orders": orders }))?;
+            return Ok(Exit::Done);
+        }
+        if rows.is_empty() {
+            println!("no orders yet");
+            return Ok(Exit::Done);
+        }
+        let mut table = comfy_table::Table::new();
+        table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["order", "state", "rows", "devices"]);
+        for (key, state, total, counts) in rows {
+            let devices: Vec<String> = counts.iter().map(|(state, rows)| format!("{} {rows}", state.as_str())).collect();
+            table.add_row([key, state.to_owned(), total.to_string(), devices.join(", ")]);
+        }
+        println!("{table}");
+        Ok(Exit::Done)
+    }
+}
