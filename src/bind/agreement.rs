@@ -151,11 +151,11 @@ mod tests {
             agree(&mut workbench, one_time, &eid, &otpk, &host_id)
         };
         assert!(agree_with(&|_| {}).is_ok());
-        let bad: [&dyn Fn(&mut [u8; 65]); 5] =
-            [&|p| p[64] ^= 1, &|p| p[0] = 2, &|p| p[0] = 6, &|p| *p = [0; 65], &|p| *p = [0xFF; 65]];
-        for change in bad {
-            assert!(matches!(agree_with(change), Err(BindError::NotOnCurve { curve: "P-256" })));
+        for (at, octet) in [(64, good[64] ^ 1), (0, 0), (0, 2), (0, 6), (0, 7), (1, good[1] ^ 0x80)] {
+            let refused = agree_with(&|otpk| otpk[at] = octet);
+            assert!(matches!(refused, Err(BindError::NotOnCurve { curve: "P-256" })), "octet {at} = {octet:02x}");
         }
+        assert!(agree_with(&|otpk| *otpk = [0; 65]).is_err());
     }
 
     #[test]

@@ -1,0 +1,85 @@
+//! Binding without the token's signature. Unit: one bound profile, one key agreement.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)] // a benchmark may stop; criterion's macros document nothing
+
+use bindery::bind::{Agreement, Bpp, Curve, Draft, OneTimeKey, Parts, Workbench, agree};
+use bindery::formats::bsp::kdf::HostId;
+use bindery::formats::rsp::metadata::StoreMetadata;
+use bindery::ids::{Eid, TransactionId};
+use bindery::protect::{Ppk, protect, protect_into};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+
+const UPP_LEN: usize = 12_300;
+
+struct Desk {
+    workbench: Workbench,
+    host_id: HostId,
+    eid: Eid,
+    otpk_euicc: [u8; 65],
+    metadata: Vec<u8>,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let mut workbench = Workbench::new(Curve::p256().unwrap()).unwrap();
+        let host_id = HostId::new(b"smdp.example.com").unwrap();
+        let eid = "89049032123451234512345678901235".parse().unwrap();
+        // Any point of the curve serves as the eUICC's key: take the one of an agreement with the generator.
+        let generator = "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296\
+                         4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
+        let generator = data_encoding::HEXLOWER.decode(generator.as_bytes()).unwrap().try_into().unwrap();
+        let one_time = OneTimeKey::generate(workbench.curve()).unwrap();
+        let otpk_euicc = *agree(&mut workbench, one_time, &eid, &generator, &host_id).unwrap().otpk_dp();
+        let metadata = StoreMetadata::default().encode(&"89000123456789012341".parse().unwrap()).unwrap();
+        Self { workbench, host_id, eid, otpk_euicc, metadata }
+    }
+
+    fn agree(&mut self) -> Agreement {
+        let one_time = OneTimeKey::generate(self.workbench.curve()).unwrap();
+        agree(&mut self.workbench, one_time, &self.eid, &self.otpk_euicc, &self.host_id).unwrap()
+    }
+}
+
+fn agree_once(c: &mut Criterion) {
+    let mut desk = Desk::new();
+    let mut group = c.benchmark_group("bind/agree");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("one-time key, ECDH and session keys of one package", |b| b.iter(|| desk.agree()));
+}
+
+fn bind_once(c: &mut Criterion) {
+    let mut desk = Desk::new();
+    let upp = vec![0x5A; UPP_LEN];
+    let transaction_id = TransactionId([7; 16]);
+    let mut group = c.benchmark_group("bind/package");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("one package of a 12,300-octet profile, session keys, after the agreement", |b| {
+        let mut agreements = Desk::new();
+        b.iter_batched(
+            || agreements.agree(),
+            |agreement| -> Bpp {
+                let parts = Parts { transaction_id: &transaction_id, metadata: &desk.metadata };
+                let sealer = desk.workbench.sealer();
+                let open = Draft::session(agreement, &parts, upp.len(), sealer).unwrap();
+                let draft = open.fill(|keys, start, slot| protect_into(&upp, keys, start, sealer, slot)).unwrap();
+                draft.sign(&[0x51; 64])
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    let ppk = Ppk::from_random(&[0xA5; 48]);
+    let ppp = protect(&upp, ppk.keys(), ppk.start(), desk.workbench.sealer()).unwrap();
+    group.bench_function("one package of a 12,300-octet profile, stored PPP, after the agreement", |b| {
+        let mut agreements = Desk::new();
+        b.iter_batched(
+            || agreements.agree(),
+            |agreement| -> Bpp {
+                let parts = Parts { transaction_id: &transaction_id, metadata: &desk.metadata };
+                Draft::stored(agreement, &parts, &ppk, &ppp, desk.workbench.sealer()).unwrap().sign(&[0x51; 64])
+            },
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+criterion_group!(benches, agree_once, bind_once);
+criterion_main!(benches);

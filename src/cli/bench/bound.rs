@@ -1,0 +1,198 @@
+//! Binding in memory: the library's own path from a profile and an eUICC's one-time key to finished packages, without ledger and
+//! files. Each thread has its workbench and its signer.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use openssl::bn::BigNumContext;
+use openssl::ec::{EcGroup, EcKey, PointConversionForm};
+use openssl::nid::Nid;
+
+use super::crew::Crew;
+use super::{Sign, Signers, Workload, failed, refused};
+use crate::bind::{Agreement, BindError, Curve, Draft, OneTimeKey, Parts, Workbench, agree};
+use crate::error::Fault;
+use crate::formats::bsp::kdf::HostId;
+use crate::formats::rsp::metadata::{MetadataTemplate, StoreMetadata};
+use crate::hsm::HsmError;
+use crate::ids::{Eid, Iccid, TransactionId};
+use crate::protect::{Ppk, Ppp, ProtectError, ppp_len, protect, protect_into};
+
+/// Microseconds of one thread per bound profile.
+pub(super) struct Bound {
+    /// Profile sealed under session keys.
+    pub(super) session_us: f64,
+    /// Stored PPP.
+    pub(super) stored_us: f64,
+    /// Signatures asked of the token per bound profile, counted.
+    pub(super) signatures_per_bind: f64,
+}
+
+impl Bound {
+    pub(super) fn measure(
+        signers: &impl Signers,
+        workload: &Workload,
+        crew: &Crew,
+        window: Duration,
+    ) -> Result<Self, Fault> {
+        let tally = &Tally::default();
+        let session_us = crew.us_per_op(window, &|| {
+            let (mut desk, mut signer) = (Desk::new(workload)?, Counted::new(signers)?);
+            Ok(move || {
+                let bound = desk.session(&workload.upp, &mut signer).map_err(failed)?;
+                Ok(tally.add(bound, &mut signer))
+            })
+        })?;
+        let stored_us = crew.us_per_op(window, &|| {
+            let (mut desk, mut signer) = (Desk::new(workload)?, Counted::new(signers)?);
+            let stored = desk.protect(&workload.upp).map_err(failed)?;
+            Ok(move || {
+                let bound = desk.stored(&stored, &mut signer).map_err(failed)?;
+                Ok(tally.add(bound, &mut signer))
+            })
+        })?;
+        Ok(Self { session_us, stored_us, signatures_per_bind: tally.signatures_per_bind() })
+    }
+}
+
+/// Records of a batch: first all agreements, then all signatures, then all segments; but no more than a core's cache holds.
+fn batch(upp_len: usize) -> usize {
+    const CACHE: usize = 256 * 1024;
+    (CACHE / ppp_len(upp_len)).clamp(1, 16)
+}
+
+/// What one thread works with.
+struct Desk {
+    workbench: Workbench,
+    host_id: HostId,
+    metadata: MetadataTemplate,
+    iccid: Iccid,
+    euiccs: Vec<(Eid, [u8; 65])>,
+    next: usize,
+    batch: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Protect(#[from] ProtectError),
+    #[error(transparent)]
+    OpenSsl(#[from] openssl::error::ErrorStack),
+    #[error(transparent)]
+    Hsm(#[from] HsmError),
+}
+
+impl Desk {
+    fn new(workload: &Workload) -> Result<Self, Fault> {
+        let fields = StoreMetadata {
+            service_provider: "Bindery".to_owned(),
+            profile_name: "Benchmark".to_owned(),
+            ..StoreMetadata::default()
+        };
+        Ok(Self {
+            workbench: Workbench::new(Curve::p256().map_err(failed)?).map_err(failed)?,
+            host_id: HostId::new(b"smdp.example.com").ok_or_else(|| failed("host id"))?,
+            metadata: MetadataTemplate::new(&fields).map_err(failed)?,
+            iccid: Iccid::from_body("8988211000000000000").map_err(failed)?,
+            euiccs: (0..64).map(euicc).collect::<Result<_, _>>()?,
+            next: 0,
+            batch: batch(workload.upp.len()),
+        })
+    }
+
+    fn protect(&mut self, upp: &[u8]) -> Result<(Ppk, Ppp), Failure> {
+        let ppk = Ppk::from_random(&std::array::from_fn(|i| i as u8));
+        let ppp = protect(upp, ppk.keys(), ppk.start(), self.workbench.sealer())?;
+        Ok((ppk, ppp))
+    }
+
+    fn agree(&mut self) -> Result<Agreement, BindError> {
+        self.next = (self.next + 1) % self.euiccs.len();
+        let (eid, otpk) = self.euiccs[self.next];
+        let one_time = OneTimeKey::generate(self.workbench.curve())?;
+        agree(&mut self.workbench, one_time, &eid, &otpk, &self.host_id)
+    }
+
+    fn session(&mut self, upp: &[u8], signer: &mut impl Sign) -> Result<u32, Failure> {
+        let mut open = Vec::with_capacity(self.batch);
+        for _ in 0..self.batch {
+            let agreement = self.agree()?;
+            let metadata = self.metadata.for_iccid(&self.iccid);
+            let parts = Parts { transaction_id: &TransactionId([7; 16]), metadata: &metadata };
+            open.push(Draft::session(agreement, &parts, upp.len(), self.workbench.sealer())?);
+        }
+        let signatures: Result<Vec<_>, _> = open.iter().map(|draft| signer.sign(&draft.digest())).collect();
+        let sealer = self.workbench.sealer();
+        for (draft, signature) in open.into_iter().zip(signatures?) {
+            let draft = draft.fill(|keys, start, slot| protect_into(upp, keys, start, sealer, slot))?;
+            black_box(draft.sign(&signature));
+        }
+        Ok(self.batch as u32)
+    }
+
+    fn stored(&mut self, (ppk, ppp): &(Ppk, Ppp), signer: &mut impl Sign) -> Result<u32, Failure> {
+        let mut drafts = Vec::with_capacity(self.batch);
+        for _ in 0..self.batch {
+            let agreement = self.agree()?;
+            let metadata = self.metadata.for_iccid(&self.iccid);
+            let parts = Parts { transaction_id: &TransactionId([7; 16]), metadata: &metadata };
+            drafts.push(Draft::stored(agreement, &parts, ppk, ppp, self.workbench.sealer())?);
+        }
+        let signatures: Result<Vec<_>, _> = drafts.iter().map(|draft| signer.sign(&draft.digest())).collect();
+        for (draft, signature) in drafts.into_iter().zip(signatures?) {
+            black_box(draft.sign(&signature));
+        }
+        Ok(self.batch as u32)
+    }
+}
+
+/// EID and one-time key of the `index`-th eUICC; nobody keeps the private one.
+fn euicc(index: u32) -> Result<(Eid, [u8; 65]), Fault> {
+    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).map_err(failed)?;
+    let key = EcKey::generate(&group).map_err(failed)?;
+    let mut numbers = BigNumContext::new().map_err(failed)?;
+    let point = key.public_key().to_bytes(&group, PointConversionForm::UNCOMPRESSED, &mut numbers).map_err(failed)?;
+    let point = point.try_into().map_err(|_| failed("a point of another size"))?;
+    Ok((Eid::from_body(&format!("89049032{index:022}")).map_err(failed)?, point))
+}
+
+/// A signer that counts.
+struct Counted<S> {
+    signer: S,
+    calls: u32,
+}
+
+impl<S: Sign> Counted<S> {
+    fn new(signers: &impl Signers<Signer = S>) -> Result<Self, Fault> {
+        Ok(Self { signer: signers.open().map_err(refused)?, calls: 0 })
+    }
+}
+
+impl<S: Sign> Sign for Counted<S> {
+    fn sign(&mut self, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
+        self.calls += 1;
+        self.signer.sign(digest)
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    packages: AtomicU64,
+    signatures: AtomicU64,
+}
+
+impl Tally {
+    /// Once a batch, so that threads do not meet here often.
+    fn add<S>(&self, packages: u32, signer: &mut Counted<S>) -> u32 {
+        self.packages.fetch_add(u64::from(packages), Ordering::Relaxed);
+        self.signatures.fetch_add(u64::from(std::mem::take(&mut signer.calls)), Ordering::Relaxed);
+        packages
+    }
+
+    fn signatures_per_bind(&self) -> f64 {
+        self.signatures.load(Ordering::Relaxed) as f64 / self.packages.load(Ordering::Relaxed) as f64
+    }
+}
