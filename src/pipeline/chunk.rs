@@ -7,8 +7,6 @@
 //!
 //! A record that cannot be issued fails alone; a token or disk that fails ends the chunk, of which nothing is kept.
 
-use std::io;
-
 use openssl::error::ErrorStack;
 use zeroize::Zeroizing;
 
@@ -17,9 +15,9 @@ use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
 use crate::bind::{Curve, Workbench};
 use crate::certs;
 use crate::error::{Exit, Fault};
-use crate::hsm::{Hsm, HsmSession, lanes};
-use crate::store::packages::{LocalFiles, Packages};
-use crate::store::{Chunk, Device, DevicePk, DeviceState, Outcome};
+use crate::hsm::{Hsm, HsmSession, draw};
+use crate::store::packages::{LocalFiles, PackageWriter, Packages};
+use crate::store::{Chunk, Device, DevicePk, DeviceState, Outcome, StoreError};
 
 /// Records whose K and OPc go to the token in one call: 8 to 16 KiB of blocks.
 const CORE_RECORDS_PER_CALL: usize = 256;
@@ -67,7 +65,7 @@ impl<H: Hsm> Engine<'_, H> {
     ) -> Result<Vec<Result<Started, Failed>>, Fault> {
         let draw_len = line.template.draw_len() + EXTRA_DRAW_LEN;
         let mut random = Zeroizing::new(vec![0; draw_len * devices.len()]);
-        lanes::fill_random(session, &mut random)?;
+        draw::fill_random(session, &mut random)?;
         let inputs = devices.iter().zip(random.chunks_exact(draw_len)).collect();
         let op = self.op.as_ref();
         Ok(self.cpu.map_with(inputs, workbench, |bench, (device, octets)| Started::new(bench, line, device, octets, op)))
@@ -104,7 +102,7 @@ impl<H: Hsm> Engine<'_, H> {
     }
 
     /// A token that signs with another key than the certificate's would ruin every package: look at one a chunk.
-    fn check_first_signature(&self, digests: &[[u8; 32]], signatures: &[[u8; 64]]) -> Result<(), Fault> {
+    pub(super) fn check_first_signature(&self, digests: &[[u8; 32]], signatures: &[[u8; 64]]) -> Result<(), Fault> {
         let (Some(digest), Some(signature)) = (digests.first(), signatures.first()) else { return Ok(()) };
         if certs::signature_fits(&self.keys.dppb_point, digest, signature) {
             return Ok(());
@@ -120,12 +118,12 @@ struct CoreSecrets {
     opc: Vec<u8>,
 }
 
-fn workbench() -> Result<Workbench, ErrorStack> {
+pub(super) fn workbench() -> Result<Workbench, ErrorStack> {
     Workbench::new(Curve::p256()?)
 }
 
 /// Failed records get their outcome, the others go on.
-fn keep_sound<T>(outcomes: &mut Vec<(DevicePk, Outcome)>, results: Vec<Result<T, Failed>>) -> Vec<T> {
+pub(super) fn keep_sound<T>(outcomes: &mut Vec<(DevicePk, Outcome)>, results: Vec<Result<T, Failed>>) -> Vec<T> {
     let mut sound = Vec::with_capacity(results.len());
     for result in results {
         match result {
@@ -154,14 +152,15 @@ fn write(
         Binding::Now => (&order.bundle_dir, package_object(chunk.number), DeviceState::Bound),
         Binding::Later => (&order.vault_dir, order.vault_object(chunk.number), DeviceState::Prepared),
     };
-    let failed = |e: io::Error| {
-        Fault::new(Exit::Stopped, format!("{}: packages not written: {e}", dir.join(&object).display()))
+    let failed = |e: StoreError| {
+        Fault::new(Exit::Stopped, format!("packages not written: {e}"))
             .hint("make room or repair the directory, then run again: nothing of this chunk was issued")
     };
-    let mut segment = LocalFiles::new(dir).create(&object).map_err(failed)?;
+    let mut segment = LocalFiles::new(dir).and_then(|files| files.create(&object)).map_err(failed)?;
     for record in finished {
-        let (offset, length) = segment.append(record.as_bytes()).map_err(failed)?;
+        let length = record.as_bytes().len() as u64;
+        let offset = segment.append(record.as_bytes()).map_err(failed)?;
         outcomes.push((record.device(), record.into_outcome(state, &object, offset, length)));
     }
-    segment.finish().map_err(failed)
+    segment.finish().map(drop).map_err(failed)
 }

@@ -12,7 +12,7 @@ use crate::bind::{self, Bpp, Draft, OneTimeKey, OpenDraft, Parts, Workbench};
 use crate::error::{ErrorClass, RecordError};
 use crate::formats::bsp::segment::Sealer;
 use crate::ids::{Iccid, MatchingId, RecordId, TransactionId};
-use crate::personalise::{Credentials, Draw, Identity, Upp};
+use crate::personalise::{Credentials, Draw, Identity, PersonaliseError, Upp};
 use crate::protect::{self, Ppk, Ppp};
 use crate::secret::SubscriberKey;
 use crate::store::sealed::{BatchKey, Content, NONCE_LEN};
@@ -40,10 +40,10 @@ pub(super) struct Started {
 
 /// Which record this is, for its errors.
 #[derive(Clone, Copy)]
-struct Name {
+pub(super) struct Name {
     device: DevicePk,
     record: RecordId,
-    iccid: Iccid,
+    pub(super) iccid: Iccid,
 }
 
 /// Where the record goes.
@@ -85,29 +85,23 @@ impl Started {
         octets: &[u8],
         op: Option<&SubscriberKey>,
     ) -> Result<Self, Failed> {
-        let record = RecordId { line: device.line, row: device.row };
-        let fail = |class, what: String, hint| Failed { device: device.pk, error: RecordError { record, class, what, hint } };
-        let internal = |what: String| fail(ErrorClass::Internal, what, AGAIN);
-        let bench = bench.as_mut().map_err(|e| internal(e.to_string()))?;
-        let iccid = device.iccid.ok_or_else(|| internal("accepted without ICCID".to_owned()))?;
-        let name = Name { device: device.pk, record, iccid };
+        let name = Name::of(device).ok_or_else(|| Failed::bug(device, "accepted without ICCID"))?;
+        let iccid = name.iccid;
+        let bench = bench.as_mut().map_err(|e| name.failed(e))?;
 
         let mut draw = Draw::new(octets);
-        let short = |_| internal("the record's random octets are used up".to_owned());
-        let credentials = line.template.credentials(&mut draw, op).map_err(|e| internal(e.to_string()))?;
+        let unfit = |e: PersonaliseError| name.failed_as(e.class(), &e.to_string(), e.hint());
+        let credentials = line.template.credentials(&mut draw, op).map_err(unfit)?;
         let matching_id = match &device.matching_id {
             Some(ordered) => ordered.clone(),
-            None => MatchingId::from_random(draw.take().map_err(short)?),
+            None => MatchingId::from_random(draw.take().map_err(unfit)?),
         };
-        let transaction_id = TransactionId(*draw.take().map_err(short)?);
-        let key_octets: &[u8; 48] = draw.take().map_err(short)?;
-        let [ppk_nonce, credentials_nonce] = [*draw.take().map_err(short)?, *draw.take().map_err(short)?];
+        let transaction_id = TransactionId(*draw.take().map_err(unfit)?);
+        let key_octets: &[u8; 48] = draw.take().map_err(unfit)?;
+        let [ppk_nonce, credentials_nonce] = [*draw.take().map_err(unfit)?, *draw.take().map_err(unfit)?];
 
         let identity = Identity { iccid, imsi: device.imsi, acc: None, msisdn: device.msisdn.as_deref() };
-        let upp = line
-            .template
-            .personalise(&identity, &credentials)
-            .map_err(|e| fail(ErrorClass::Template, e.to_string(), "check the template's variables with `bindery template vars`"))?;
+        let upp = line.template.personalise(&identity, &credentials).map_err(unfit)?;
         let metadata = line.metadata.for_iccid(&iccid);
         let mut issue = Issue {
             matching_id: matching_id.as_str().to_owned(),
@@ -118,10 +112,10 @@ impl Started {
             Binding::Later => Goal::Stored { ppk: Ppk::from_random(key_octets), nonce: ppk_nonce },
             Binding::Now => {
                 let (Some(eid), Some(otpk)) = (&device.eid, &device.euicc_otpk) else {
-                    return Err(fail(ErrorClass::Eligibility, "no EID or no one-time key".to_owned(), "order it in mode order"));
+                    return Err(name.failed_as(ErrorClass::Eligibility, "no EID or no one-time key", "order it in mode order"));
                 };
                 let seed = first_32(key_octets);
-                let refused = |e: bind::BindError| fail(ErrorClass::CryptoSelfcheck, e.to_string(), e.hint());
+                let refused = |e: bind::BindError| name.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), e.hint());
                 let one_time = OneTimeKey::from_scalar(bench.curve(), &seed).map_err(refused)?;
                 let agreement = bind::agree(bench, one_time, eid, otpk, &line.host_id).map_err(refused)?;
                 let parts = Parts { transaction_id: &transaction_id, metadata: &metadata };
@@ -218,9 +212,28 @@ impl Finished {
 
 const AGAIN: &str = "nothing was issued for this record; if it happens again, report it with the log";
 
+impl Failed {
+    /// Something that cannot be unless Bindery is wrong.
+    pub(super) fn bug(device: &Device, what: &str) -> Self {
+        let record = RecordId { line: device.line, row: device.row };
+        let error = RecordError { record, class: ErrorClass::Internal, what: what.to_owned(), hint: AGAIN };
+        Self { device: device.pk, error }
+    }
+}
+
 impl Name {
-    fn failed(&self, what: &dyn std::fmt::Display) -> Failed {
-        let error = RecordError { record: self.record, class: ErrorClass::Internal, what: what.to_string(), hint: AGAIN };
+    /// None without ICCID, which an accepted device line always has.
+    pub(super) fn of(device: &Device) -> Option<Self> {
+        let record = RecordId { line: device.line, row: device.row };
+        device.iccid.map(|iccid| Self { device: device.pk, record, iccid })
+    }
+
+    pub(super) fn failed(&self, what: &dyn std::fmt::Display) -> Failed {
+        self.failed_as(ErrorClass::Internal, &what.to_string(), AGAIN)
+    }
+
+    pub(super) fn failed_as(&self, class: ErrorClass, what: &str, hint: &'static str) -> Failed {
+        let error = RecordError { record: self.record, class, what: what.to_owned(), hint };
         Failed { device: self.device, error }
     }
 }

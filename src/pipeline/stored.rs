@@ -1,0 +1,336 @@
+//! Binds profiles that rest under random keys: agree, wrap the PPK in ReplaceSessionKeys, copy the segments, sign.
+//!
+//! The result is a bundle of its own, `<order>+bound-NNN`, beside the order's. Write order, against a crash at any point:
+//! the bundle is written and sealed under a temporary name, then one transaction claims the one-time keys, then the bundle
+//! gets its name. A bundle without that claim never gets a name; a claimed one gets it at the next call.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use data_encoding::BASE64;
+use openssl::sha::sha256;
+use zeroize::Zeroizing;
+
+use super::batch::RunTimes;
+use super::chunk::{keep_sound, workbench};
+use super::close::{self, Contents};
+use super::record::{Failed, Name};
+use super::work::{Engine, LineWork, OrderWork, package_object};
+use super::{find_order, lock, prepare, with_engine};
+use crate::bind::{self, Bpp, Draft, OneTimeKey, Parts, Workbench};
+use crate::certs::{EuiccJudge, Trust};
+use crate::config::Site;
+use crate::error::{ErrorClass, Exit, Fault};
+use crate::export::bundle;
+use crate::export::manifest::Counts;
+use crate::export::report::ChunkTiming;
+use crate::hsm::{Hsm, draw};
+use crate::ids::{Eid, TransactionId};
+use crate::order::keys::{KeyFile, KeyLine};
+use crate::protect::{Ppk, Ppp};
+use crate::store::packages::{LocalFiles, PackageWriter, Packages};
+use crate::store::sealed::Content;
+use crate::store::sqlite::Ledger;
+use crate::store::{Device, DevicePk, Issue, OrderState, StoredOrder};
+use crate::telemetry::{Progress, ProgressMode};
+
+/// Random octets of one binding: transactionId and otSK.DP.
+const DRAW_LEN: usize = 16 + 32;
+/// Records whose packages are in memory at once.
+const GROUP: usize = 1_000;
+
+/// What [`bind_stored`] did.
+#[derive(Debug)]
+pub struct Bound {
+    /// Packages made.
+    pub bound: u64,
+    /// Profiles that stay stored: no key in the file fits them.
+    pub still_stored: u64,
+    /// Key lines that were not believed.
+    pub refused: Vec<RefusedKey>,
+    /// The new bundle.
+    pub bundle: PathBuf,
+}
+
+/// A key line that was not believed.
+#[derive(Debug)]
+pub struct RefusedKey {
+    /// 1-based.
+    pub line_no: u64,
+    /// Why, identifiers masked.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// Binds what can be bound of an exported order of mode `order` with the one-time keys of a key file.
+pub fn bind_stored(
+    site: &Site,
+    order: &str,
+    key_file: &Path,
+    mode: ProgressMode,
+    stop: &AtomicBool,
+) -> Result<Bound, Fault> {
+    let _lock = lock::RunLock::take(site.root(), jiff::Timestamp::now())?;
+    let ledger = Ledger::open(&site.state_db())?;
+    let stored = find_order(&ledger, order)?;
+    if stored.state == OrderState::Open {
+        let what = format!("{}: not exported yet", stored.key);
+        return Err(Fault::new(Exit::Usage, what).hint("`bindery run` comes first: it prepares and stores the profiles"));
+    }
+    with_engine(site, |engine| {
+        let work = prepare::prepare(engine, &stored)?;
+        let places = Places::of(&work);
+        places.recover(engine)?;
+        let devices = engine.store.prepared_devices(work.pk)?;
+        let (pairs, refused) = match_keys(engine, &devices, key_file)?;
+        if pairs.is_empty() {
+            let what = format!("{}: no believed, unused one-time key for any of {} stored profiles", stored.key, devices.len());
+            return Err(Fault::new(Exit::Exhausted, what).hint("get fresh one-time keys for these EIDs from the eUICC manufacturer"));
+        }
+        let progress = Progress::start(mode, "binding", pairs.len() as u64, 0);
+        let bound = bind_all(engine, &work, &places, &pairs, &progress, stop);
+        progress.finish();
+        seal_and_claim(engine, &stored, &work, &places, bound?)?;
+        let bound = pairs.len() as u64;
+        Ok(Bound { bound, still_stored: devices.len() as u64 - bound, refused, bundle: places.bundle })
+    })
+}
+
+/// A stored profile and the one-time key it is bound with.
+struct Pair<'d> {
+    device: &'d Device,
+    eid: Eid,
+    otpk: [u8; 65],
+}
+
+/// A profile that is bound, and the device line as it will stand in the ledger.
+struct Done {
+    device: Device,
+    otpk: [u8; 65],
+    issue: Issue,
+}
+
+/// Where the next bundle of bindings goes: `<order>+bound-NNN` (an order id holds no `+`).
+struct Places {
+    bundle: PathBuf,
+    partial: PathBuf,
+}
+
+impl Places {
+    fn of(work: &OrderWork) -> Self {
+        let leaf = work.bundle_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let named = |number: u32| work.bundle_dir.with_file_name(format!("{leaf}+bound-{number:03}"));
+        let number = (1..).find(|number| !named(*number).exists()).unwrap_or(u32::MAX);
+        let partial = work.bundle_dir.with_file_name(format!(".{leaf}+bound-{number:03}.partial"));
+        Self { bundle: named(number), partial }
+    }
+
+    /// What a crash left: a sealed bundle whose keys were claimed gets its name, anything else never happened.
+    fn recover<H: Hsm>(&self, engine: &Engine<'_, H>) -> Result<(), Fault> {
+        if !self.partial.exists() {
+            return Ok(());
+        }
+        let sealed = self.partial.join(bundle::SIGNATURE).exists();
+        let claimed = match first_key(&self.partial.join("orders.jsonl")).filter(|_| sealed) {
+            Some(otpk) => engine.store.one_time_key_used(&otpk)?,
+            None => false,
+        };
+        if claimed {
+            self.name()?;
+            let what = format!("{}: finished what a crash had left", self.bundle.display());
+            return Err(Fault::new(Exit::Stopped, what).hint("run the command again to bind the rest"));
+        }
+        fs::remove_dir_all(&self.partial).map_err(|e| Fault::file(&self.partial, &e))
+    }
+
+    fn name(&self) -> Result<(), Fault> {
+        let rename = fs::rename(&self.partial, &self.bundle);
+        let synced = rename.and_then(|()| self.bundle.parent().map_or(Ok(()), bundle::sync_dir));
+        synced.map_err(|e| Fault::file(&self.bundle, &e))
+    }
+}
+
+/// The one-time key of the first record: all keys of a bundle are claimed together.
+fn first_key(orders: &Path) -> Option<[u8; 65]> {
+    let mut line = String::new();
+    BufReader::new(File::open(orders).ok()?).read_line(&mut line).ok()?;
+    let record: serde_json::Value = serde_json::from_str(&line).ok()?;
+    BASE64.decode(record["euicc_otpk"].as_str()?.as_bytes()).ok()?.try_into().ok()
+}
+
+/// Checks the key file on all cores and gives every stored profile the first believed, unused key of its eUICC.
+fn match_keys<'d, H: Hsm>(
+    engine: &Engine<'_, H>,
+    devices: &'d [Device],
+    key_file: &Path,
+) -> Result<(Vec<Pair<'d>>, Vec<RefusedKey>), Fault> {
+    let judge = EuiccJudge::new(Trust::load(&engine.site.path("certs/ci"))?.into(), jiff::Timestamp::now());
+    let mut keys: HashMap<Eid, VecDeque<[u8; 65]>> = HashMap::new();
+    let mut refused = Vec::new();
+    let mut lines = KeyFile::open(key_file)?;
+    loop {
+        let mut group: Vec<KeyLine> = Vec::with_capacity(GROUP);
+        for line in lines.by_ref().take(GROUP) {
+            match line? {
+                Ok(line) => group.push(line),
+                Err(bad) => refused.push(RefusedKey { line_no: bad.line_no, message: bad.message, hint: bad.hint }),
+            }
+        }
+        if group.is_empty() {
+            break;
+        }
+        let verdicts = engine.cpu.map(&group, |line| {
+            let KeyLine { eid, euicc_otpk, signature, euicc_certificate, eum_certificate, .. } = line;
+            judge.check(eid, euicc_otpk, signature, euicc_certificate, eum_certificate)
+        });
+        for (line, verdict) in group.into_iter().zip(verdicts) {
+            match verdict {
+                Ok(point) => keys.entry(line.eid).or_default().push_back(point),
+                Err(no) => refused.push(RefusedKey { line_no: line.line_no, message: no.message, hint: no.hint.to_owned() }),
+            }
+        }
+    }
+    let mut pairs = Vec::new();
+    for device in devices {
+        let Some(eid) = device.eid else { continue };
+        let Some(candidates) = keys.get_mut(&eid) else { continue };
+        while let Some(otpk) = candidates.pop_front() {
+            if !engine.store.one_time_key_used(&otpk)? {
+                pairs.push(Pair { device, eid, otpk });
+                break;
+            }
+        }
+    }
+    Ok((pairs, refused))
+}
+
+/// Binds group by group; every group is one package file of the new bundle.
+fn bind_all<H: Hsm>(
+    engine: &Engine<'_, H>,
+    work: &OrderWork,
+    places: &Places,
+    pairs: &[Pair<'_>],
+    progress: &Progress,
+    stop: &AtomicBool,
+) -> Result<(Vec<Done>, RunTimes), Fault> {
+    let files = LocalFiles::new(&places.partial)?;
+    let vault = LocalFiles::new(&work.vault_dir)?;
+    let mut session = engine.hsm.open_session()?;
+    let mut all = Vec::with_capacity(pairs.len());
+    let mut times = RunTimes::default();
+    let begun = Instant::now();
+    for (number, group) in (1..).zip(pairs.chunks(GROUP)) {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Fault::new(Exit::Stopped, "stopped on request; nothing was bound").hint("run the command again"));
+        }
+        let started = Instant::now();
+        let mut random = Zeroizing::new(vec![0; DRAW_LEN * group.len()]);
+        draw::fill_random(&mut session, &mut random)?;
+        let inputs = group.iter().zip(random.chunks_exact(DRAW_LEN)).collect();
+        let drafts = engine.cpu.map_with(inputs, workbench, |bench, (pair, octets)| draft(bench, work, &vault, pair, octets));
+        let mut failures = Vec::new();
+        let drafts = keep_sound(&mut failures, drafts);
+        if let Some((_, outcome)) = failures.first() {
+            return Err(Fault::new(Exit::IntegrityFailure, format!("a stored profile cannot be bound: {outcome:?}"))
+                .hint("nothing was bound; check the vault and state.db"));
+        }
+        let digests: Vec<[u8; 32]> = drafts.iter().map(|(draft, ..)| draft.digest()).collect();
+        let signatures = engine.lanes.submit(engine.keys.dppb, digests.clone()).wait();
+        let signatures = signatures.into_iter().collect::<Result<Vec<_>, _>>()?;
+        engine.check_first_signature(&digests, &signatures)?;
+        let object = package_object(number);
+        let mut segment = files.create(&object)?;
+        for ((pair, (draft, transaction_id)), signature) in group.iter().zip(drafts).zip(signatures) {
+            let bpp: Bpp = draft.sign(&signature);
+            let offset = segment.append(bpp.as_bytes())?;
+            let issue = Issue {
+                transaction_id: Some(transaction_id.0),
+                object: Some(object.clone()),
+                offset,
+                length: bpp.as_bytes().len() as u64,
+                sha256: bpp.sha256(),
+                ..pair.device.issue.clone().unwrap_or_default()
+            };
+            all.push(Done { device: pair.device.clone(), otpk: pair.otpk, issue });
+        }
+        segment.finish()?;
+        progress.add(group.len() as u64);
+        times.chunks.push(ChunkTiming { records: group.len() as u64, seconds: started.elapsed().as_secs_f64() });
+    }
+    times.elapsed = begun.elapsed();
+    Ok((all, times))
+}
+
+/// One package but for its signature: the stored segments behind fresh headers.
+fn draft(
+    bench: &mut Result<Workbench, openssl::error::ErrorStack>,
+    work: &OrderWork,
+    vault: &LocalFiles,
+    pair: &Pair<'_>,
+    octets: &[u8],
+) -> Result<(Draft, TransactionId), Failed> {
+    let name = Name::of(pair.device).ok_or_else(|| Failed::bug(pair.device, "stored without ICCID"))?;
+    let missing = |what: &str| name.failed_as(ErrorClass::Storage, what, "restore the vault and the ledger from the same backup");
+    let bench = bench.as_mut().map_err(|e| name.failed(e))?;
+    let line: &LineWork = work.line(pair.device.line).ok_or_else(|| missing("the order has no such line"))?;
+    let issue = pair.device.issue.as_ref().ok_or_else(|| missing("not issued"))?;
+    let object = issue.object.as_deref().ok_or_else(|| missing("no object"))?;
+    let stored = vault.read(object, issue.offset, issue.length).map_err(|e| missing(&e.to_string()))?;
+    if sha256(&stored) != issue.sha256 {
+        return Err(missing("the stored PPP is not the one that was made"));
+    }
+    let sealed = issue.sealed_ppk.as_deref().ok_or_else(|| missing("no PPK"))?;
+    let triple = work.batch_key.open(Content::Ppk, &name.iccid, sealed).map_err(|e| missing(&e.to_string()))?;
+    let triple: &[u8; 48] = triple.as_slice().try_into().map_err(|_| missing("the PPK has another length"))?;
+    let (ppk, ppp) = (Ppk::opened(triple), Ppp::stored(stored));
+
+    let refused = |e: bind::BindError| name.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), e.hint());
+    let (id, scalar) = octets.split_at(16);
+    let transaction_id = TransactionId(id.try_into().map_err(|_| name.failed(&"short draw"))?);
+    let scalar: &[u8; 32] = scalar.try_into().map_err(|_| name.failed(&"short draw"))?;
+    let one_time = OneTimeKey::from_scalar(bench.curve(), scalar).map_err(refused)?;
+    let agreement = bind::agree(bench, one_time, &pair.eid, &pair.otpk, &line.host_id).map_err(refused)?;
+    let metadata = line.metadata.for_iccid(&name.iccid);
+    if sha256(&metadata) != issue.metadata_sha256 {
+        return Err(missing("the metadata is not the one that was announced"));
+    }
+    let parts = Parts { transaction_id: &transaction_id, metadata: &metadata };
+    let draft = Draft::stored(agreement, &parts, &ppk, &ppp, bench.sealer()).map_err(refused)?;
+    Ok((draft, transaction_id))
+}
+
+/// Seals the bundle under its temporary name, claims the keys, gives the bundle its name.
+fn seal_and_claim<H: Hsm>(
+    engine: &Engine<'_, H>,
+    stored: &StoredOrder,
+    work: &OrderWork,
+    places: &Places,
+    (done, times): (Vec<Done>, RunTimes),
+) -> Result<(), Fault> {
+    let rejects = fs::read(work.bundle_dir.join("rejects.csv")).unwrap_or_default();
+    let header = rejects.split_inclusive(|octet| *octet == b'\n').next().unwrap_or_default();
+    for (name, content) in [("ack.json", &stored.ack[..]), ("rejects.csv", header)] {
+        bundle::write_durably(&places.partial, name, content).map_err(|e| Fault::file(&places.partial.join(name), &e))?;
+    }
+    let rows = done.len() as u64;
+    let packages = (1..=done.len().div_ceil(GROUP) as u32).map(|number| (package_object(number), false));
+    let existing = ["ack.json", "rejects.csv"].map(|name| (name.to_owned(), false)).into_iter().chain(packages).collect();
+    let counts = Counts { rows, issued: rows, ..Counts::default() };
+    let contents = Contents { stored, work, dir: &places.partial, existing, counts, times: &times };
+    let bound: Vec<(DevicePk, [u8; 65], Issue)> = done.iter().map(|d| (d.device.pk, d.otpk, d.issue.clone())).collect();
+    let mut session = engine.hsm.open_session()?;
+    close::write_bundle(engine, &contents, &mut session, &|visit| {
+        done.iter().try_for_each(|done| {
+            let line = work.line(done.device.line).ok_or_else(|| Fault::new(Exit::Bug, "a device of no line"))?;
+            let device = Device { euicc_otpk: Some(done.otpk), issue: Some(done.issue.clone()), ..done.device.clone() };
+            visit(&device, line)
+        })
+    })?;
+    engine.store.record_binding(work.pk, &bound)?;
+    places.name()
+}
