@@ -67,6 +67,11 @@ impl<'a> FileView<'a> {
             .collect()
     }
 
+    /// The file that one `createFCP` and the writes behind it make.
+    pub fn of_gfm_section(entries: &[Tlv<'a>]) -> Option<Self> {
+        Self::from_entries(entries.iter().copied(), GFM_TAGS).into_iter().find(|file| file.descriptor.is_some())
+    }
+
     fn from_entries(entries: impl Iterator<Item = Tlv<'a>>, tags: EntryTags) -> Vec<Self> {
         let mut files = vec![Self::default()];
         let mut at = 0;

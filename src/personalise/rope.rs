@@ -1,0 +1,305 @@
+//! A package under the knife: untouched elements stay shared slices, a touched element becomes a tree whose lengths are made anew.
+//!
+//! A rope lives only while a template is compiled. Every place where a record's value goes has a fixed size by then, so a finished
+//! rope is laid out once: an image with zeros in the gaps, and the list of gaps. Personalising a record is a copy and the filling
+//! of gaps; no length is computed per record.
+
+use crate::formats::saip::file::EntryTags;
+use crate::formats::tlv::{self, Reader, Tag, Tlv};
+
+/// One TLV of the rope.
+#[derive(Debug)]
+pub(super) enum Node<'t, F> {
+    /// A whole TLV as the template has it.
+    Shared(&'t [u8]),
+    /// A primitive TLV in parts.
+    Value(Tag, Vec<Part<'t, F>>),
+    /// A constructed TLV.
+    Group(Tag, Vec<Node<'t, F>>),
+}
+
+/// A piece of a primitive value.
+#[derive(Debug)]
+pub(super) enum Part<'t, F> {
+    /// Octets of the template.
+    Shared(&'t [u8]),
+    /// Octets made while compiling, the same for every record.
+    Made(Vec<u8>),
+    /// A gap of this size for a record's value.
+    Gap(usize, F),
+}
+
+impl<'t, F> Part<'t, F> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Shared(octets) => octets.len(),
+            Self::Made(octets) => octets.len(),
+            Self::Gap(len, _) => *len,
+        }
+    }
+
+    /// Cut at `at`; a gap cannot be cut, it goes where it begins.
+    fn split(self, at: usize) -> (Option<Self>, Option<Self>) {
+        match self {
+            part if at == 0 => (None, Some(part)),
+            part if at >= part.len() => (Some(part), None),
+            Self::Shared(octets) => {
+                let (head, tail) = octets.split_at(at);
+                (Some(Self::Shared(head)), Some(Self::Shared(tail)))
+            }
+            Self::Made(mut octets) => {
+                let tail = octets.split_off(at);
+                (Some(Self::Made(octets)), Some(Self::Made(tail)))
+            }
+            gap @ Self::Gap(..) => (Some(gap), None),
+        }
+    }
+}
+
+impl<'t, F> Node<'t, F> {
+    /// Opens a TLV on all levels. The input was walked by `check_strict` before.
+    pub(super) fn open(tlv: &Tlv<'t>) -> Self {
+        if tlv.tag.is_constructed() {
+            let mut reader: Reader<'t> = tlv.children();
+            let mut children = Vec::new();
+            while let Ok(Some(child)) = reader.next_tlv() {
+                children.push(Self::open(&child));
+            }
+            Self::Group(tlv.tag, children)
+        } else {
+            Self::Value(tlv.tag, vec![Part::Shared(tlv.value)])
+        }
+    }
+
+    /// Its tag; `None` for a shared one.
+    pub(super) fn tag(&self) -> Option<Tag> {
+        match self {
+            Self::Shared(_) => None,
+            Self::Value(tag, _) | Self::Group(tag, _) => Some(*tag),
+        }
+    }
+
+    /// What it holds, empty for anything but a group.
+    pub(super) fn children(&mut self) -> Option<&mut Vec<Self>> {
+        if let Self::Group(_, children) = self { Some(children) } else { None }
+    }
+
+    /// The first child with this tag.
+    pub(super) fn child(&mut self, tag: Tag) -> Option<&mut Self> {
+        self.children()?.iter_mut().find(|child| child.tag() == Some(tag))
+    }
+
+    /// Down a path of tags.
+    pub(super) fn descend(&mut self, path: &[Tag]) -> Option<&mut Self> {
+        path.iter().try_fold(self, |node, tag| node.child(*tag))
+    }
+
+    /// The octets of an untouched primitive value.
+    pub(super) fn shared_value(&self) -> Option<&'t [u8]> {
+        match self {
+            Self::Value(_, parts) => match parts[..] {
+                [Part::Shared(octets)] => Some(octets),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Replaces the value of a primitive.
+    pub(super) fn set(&mut self, part: Part<'t, F>) {
+        if let Self::Value(_, parts) = self {
+            *parts = vec![part];
+        }
+    }
+
+    fn value_len(&self) -> usize {
+        match self {
+            Self::Shared(whole) => whole.len(),
+            Self::Value(_, parts) => parts.iter().map(Part::len).sum(),
+            Self::Group(_, children) => children.iter().map(Self::len).sum(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Shared(whole) => whole.len(),
+            Self::Value(tag, _) | Self::Group(tag, _) => tlv::tlv_len(tag.len(), self.value_len()),
+        }
+    }
+
+    /// Appends the TLV to `image`, zeros in its gaps, and tells each gap's place.
+    pub(super) fn lay_out(self, image: &mut Vec<u8>, gap: &mut impl FnMut(usize, usize, F)) {
+        let value_len = self.value_len();
+        match self {
+            Self::Shared(whole) => image.extend_from_slice(whole),
+            Self::Value(tag, parts) => {
+                tlv::put_head(image, tag, value_len);
+                for part in parts {
+                    match part {
+                        Part::Shared(octets) => image.extend_from_slice(octets),
+                        Part::Made(octets) => image.extend_from_slice(&octets),
+                        Part::Gap(len, what) => {
+                            gap(image.len(), len, what);
+                            image.resize(image.len() + len, 0);
+                        }
+                    }
+                }
+            }
+            Self::Group(tag, children) => {
+                tlv::put_head(image, tag, value_len);
+                children.into_iter().for_each(|child| child.lay_out(image, gap));
+            }
+        }
+    }
+}
+
+/// Makes the entries of one file (see `formats::saip::file`) write `parts` at `at`, whatever wrote there before; the rest of the
+/// file keeps its content. A file that has its content from a pattern gets an explicit write.
+pub(super) fn write_file<'t, F>(entries: &mut Vec<Node<'t, F>>, tags: EntryTags, at: usize, parts: Vec<Part<'t, F>>) {
+    let len: usize = parts.iter().map(Part::len).sum();
+    let mut writes: Vec<(usize, Vec<Part<'t, F>>)> = Vec::new();
+    let mut kept = Vec::new();
+    let mut position = 0;
+    for entry in entries.drain(..) {
+        match entry {
+            Node::Value(tag, skip) if tag == tags.offset => position += skip_of(&skip),
+            Node::Value(tag, content) if tag == tags.content => {
+                let start = position;
+                position += content.iter().map(Part::len).sum::<usize>();
+                writes.push((start, content));
+            }
+            other => kept.push(other),
+        }
+    }
+    let (mut start, mut value) = (at, parts);
+    let mut apart = Vec::new();
+    for (from, content) in writes {
+        let to = from + content.iter().map(Part::len).sum::<usize>();
+        if to <= at || from >= at + len {
+            apart.push((from, content));
+            continue;
+        }
+        let (before, rest) = split_parts(content, at.saturating_sub(from));
+        let (_, after) = split_parts(rest, (at + len).saturating_sub(from.max(at)));
+        if from < start {
+            start = from;
+            value.splice(0..0, before);
+        }
+        value.extend(after);
+    }
+    apart.push((start, value));
+    apart.sort_by_key(|(from, _)| *from);
+    *entries = kept;
+    let mut position = 0;
+    for (from, content) in apart {
+        if from > position {
+            entries.push(Node::Value(tags.offset, vec![Part::Made(integer(from - position))]));
+        }
+        position = from + content.iter().map(Part::len).sum::<usize>();
+        entries.push(Node::Value(tags.content, content));
+    }
+}
+
+type Parts<'t, F> = Vec<Part<'t, F>>;
+
+fn split_parts<F>(parts: Parts<'_, F>, at: usize) -> (Parts<'_, F>, Parts<'_, F>) {
+    let (mut head, mut tail) = (Vec::new(), Vec::new());
+    let mut left = at;
+    for part in parts {
+        let len = part.len();
+        let (before, after) = part.split(left);
+        head.extend(before);
+        tail.extend(after);
+        left = left.saturating_sub(len);
+    }
+    (head, tail)
+}
+
+fn skip_of<F>(parts: &[Part<'_, F>]) -> usize {
+    let octets = match parts {
+        [Part::Shared(octets)] => octets,
+        [Part::Made(octets)] => &octets[..],
+        _ => return 0,
+    };
+    octets.iter().fold(0, |sum: usize, octet| sum.saturating_mul(256).saturating_add(usize::from(*octet)))
+}
+
+/// DER INTEGER, non-negative.
+fn integer(value: usize) -> Vec<u8> {
+    let octets = value.to_be_bytes();
+    let from = octets.iter().position(|octet| *octet != 0).unwrap_or(octets.len() - 1);
+    let sign = if octets[from] & 0x80 != 0 { &[0][..] } else { &[] };
+    [sign, &octets[from..]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::saip::file::{FILE_TAGS, FileView};
+    use crate::formats::tlv::{single, wrap};
+    use proptest::prelude::*;
+
+    fn edited(file: &[u8], at: usize, len: usize) -> (Vec<u8>, usize) {
+        let mut node: Node<'_, ()> = Node::open(&single(file, Tag(0xA3)).unwrap());
+        write_file(node.children().unwrap(), FILE_TAGS, at, vec![Part::Gap(len, ())]);
+        let (mut image, mut place) = (Vec::new(), 0);
+        node.lay_out(&mut image, &mut |offset, _, ()| place = offset);
+        (image, place)
+    }
+
+    #[test]
+    fn a_write_of_the_same_extent_is_replaced_in_place() {
+        let file = wrap(Tag(0xA3), &[&wrap(Tag(0xA1), &[]), &wrap(Tag(0x83), &[&[7; 9]])]);
+        let (image, place) = edited(&file, 0, 9);
+        assert_eq!(image.len(), file.len());
+        assert_eq!(place, 6);
+        assert_eq!(image[6..], [0; 9]);
+    }
+
+    #[test]
+    fn a_file_without_content_gets_an_explicit_write() {
+        let file = wrap(Tag(0xA3), &[&wrap(Tag(0xA1), &[])]);
+        let (image, place) = edited(&file, 0, 9);
+        assert_eq!(image, wrap(Tag(0xA3), &[&wrap(Tag(0xA1), &[]), &wrap(Tag(0x83), &[&[0; 9]])]));
+        assert_eq!(place, 6);
+    }
+
+    #[test]
+    fn lengths_that_cross_a_border_are_made_anew() {
+        let file = wrap(Tag(0xA3), &[&wrap(Tag(0x83), &[&[7; 100]])]);
+        let (image, _) = edited(&file, 100, 100);
+        assert!(crate::formats::tlv::check_strict(&image).is_ok());
+        assert_eq!(image.len(), 3 + 2 + 100 + 2 + 100);
+    }
+
+    #[test]
+    fn skips_are_der_integers() {
+        assert_eq!(integer(0), [0]);
+        assert_eq!(integer(127), [127]);
+        assert_eq!(integer(128), [0, 128]);
+        assert_eq!(integer(256), [1, 0]);
+    }
+
+    proptest! {
+        /// Any list of writes: after the edit the gap reads as zeros, everything else as before.
+        #[test]
+        fn an_edit_changes_its_own_range_only(
+            writes in proptest::collection::vec((0..40_usize, proptest::collection::vec(1..=255_u8, 1..30)), 0..6),
+            at in 0..120_usize,
+            len in 1..60_usize,
+        ) {
+            let entries: Vec<u8> = writes
+                .iter()
+                .flat_map(|(skip, content)| [wrap(Tag(0x82), &[&integer(*skip)]), wrap(Tag(0x83), &[content])].concat())
+                .collect();
+            let file = wrap(Tag(0xA3), &[&entries]);
+            let before = FileView::single(&single(&file, Tag(0xA3)).unwrap()).unwrap().content(600);
+            let (image, _) = edited(&file, at, len);
+            let after = FileView::single(&single(&image, Tag(0xA3)).unwrap()).unwrap().content(600);
+            for position in 0..600 {
+                let expected = if (at..at + len).contains(&position) { Some(0) } else { before[position] };
+                prop_assert_eq!(after[position], expected, "position {}", position);
+            }
+        }
+    }
+}
