@@ -5,6 +5,7 @@ use bindery::bind::{Agreement, Bpp, Curve, Draft, OneTimeKey, Parts, Workbench, 
 use bindery::formats::bsp::kdf::HostId;
 use bindery::formats::rsp::metadata::StoreMetadata;
 use bindery::ids::{Eid, TransactionId};
+use bindery::personalise::Upp;
 use bindery::protect::{Ppk, protect, protect_into};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -48,7 +49,7 @@ fn agree_once(c: &mut Criterion) {
 
 fn bind_once(c: &mut Criterion) {
     let mut desk = Desk::new();
-    let upp = vec![0x5A; UPP_LEN];
+    let upp = Upp::from_plain_for_tests(vec![0x5A; UPP_LEN], "89000123456789012341".parse().unwrap());
     let transaction_id = TransactionId([7; 16]);
     let mut group = c.benchmark_group("bind/package");
     group.throughput(Throughput::Elements(1));

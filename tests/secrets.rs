@@ -109,14 +109,16 @@ fn package_secrets(yard: &Yard, bundle: &Path) -> Secrets {
         let otsk = &private[record["euicc_otpk"].as_str().unwrap()];
         let upp = open_package(package, &eid, otsk, &mut secrets);
         let found = audit::read(&upp).unwrap();
-        for (k, opc) in found.subscriber_keys() {
-            secrets.push(("K".into(), k.to_vec()));
-            secrets.push(("OPc".into(), opc.to_vec()));
+        for aka in &found.akas {
+            secrets.push(("K".into(), aka.k.to_vec()));
+            secrets.push(("OPc".into(), aka.opc.to_vec()));
         }
-        secrets.extend(found.ota_keys().map(|key| ("OTA key".to_owned(), key.to_vec())));
-        secrets.extend(found.pins().map(|pin| ("PIN".to_owned(), pin.to_vec())));
-        secrets.extend(found.puks().map(|puk| ("PUK".to_owned(), puk.to_vec())));
-        secrets.extend(found.adms().map(|adm| ("ADM".to_owned(), adm.to_vec())));
+        secrets.extend(found.ota_keys.iter().map(|key| ("OTA key".to_owned(), key.value.to_vec())));
+        secrets.extend(found.puks.iter().map(|puk| ("PUK".to_owned(), puk.value.to_vec())));
+        for pin in &found.pins {
+            let what = if matches!(pin.reference, 0x0A..=0x0E | 0x8A..=0x8E) { "ADM" } else { "PIN" };
+            secrets.push((what.to_owned(), pin.value.to_vec()));
+        }
     }
     secrets
 }
@@ -202,9 +204,9 @@ fn sealed_secrets(yard: &Yard) -> Secrets {
         secrets.push(("batch key".into(), session.open(kek, aad.as_bytes(), sealed).unwrap().to_vec()));
         let key = BatchKey::open_under(&mut session, kek, &order.key, sealed).unwrap().unwrap();
         let connection = rusqlite::Connection::open(site.state_db()).unwrap();
-        let mut query = connection
-            .prepare("SELECT iccid, sealed_ppk FROM devices WHERE order_pk = ?1 AND sealed_ppk IS NOT NULL")
-            .unwrap();
+        let sql = "SELECT iccid, sealed_ppk FROM devices JOIN issues ON device = pk
+                   WHERE order_pk = ?1 AND sealed_ppk IS NOT NULL";
+        let mut query = connection.prepare(sql).unwrap();
         let rows = query.query_map([order.pk.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
         for row in rows {
             let (iccid, blob) = row.unwrap();

@@ -4,7 +4,7 @@
 use openssl::sha::sha256;
 
 use super::{Agreement, BindError};
-use crate::formats::bsp::segment::{CONTROL, METADATA, Sealer, mac_only_all_len, sealed_len};
+use crate::formats::bsp::segment::{CONTROL, METADATA, Sealer, mac_only_all_len, sealed_all_len, sealed_len};
 use crate::formats::bsp::{ChainState, SegmentKeys};
 use crate::formats::rsp::es8p::{
     CONFIGURE_ISDP, InitialiseSecureChannel, REPLACE_SESSION_KEYS_LEN, replace_session_keys,
@@ -12,7 +12,7 @@ use crate::formats::rsp::es8p::{
 use crate::formats::rsp::metadata;
 use crate::formats::tlv::{self, Tag, put_head, tlv_len};
 use crate::ids::TransactionId;
-use crate::protect::{Ppk, Ppp, ppp_len};
+use crate::protect::{Ppk, Ppp};
 
 const BOUND_PROFILE_PACKAGE: Tag = Tag(0xBF36);
 const FIRST_SEQUENCE_OF_87: Tag = Tag(0xA0);
@@ -55,7 +55,7 @@ impl Draft {
         upp_len: usize,
         sealer: &mut Sealer,
     ) -> Result<OpenDraft, BindError> {
-        let lengths = Lengths { metadata: parts.metadata.len(), has_keys: false, profile: ppp_len(upp_len) };
+        let lengths = Lengths { metadata: parts.metadata.len(), has_keys: false, profile: sealed_all_len(upp_len) };
         let mut draft = Self::begin(&agreement, parts, &lengths, sealer)?;
         put_head(&mut draft.bytes, SEQUENCE_OF_86, lengths.profile);
         let slot_from = draft.bytes.len();
@@ -183,6 +183,7 @@ mod tests {
     use crate::formats::bsp::vectors::{sized, vectors};
     use crate::formats::tlv;
     use crate::ids::Eid;
+    use crate::personalise::Upp;
     use crate::protect::{protect, protect_into};
     use openssl::bn::{BigNum, BigNumContext};
     use openssl::ec::{EcGroup, EcKey, EcPoint};
@@ -197,7 +198,7 @@ mod tests {
         host_id: HostId,
         transaction_id: TransactionId,
         metadata: Vec<u8>,
-        upp: Vec<u8>,
+        upp: Upp,
         ppk: Vec<u8>,
         signer: Vec<u8>,
         bpp: Vec<u8>,
@@ -215,7 +216,7 @@ mod tests {
                 host_id: HostId::new(&host_id).unwrap(),
                 transaction_id: TransactionId(sized(&transaction_id)),
                 metadata,
-                upp,
+                upp: self::upp(upp),
                 ppk,
                 signer,
                 bpp,
@@ -249,6 +250,10 @@ mod tests {
                 Draft::stored(agreement, &self.parts(), &ppk, &ppp, sealer).unwrap()
             }
         }
+    }
+
+    fn upp(octets: Vec<u8>) -> Upp {
+        Upp::from_plain_for_tests(octets, "89000123456789012341".parse().unwrap())
     }
 
     fn signature_verifies(signer: &[u8], digest: &[u8; 32], signature: &[u8]) -> bool {
@@ -286,7 +291,7 @@ mod tests {
         let mut workbench = Workbench::new(Curve::p256().unwrap()).unwrap();
         let mut recorded = recorded().remove(0);
         for upp_len in [1, 90, 200, 1007, 1008, 12_300, 70_000] {
-            recorded.upp = vec![0xA5; upp_len];
+            recorded.upp = upp(vec![0xA5; upp_len]);
             for ppk in [vec![], vec![7; 48]] {
                 recorded.ppk = ppk;
                 let draft = recorded.draft(&mut workbench);

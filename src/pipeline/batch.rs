@@ -71,7 +71,7 @@ fn plan<H: Hsm>(engine: &Engine<'_, H>, work: &OrderWork) -> Result<Vec<Chunk>, 
     let mut chunks = Vec::new();
     for line in &work.lines {
         let Some((first, last)) = engine.store.device_span(work.pk, line.number)? else { continue };
-        let by_size = CHUNK_BYTES / line.package_len_hint().max(1);
+        let by_size = CHUNK_BYTES / line.package_len().max(1);
         let records = by_size.clamp(1, engine.site.config.run.chunk_records.max(1)) as i64;
         let starts = (first.0..=last.0).step_by(records as usize);
         chunks.extend(starts.zip(chunks.len() as u32 + 1..).map(|(from, number)| Chunk {

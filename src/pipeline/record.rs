@@ -150,7 +150,7 @@ impl Started {
         let Self { upp, credentials, credentials_nonce, mut issue, goal, .. } = self;
         let sealer = bench.as_mut().map_err(|e| name.failed(e))?.sealer();
         issue.upp_sha256 = upp.sha256();
-        let mut secrets = Zeroizing::new(Vec::with_capacity(credentials.seal_form_len()));
+        let mut secrets = Zeroizing::new(Vec::new());
         credentials.seal_form(&mut secrets);
         let sealed = batch_key.seal(Content::Credentials, &name.iccid, &credentials_nonce, &secrets);
         issue.sealed_credentials = Some(sealed.map_err(|e| name.failed(&e))?);

@@ -107,8 +107,8 @@ pub struct LineWork {
 
 impl LineWork {
     /// About how long a package of this line is, to size chunks.
-    pub fn package_len_hint(&self) -> usize {
-        sealed_all_len(self.template.upp_len_hint()) + 512
+    pub fn package_len(&self) -> usize {
+        sealed_all_len(self.template.upp_len()) + 512
     }
 }
 

@@ -1,5 +1,5 @@
 //! Turns an Unprotected Profile Package (UPP) into a Protected Profile Package (PPP): the sequence of 86 segments.
-//! In: the octets of a UPP, segment keys and the state to start from. Out: [`Ppp`]. Next: [`crate::bind`].
+//! In: a [`Upp`], segment keys and the state to start from. Out: [`Ppp`]. Next: [`crate::bind`].
 //! Rule: it never asks where its keys came from, a [`Ppk`] or a session. Source: SGP.22 §2.5.3.
 
 mod ppk;
@@ -8,6 +8,7 @@ use openssl::sha::sha256;
 
 use crate::formats::bsp::segment::{PROFILE, SealError, Sealer, sealed_all_len};
 use crate::formats::bsp::{ChainState, SegmentKeys};
+use crate::personalise::Upp;
 
 pub use ppk::Ppk;
 
@@ -55,7 +56,7 @@ pub const fn ppp_len(upp_len: usize) -> usize {
 
 /// Protects `upp` for rest. `keys` and `start` are used for this one UPP and never again: ICVs depend on key and counter alone,
 /// so two UPPs under one key would show where they begin alike.
-pub fn protect(upp: &[u8], keys: &SegmentKeys, start: &ChainState, sealer: &mut Sealer) -> Result<Ppp, ProtectError> {
+pub fn protect(upp: &Upp, keys: &SegmentKeys, start: &ChainState, sealer: &mut Sealer) -> Result<Ppp, ProtectError> {
     let mut segments = vec![0; ppp_len(upp.len())];
     protect_into(upp, keys, start, sealer, &mut segments)?;
     Ok(Ppp(segments))
@@ -63,31 +64,35 @@ pub fn protect(upp: &[u8], keys: &SegmentKeys, start: &ChainState, sealer: &mut 
 
 /// Protects `upp` straight into its place in a bound package, `slot` of [`ppp_len`] octets.
 pub fn protect_into(
-    upp: &[u8],
+    upp: &Upp,
     keys: &SegmentKeys,
     start: &ChainState,
     sealer: &mut Sealer,
     slot: &mut [u8],
 ) -> Result<(), ProtectError> {
-    if upp.is_empty() {
+    if upp.expose().is_empty() {
         return Err(ProtectError::Empty);
     }
     sealer.begin(keys, start).map_err(SealError::from)?;
-    Ok(sealer.seal_all(PROFILE, upp, slot)?)
+    Ok(sealer.seal_all(PROFILE, upp.expose(), slot)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn upp(len: usize) -> Upp {
+        Upp::from_plain_for_tests(vec![0x5A; len], "89000123456789012341".parse().unwrap())
+    }
+
     #[test]
     fn a_profile_at_rest_and_one_in_its_slot_are_the_same_octets() {
         let ppk = Ppk::from_random(&std::array::from_fn(|i| i as u8));
         let mut sealer = Sealer::new().unwrap();
-        let ppp = protect(&[0x5A; 2500], ppk.keys(), ppk.start(), &mut sealer).unwrap();
+        let ppp = protect(&upp(2500), ppk.keys(), ppk.start(), &mut sealer).unwrap();
         assert_eq!(ppp.len(), ppp_len(2500));
         let mut slot = vec![0; ppp_len(2500)];
-        protect_into(&[0x5A; 2500], ppk.keys(), ppk.start(), &mut sealer, &mut slot).unwrap();
+        protect_into(&upp(2500), ppk.keys(), ppk.start(), &mut sealer, &mut slot).unwrap();
         assert_eq!(ppp.as_bytes(), slot);
         assert_eq!(ppp.sha256(), Ppp::stored(slot).sha256());
     }
@@ -95,7 +100,7 @@ mod tests {
     #[test]
     fn an_empty_profile_is_refused() {
         let ppk = Ppk::from_random(&[1; 48]);
-        let refused = protect(&[], ppk.keys(), ppk.start(), &mut Sealer::new().unwrap());
+        let refused = protect(&upp(0), ppk.keys(), ppk.start(), &mut Sealer::new().unwrap());
         assert!(matches!(refused, Err(ProtectError::Empty)));
     }
 }

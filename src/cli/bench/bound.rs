@@ -17,6 +17,7 @@ use crate::formats::bsp::kdf::HostId;
 use crate::formats::rsp::metadata::{MetadataTemplate, StoreMetadata};
 use crate::hsm::HsmError;
 use crate::ids::{Eid, Iccid, TransactionId};
+use crate::personalise::Upp;
 use crate::protect::{Ppk, Ppp, ProtectError, ppp_len, protect, protect_into};
 
 /// Microseconds of one thread per bound profile.
@@ -103,7 +104,7 @@ impl Desk {
         })
     }
 
-    fn protect(&mut self, upp: &[u8]) -> Result<(Ppk, Ppp), Failure> {
+    fn protect(&mut self, upp: &Upp) -> Result<(Ppk, Ppp), Failure> {
         let ppk = Ppk::from_random(&std::array::from_fn(|i| i as u8));
         let ppp = protect(upp, ppk.keys(), ppk.start(), self.workbench.sealer())?;
         Ok((ppk, ppp))
@@ -116,7 +117,7 @@ impl Desk {
         agree(&mut self.workbench, one_time, &eid, &otpk, &self.host_id)
     }
 
-    fn session(&mut self, upp: &[u8], signer: &mut impl Sign) -> Result<u32, Failure> {
+    fn session(&mut self, upp: &Upp, signer: &mut impl Sign) -> Result<u32, Failure> {
         let mut open = Vec::with_capacity(self.batch);
         for _ in 0..self.batch {
             let agreement = self.agree()?;

@@ -12,6 +12,7 @@ pub use report::Report;
 use std::time::Duration;
 
 use crate::error::{Exit, Fault};
+use crate::personalise::Upp;
 use crate::hsm::{Hsm, HsmError, HsmSession, KeyRef, Role};
 
 /// A profile to measure with.
@@ -19,7 +20,7 @@ pub struct Workload {
     /// `w1` to `w4`; names the members of the report.
     pub name: String,
     /// The plain profile.
-    pub upp: Vec<u8>,
+    pub upp: Upp,
 }
 
 /// Where `smdpSign` comes from: one signer a thread, as with PKCS#11 sessions.
@@ -136,7 +137,10 @@ mod tests {
     fn a_report_has_the_members_that_the_targets_name() {
         let key = EcKey::generate(&EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap()).unwrap();
         let workloads =
-            [("w2", 3200), ("w3", 12_300)].map(|(name, len)| Workload { name: name.to_owned(), upp: vec![0x5A; len] });
+            [("w2", 3200), ("w3", 12_300)].map(|(name, len)| Workload {
+                name: name.to_owned(),
+                upp: Upp::from_plain_for_tests(vec![0x5A; len], "89000123456789012341".parse().unwrap()),
+            });
         let report = measure(&Software(key), &workloads, Effort { repeats: 2, window_ms: 2 }).unwrap();
         let json = report.to_json();
         for member in ["bind_session_w3_ratio", "bind_ppp_w3_ratio", "bind_w2_ratio"] {
