@@ -6,7 +6,7 @@ pub mod packages;
 pub mod sealed;
 pub mod sqlite;
 
-use crate::error::ErrorClass;
+use crate::error::{ErrorClass, Exit, Fault};
 use crate::ids::{Eid, Iccid, Imsi, MatchingId, OrderKey, TransactionId};
 
 /// Row id of an order in the ledger.
@@ -20,9 +20,18 @@ pub struct DevicePk(pub i64);
 /// Why the ledger could not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database refused or is damaged.
+    /// The database refused.
     #[error("ledger: {0}")]
     Database(String),
+    /// Another process holds the ledger's write lock.
+    #[error("ledger: another process is writing to it")]
+    Busy,
+    /// The file is no ledger of this version, or damaged.
+    #[error("ledger: {0}")]
+    Damaged(String),
+    /// The caller asked for a step that the states do not allow.
+    #[error("ledger: {0}")]
+    State(String),
     /// A number or key is taken; names the column and the masked value.
     #[error("{column} {value} is already taken")]
     Taken {
@@ -41,6 +50,24 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+impl StoreError {
+    /// As the error that ends a command.
+    pub fn fault(self) -> Fault {
+        let what = self.to_string();
+        match self {
+            Self::Busy => {
+                Fault::new(Exit::Locked, what).hint("wait until the other command has ended, then run this one again")
+            }
+            Self::Damaged(_) => Fault::new(Exit::IntegrityFailure, what)
+                .hint("keep the file as it is and restore the site's last backup beside it"),
+            Self::Taken { .. } | Self::State(_) => Fault::new(Exit::IntegrityFailure, what),
+            Self::Database(_) | Self::File { .. } => {
+                Fault::new(Exit::Config, what).hint("check the site's disk space and permissions")
+            }
+        }
+    }
 }
 
 /// Where an order stands.
@@ -111,6 +138,21 @@ impl DeviceState {
             Self::Held => "held",
             Self::Cancelled => "cancelled",
         }
+    }
+
+    /// The state of this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        const ALL: [DeviceState; 8] = [
+            DeviceState::Accepted,
+            DeviceState::Prepared,
+            DeviceState::Bound,
+            DeviceState::Exported,
+            DeviceState::Rejected,
+            DeviceState::Failed,
+            DeviceState::Held,
+            DeviceState::Cancelled,
+        ];
+        ALL.into_iter().find(|state| state.as_str() == word)
     }
 }
 

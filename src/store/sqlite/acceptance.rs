@@ -1,0 +1,186 @@
+//! The one transaction in which an order is accepted: order, devices, numbers, one-time keys, the answer.
+
+use std::sync::MutexGuard;
+
+use rusqlite::{Connection, params};
+
+use super::claims::{Claimed, one_time_key_x};
+use crate::ids::{OrderKey, Tenant};
+use crate::store::{NewDevice, OrderPk, Refusal, StoreError, StoredOrder};
+
+/// A streaming acceptance. Dropped without [`Acceptance::commit`], nothing of it remains.
+pub struct Acceptance<'l> {
+    connection: MutexGuard<'l, Connection>,
+    order: OrderPk,
+    next_device: i64,
+    open: bool,
+}
+
+/// What is known of an order only when all its rows were seen.
+#[derive(Debug)]
+pub struct AcceptedOrder<'a> {
+    /// Its key.
+    pub key: &'a OrderKey,
+    /// SHA-256 of the order file, lower-case hex.
+    pub body_sha256: &'a str,
+    /// The order file's octets.
+    pub body: &'a [u8],
+    /// `ack.json`, given again whenever the order comes again.
+    pub ack: &'a [u8],
+    /// Rows ordered, refused ones included.
+    pub rows: u64,
+    /// Rows refused.
+    pub refused: u64,
+    /// RFC 3339, UTC.
+    pub accepted_at: &'a str,
+}
+
+impl<'l> Acceptance<'l> {
+    /// `BEGIN IMMEDIATE`: from here on nobody else claims anything.
+    pub(super) fn begin(connection: MutexGuard<'l, Connection>) -> Result<Self, StoreError> {
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        let mut acceptance = Self { connection, order: OrderPk(0), next_device: 0, open: true };
+        acceptance.order = OrderPk(acceptance.first_free("SELECT coalesce(max(pk), 0) + 1 FROM orders")?);
+        acceptance.next_device = acceptance.first_free("SELECT coalesce(max(pk), 0) + 1 FROM devices")?;
+        Ok(acceptance)
+    }
+
+    /// The order of this key, if it was accepted before.
+    pub fn find_order(&self, key: &OrderKey) -> Result<Option<StoredOrder>, StoreError> {
+        super::find_order(&self.connection, key)
+    }
+
+    /// What is claimed, this transaction's own claims included.
+    pub fn claimed(&self) -> Claimed<'_> {
+        Claimed::new(&self.connection)
+    }
+
+    /// Adds a device line and claims its numbers, unless it is a rejected one. On [`StoreError::Taken`] nothing of the
+    /// line remains.
+    pub fn add_device(&mut self, tenant: &Tenant, device: &NewDevice) -> Result<(), StoreError> {
+        let pk = self.next_device;
+        if !device.rejected {
+            let claimed = self.claim(pk, tenant, device);
+            if let Err(StoreError::Taken { .. }) = claimed {
+                self.release(pk, tenant, device)?;
+            }
+            claimed?;
+        }
+        let state = if device.rejected { "rejected" } else { "accepted" };
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO devices (pk, order_pk, line, row, state, eid, iccid, imsi, msisdn, matching_id, euicc_otpk,
+             error_class) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?;
+        insert.execute(params![
+            pk,
+            self.order.0,
+            device.line,
+            device.row,
+            state,
+            device.eid.as_ref().map(|eid| &eid.packed()[..]),
+            device.iccid.as_ref().filter(|_| !device.rejected).map(|n| n.as_str()),
+            device.imsi.as_ref().filter(|_| !device.rejected).map(|n| n.as_str()),
+            device.msisdn,
+            device.matching_id.as_ref().filter(|_| !device.rejected).map(|id| id.as_str()),
+            device.euicc_otpk.as_ref().filter(|_| !device.rejected).map(|point| &point[..]),
+            device.rejected.then_some("input"),
+        ])?;
+        self.next_device += 1;
+        Ok(())
+    }
+
+    /// Keeps one line of `rejects.csv`.
+    pub fn keep_refusal(&mut self, refusal: &Refusal) -> Result<(), StoreError> {
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO refusals (order_pk, line, row, \"column\", value, code, message, hint)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?;
+        let Refusal { line, row, column, value, code, message, hint } = refusal;
+        insert.execute(params![self.order.0, line, row, column, value, code, message, hint])?;
+        Ok(())
+    }
+
+    /// Adds the order itself and makes everything durable.
+    pub fn commit(mut self, order: &AcceptedOrder<'_>) -> Result<OrderPk, StoreError> {
+        let key = order.key;
+        self.connection.execute(
+            "INSERT INTO orders (pk, tenant, order_id, rev, body_sha256, body, ack, state, rows, refused, accepted_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'open', ?8, ?9, ?10)",
+            params![
+                self.order.0,
+                key.tenant.as_str(),
+                key.order_id.as_str(),
+                key.rev,
+                order.body_sha256,
+                order.body,
+                order.ack,
+                order.rows,
+                order.refused,
+                order.accepted_at
+            ],
+        )?;
+        self.connection.execute_batch("COMMIT")?;
+        self.open = false;
+        Ok(self.order)
+    }
+
+    fn claim(&self, pk: i64, tenant: &Tenant, device: &NewDevice) -> Result<(), StoreError> {
+        let taken = |column, value| StoreError::Taken { column, value, row: Some(device.row) };
+        if let Some(iccid) = &device.iccid
+            && !self.insert("INSERT OR IGNORE INTO iccids VALUES (?1, ?2)", params![iccid.as_str(), pk])?
+        {
+            return Err(taken("iccid", iccid.masked()));
+        }
+        if let Some(imsi) = &device.imsi {
+            let sql = "INSERT OR IGNORE INTO imsis VALUES (?1, ?2, ?3)";
+            if !self.insert(sql, params![tenant.as_str(), imsi.as_str(), pk])? {
+                return Err(taken("imsi", imsi.masked()));
+            }
+        }
+        if let Some(id) = &device.matching_id
+            && !self.insert("INSERT OR IGNORE INTO matching_ids VALUES (?1, ?2)", params![id.as_str(), pk])?
+        {
+            return Err(taken("matching_id", id.masked()));
+        }
+        if let Some(point) = &device.euicc_otpk {
+            let sql = "INSERT OR IGNORE INTO one_time_keys VALUES (?1, ?2)";
+            if !self.insert(sql, params![one_time_key_x(point), pk])? {
+                return Err(taken("euicc_otpk", String::new()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what [`Self::claim`] inserted for `pk` before it met a number that is taken.
+    fn release(&self, pk: i64, tenant: &Tenant, device: &NewDevice) -> Result<(), StoreError> {
+        if let Some(iccid) = &device.iccid {
+            self.insert("DELETE FROM iccids WHERE iccid = ?1 AND device = ?2", params![iccid.as_str(), pk])?;
+        }
+        if let Some(imsi) = &device.imsi {
+            let sql = "DELETE FROM imsis WHERE tenant = ?1 AND imsi = ?2 AND device = ?3";
+            self.insert(sql, params![tenant.as_str(), imsi.as_str(), pk])?;
+        }
+        if let Some(id) = &device.matching_id {
+            self.insert("DELETE FROM matching_ids WHERE matching_id = ?1 AND device = ?2", params![id.as_str(), pk])?;
+        }
+        Ok(())
+    }
+
+    /// Runs one statement; true when it changed a row.
+    fn insert(&self, sql: &str, params: impl rusqlite::Params) -> Result<bool, StoreError> {
+        Ok(self.connection.prepare_cached(sql)?.execute(params)? == 1)
+    }
+
+    fn first_free(&self, sql: &str) -> Result<i64, StoreError> {
+        Ok(self.connection.query_row(sql, [], |row| row.get(0))?)
+    }
+}
+
+impl Drop for Acceptance<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            // A connection that cannot roll back is broken; SQLite rolls back when it is opened again.
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+    }
+}

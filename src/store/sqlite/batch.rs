@@ -1,0 +1,289 @@
+//! The ledger as the batch conductor uses it: plan, outcomes, close; and the later binding of stored PPPs.
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use super::claims::one_time_key_x;
+use super::{Ledger, ORDER_COLUMNS, damaged_column, parsed, read_order, write};
+use crate::ids::{Eid, OrderKey};
+use crate::store::{Chunk, Device, DevicePk, DeviceState, Issue, OrderPk, Outcome, Store, StoreError, StoredOrder};
+
+/// Columns of [`read_device`], in its order.
+const DEVICE_COLUMNS: &str =
+    "d.pk, d.line, d.row, d.state, d.eid, d.iccid, d.imsi, d.msisdn, d.matching_id, d.euicc_otpk,
+    d.error_class, i.matching_id, i.transaction_id, i.object, i.offset, i.length, i.sha256, i.upp_sha256,
+    i.metadata_sha256, i.ki_enc, i.opc_enc, i.sealed_ppk, i.sealed_credentials";
+
+impl Store for Ledger {
+    fn due_orders(&self) -> Result<Vec<StoredOrder>, StoreError> {
+        let connection = self.lock();
+        let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE state = 'open' ORDER BY pk");
+        let mut statement = connection.prepare_cached(&sql)?;
+        Ok(statement.query_map([], read_order)?.collect::<Result<_, _>>()?)
+    }
+
+    fn find_order(&self, key: &OrderKey) -> Result<Option<StoredOrder>, StoreError> {
+        super::find_order(&self.lock(), key)
+    }
+
+    fn keep_batch_key(&self, order: OrderPk, sealed: &[u8]) -> Result<(), StoreError> {
+        // A second key would make the PPPs sealed under the first unreadable.
+        let sql = "UPDATE orders SET sealed_batch_key = ?2 WHERE pk = ?1 AND sealed_batch_key IS NULL";
+        match self.lock().execute(sql, params![order.0, sealed])? {
+            1 => Ok(()),
+            _ => Err(StoreError::State(format!("order {} has a batch key already, or does not exist", order.0))),
+        }
+    }
+
+    fn device_span(&self, order: OrderPk, line: u32) -> Result<Option<(DevicePk, DevicePk)>, StoreError> {
+        let sql = "SELECT min(pk), max(pk) FROM devices WHERE order_pk = ?1 AND line = ?2";
+        let span = self.lock().query_row(sql, params![order.0, line], |row| {
+            Ok(row.get::<_, Option<i64>>(0)?.zip(row.get::<_, Option<i64>>(1)?))
+        })?;
+        Ok(span.map(|(first, last)| (DevicePk(first), DevicePk(last))))
+    }
+
+    fn plan_chunks(&self, order: OrderPk, chunks: &[Chunk]) -> Result<(), StoreError> {
+        let mut connection = self.lock();
+        let transaction = write(&mut connection)?;
+        let planned: u64 =
+            transaction.query_row("SELECT count(*) FROM chunks WHERE order_pk = ?1", [order.0], |row| row.get(0))?;
+        if planned > 0 {
+            return Err(StoreError::State(format!("order {} is planned already", order.0)));
+        }
+        for chunk in chunks {
+            let mut insert = transaction.prepare_cached("INSERT INTO chunks VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+            let Chunk { number, line, first, last, done } = chunk;
+            insert.execute(params![order.0, number, line, first.0, last.0, done])?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn chunks(&self, order: OrderPk) -> Result<Vec<Chunk>, StoreError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT number, line, first_device, last_device, done FROM chunks WHERE order_pk = ?1 ORDER BY number",
+        )?;
+        Ok(statement.query_map([order.0], read_chunk)?.collect::<Result<_, _>>()?)
+    }
+
+    fn devices(&self, order: OrderPk, first: DevicePk, last: DevicePk) -> Result<Vec<Device>, StoreError> {
+        let sql = format!(
+            "SELECT {DEVICE_COLUMNS} FROM devices d LEFT JOIN issues i ON i.device = d.pk
+             WHERE d.pk BETWEEN ?2 AND ?3 AND d.order_pk = ?1 ORDER BY d.pk"
+        );
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(&sql)?;
+        Ok(statement.query_map(params![order.0, first.0, last.0], read_device)?.collect::<Result<_, _>>()?)
+    }
+
+    fn commit_chunk(&self, order: OrderPk, chunk: u32, outcomes: &[(DevicePk, Outcome)]) -> Result<(), StoreError> {
+        let mut connection = self.lock();
+        let transaction = write(&mut connection)?;
+        let plan = open_chunk(&transaction, order, chunk)?;
+        for (device, outcome) in outcomes {
+            if *device < plan.first || *device > plan.last {
+                return Err(StoreError::State(format!("device {} is not in chunk {chunk}", device.0)));
+            }
+            record_outcome(&transaction, order, *device, outcome)?;
+        }
+        let silent: u64 = transaction.query_row(
+            "SELECT count(*) FROM devices WHERE pk BETWEEN ?2 AND ?3 AND order_pk = ?1 AND state = 'accepted'",
+            params![order.0, plan.first.0, plan.last.0],
+            |row| row.get(0),
+        )?;
+        if silent > 0 {
+            return Err(StoreError::State(format!("chunk {chunk}: {silent} devices have no outcome")));
+        }
+        transaction
+            .execute("UPDATE chunks SET done = 1 WHERE order_pk = ?1 AND number = ?2", params![order.0, chunk])?;
+        Ok(transaction.commit()?)
+    }
+
+    fn close_order(&self, order: OrderPk) -> Result<(), StoreError> {
+        let mut connection = self.lock();
+        let transaction = write(&mut connection)?;
+        let open: u64 = transaction.query_row(
+            "SELECT count(*) FROM devices WHERE order_pk = ?1 AND state = 'accepted'",
+            [order.0],
+            |row| row.get(0),
+        )?;
+        if open > 0 {
+            return Err(StoreError::State(format!("order {}: {open} devices have no outcome", order.0)));
+        }
+        transaction.execute(
+            "UPDATE devices SET state = 'exported' WHERE order_pk = ?1 AND state IN ('prepared', 'bound')",
+            [order.0],
+        )?;
+        if transaction.execute("UPDATE orders SET state = 'exported' WHERE pk = ?1", [order.0])? != 1 {
+            return Err(StoreError::State(format!("there is no order {}", order.0)));
+        }
+        Ok(transaction.commit()?)
+    }
+
+    fn counts(&self, order: OrderPk) -> Result<Vec<(DeviceState, u64)>, StoreError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT state, count(*) FROM devices WHERE order_pk = ?1 GROUP BY state ORDER BY min(pk)",
+        )?;
+        Ok(statement.query_map([order.0], |row| Ok((read_state(row, 0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
+    }
+}
+
+impl Ledger {
+    /// Devices of an order whose PPP is stored and not bound yet, in order.
+    pub fn prepared_devices(&self, order: OrderPk) -> Result<Vec<Device>, StoreError> {
+        let sql = format!(
+            "SELECT {DEVICE_COLUMNS} FROM devices d JOIN issues i ON i.device = d.pk
+             WHERE d.order_pk = ?1 AND d.state IN ('prepared', 'exported') AND i.transaction_id IS NULL ORDER BY d.pk"
+        );
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(&sql)?;
+        Ok(statement.query_map([order.0], read_device)?.collect::<Result<_, _>>()?)
+    }
+
+    /// Claims the one-time keys and records the packages of stored PPPs that were bound, in one transaction.
+    pub fn record_binding(&self, order: OrderPk, bound: &[(DevicePk, [u8; 65], Issue)]) -> Result<(), StoreError> {
+        let mut connection = self.lock();
+        let transaction = write(&mut connection)?;
+        for (device, point, issue) in bound {
+            let claim = "INSERT OR IGNORE INTO one_time_keys VALUES (?1, ?2)";
+            if transaction.prepare_cached(claim)?.execute(params![one_time_key_x(point), device.0])? == 0 {
+                return Err(StoreError::Taken { column: "euicc_otpk", value: String::new(), row: None });
+            }
+            let sql = "UPDATE devices SET state = 'bound', euicc_otpk = ?3 WHERE pk = ?1 AND order_pk = ?2
+                 AND state IN ('prepared', 'exported')
+                 AND EXISTS (SELECT 1 FROM issues WHERE device = ?1 AND transaction_id IS NULL)";
+            if transaction.prepare_cached(sql)?.execute(params![device.0, order.0, &point[..]])? == 0 {
+                return Err(StoreError::State(format!("device {} has no stored PPP to bind", device.0)));
+            }
+            insert_issue(&transaction, *device, issue)?;
+        }
+        Ok(transaction.commit()?)
+    }
+}
+
+fn open_chunk(transaction: &Transaction<'_>, order: OrderPk, number: u32) -> Result<Chunk, StoreError> {
+    let sql = "SELECT number, line, first_device, last_device, done FROM chunks WHERE order_pk = ?1 AND number = ?2";
+    match transaction.query_row(sql, params![order.0, number], read_chunk).optional()? {
+        None => Err(StoreError::State(format!("order {} has no chunk {number}", order.0))),
+        Some(chunk) if chunk.done => Err(StoreError::State(format!("chunk {number} is done already"))),
+        Some(chunk) => Ok(chunk),
+    }
+}
+
+fn record_outcome(
+    transaction: &Transaction<'_>,
+    order: OrderPk,
+    device: DevicePk,
+    outcome: &Outcome,
+) -> Result<(), StoreError> {
+    let (state, class, what) = match outcome {
+        Outcome::Issued { state, .. } if !matches!(state, DeviceState::Prepared | DeviceState::Bound) => {
+            return Err(StoreError::State(format!("device {}: issued means prepared or bound", device.0)));
+        }
+        Outcome::Issued { state, .. } => (*state, None, None),
+        Outcome::Failed { class, what } => (DeviceState::Failed, Some(class.as_str()), Some(what)),
+    };
+    let sql = "UPDATE devices SET state = ?3, error_class = ?4, error = ?5
+         WHERE pk = ?1 AND order_pk = ?2 AND state = 'accepted'";
+    let changed = transaction.prepare_cached(sql)?.execute(params![device.0, order.0, state.as_str(), class, what])?;
+    if changed != 1 {
+        return Err(StoreError::State(format!("device {} is not waiting for an outcome", device.0)));
+    }
+    match outcome {
+        Outcome::Issued { issue, .. } => insert_issue(transaction, device, issue),
+        Outcome::Failed { .. } => Ok(()),
+    }
+}
+
+/// Inserts or, for a stored PPP now bound, replaces; the matching id is claimed unless this device has it already.
+fn insert_issue(connection: &Connection, device: DevicePk, issue: &Issue) -> Result<(), StoreError> {
+    let claim = "INSERT INTO matching_ids VALUES (?1, ?2)
+         ON CONFLICT (matching_id) DO UPDATE SET device = device WHERE device = excluded.device";
+    if connection.prepare_cached(claim)?.execute(params![issue.matching_id, device.0])? == 0 {
+        return Err(StoreError::Taken { column: "matching_id", value: String::new(), row: None });
+    }
+    let sql = "INSERT OR REPLACE INTO issues VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+    connection.prepare_cached(sql)?.execute(params![
+        device.0,
+        issue.matching_id,
+        issue.transaction_id,
+        issue.object,
+        issue.offset,
+        issue.length,
+        issue.sha256,
+        issue.upp_sha256,
+        issue.metadata_sha256,
+        issue.ki_enc,
+        issue.opc_enc,
+        issue.sealed_ppk,
+        issue.sealed_credentials
+    ])?;
+    Ok(())
+}
+
+fn read_chunk(row: &Row<'_>) -> rusqlite::Result<Chunk> {
+    Ok(Chunk {
+        number: row.get(0)?,
+        line: row.get(1)?,
+        first: DevicePk(row.get(2)?),
+        last: DevicePk(row.get(3)?),
+        done: row.get(4)?,
+    })
+}
+
+fn read_device(row: &Row<'_>) -> rusqlite::Result<Device> {
+    Ok(Device {
+        pk: DevicePk(row.get(0)?),
+        line: row.get(1)?,
+        row: row.get(2)?,
+        state: read_state(row, 3)?,
+        eid: read_eid(row, 4)?,
+        iccid: optional(row, 5)?,
+        imsi: optional(row, 6)?,
+        msisdn: row.get(7)?,
+        matching_id: optional(row, 8)?,
+        euicc_otpk: row.get(9)?,
+        error_class: row.get(10)?,
+        issue: match row.get::<_, Option<String>>(11)? {
+            None => None,
+            Some(matching_id) => Some(Issue {
+                matching_id,
+                transaction_id: row.get(12)?,
+                object: row.get(13)?,
+                offset: row.get(14)?,
+                length: row.get(15)?,
+                sha256: row.get(16)?,
+                upp_sha256: row.get(17)?,
+                metadata_sha256: row.get(18)?,
+                ki_enc: row.get(19)?,
+                opc_enc: row.get(20)?,
+                sealed_ppk: row.get(21)?,
+                sealed_credentials: row.get(22)?,
+            }),
+        },
+    })
+}
+
+pub(super) fn read_state(row: &Row<'_>, at: usize) -> rusqlite::Result<DeviceState> {
+    let word = row.get_ref(at)?.as_str()?;
+    let unknown = || rusqlite::Error::InvalidColumnType(at, word.to_owned(), Type::Text);
+    DeviceState::from_word(word).ok_or_else(unknown)
+}
+
+pub(super) fn read_eid(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Eid>> {
+    let octets: Option<[u8; 16]> = row.get(at)?;
+    octets.map(|octets| Eid::from_packed(&octets).map_err(|e| damaged_column(at, e))).transpose()
+}
+
+fn optional<T>(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<T>>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    match row.get_ref(at)? {
+        rusqlite::types::ValueRef::Null => Ok(None),
+        _ => parsed(row, at).map(Some),
+    }
+}

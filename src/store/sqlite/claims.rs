@@ -1,0 +1,75 @@
+//! What is claimed already: ICCIDs, matching ids and one-time keys for ever, IMSIs for ever within their tenant.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::ids::{Iccid, Imsi, MatchingId, Tenant};
+use crate::store::StoreError;
+
+/// A view of the claims, inside or outside a transaction.
+#[derive(Clone, Copy)]
+pub struct Claimed<'c>(&'c Connection);
+
+impl<'c> Claimed<'c> {
+    pub(super) fn new(connection: &'c Connection) -> Self {
+        Self(connection)
+    }
+
+    /// Is this ICCID some device's?
+    pub fn iccid(&self, iccid: &Iccid) -> Result<bool, StoreError> {
+        self.exists("SELECT 1 FROM iccids WHERE iccid = ?1", params![iccid.as_str()])
+    }
+
+    /// Is this IMSI some device's of this tenant?
+    pub fn imsi(&self, tenant: &Tenant, imsi: &Imsi) -> Result<bool, StoreError> {
+        self.exists("SELECT 1 FROM imsis WHERE tenant = ?1 AND imsi = ?2", params![tenant.as_str(), imsi.as_str()])
+    }
+
+    /// Was this matching id given out?
+    pub fn matching_id(&self, id: &MatchingId) -> Result<bool, StoreError> {
+        self.exists("SELECT 1 FROM matching_ids WHERE matching_id = ?1", params![id.as_str()])
+    }
+
+    /// Is a profile bound to this one-time key?
+    pub fn one_time_key(&self, point: &[u8; 65]) -> Result<bool, StoreError> {
+        self.exists("SELECT 1 FROM one_time_keys WHERE x = ?1", params![one_time_key_x(point)])
+    }
+
+    /// Calls `found` with every claimed ICCID between `first` and `last`, both included.
+    ///
+    /// Numbers of one length compare like their texts: the check digit is last and decides nothing between two bodies.
+    pub fn iccids_between(&self, first: &Iccid, last: &Iccid, mut found: impl FnMut(Iccid)) -> Result<(), StoreError> {
+        let sql = "SELECT iccid FROM iccids WHERE iccid BETWEEN ?1 AND ?2 AND length(iccid) = length(?1)";
+        let mut statement = self.0.prepare_cached(sql)?;
+        let mut rows = statement.query(params![first.as_str(), last.as_str()])?;
+        while let Some(row) = rows.next()? {
+            found(super::parsed(row, 0)?);
+        }
+        Ok(())
+    }
+
+    /// Calls `found` with every claimed IMSI of the tenant between `first` and `last`, both included.
+    pub fn imsis_between(
+        &self,
+        tenant: &Tenant,
+        first: &Imsi,
+        last: &Imsi,
+        mut found: impl FnMut(Imsi),
+    ) -> Result<(), StoreError> {
+        let sql = "SELECT imsi FROM imsis WHERE tenant = ?1 AND imsi BETWEEN ?2 AND ?3 AND length(imsi) = length(?2)";
+        let mut statement = self.0.prepare_cached(sql)?;
+        let mut rows = statement.query(params![tenant.as_str(), first.as_str(), last.as_str()])?;
+        while let Some(row) = rows.next()? {
+            found(super::parsed(row, 0)?);
+        }
+        Ok(())
+    }
+
+    fn exists(&self, sql: &str, params: impl rusqlite::Params) -> Result<bool, StoreError> {
+        Ok(self.0.prepare_cached(sql)?.query_row(params, |_| Ok(())).optional()?.is_some())
+    }
+}
+
+/// What makes a one-time key one: its x coordinate. A point and its negative share it and lead to the same shared secret.
+pub fn one_time_key_x(point: &[u8; 65]) -> [u8; 32] {
+    std::array::from_fn(|i| point[i + 1])
+}

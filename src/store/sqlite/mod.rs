@@ -1,0 +1,163 @@
+//! The ledger in one SQLite file: WAL, `synchronous = FULL`, so what was answered survives a power cut.
+//!
+//! In: orders being accepted ([`Acceptance`]) and outcomes of chunks. Out: what is due, what is taken, what became of it.
+//! Rule: uniqueness is the database's own (primary keys of the claim tables), never a look-up alone.
+
+mod acceptance;
+mod batch;
+mod claims;
+mod overview;
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite_migration::{M, Migrations};
+
+pub use acceptance::{Acceptance, AcceptedOrder};
+pub use claims::{Claimed, one_time_key_x};
+pub use overview::{KeptRefusal, OrderSummary, Trouble};
+
+use super::{OrderPk, OrderState, StoreError, StoredOrder};
+use crate::ids::OrderKey;
+
+/// One entry a schema version; an entry that was released is never changed.
+const VERSIONS: &[M<'static>] = &[M::up(include_str!("schema.sql"))];
+const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
+
+/// How long a command waits for another process's transaction; an acceptance of a million rows holds it for some seconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Columns of [`read_order`], in its order.
+const ORDER_COLUMNS: &str =
+    "pk, tenant, order_id, rev, body_sha256, body, ack, state, rows, refused, sealed_batch_key, accepted_at";
+
+/// The ledger: one connection behind a lock, statements cached.
+#[derive(Debug)]
+pub struct Ledger {
+    connection: Mutex<Connection>,
+}
+
+impl Ledger {
+    /// Opens `path`, creates it if needed (mode 0600) and brings its schema up to date.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        keep_private(path).map_err(|source| StoreError::File { path: path.to_owned(), source })?;
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        MIGRATIONS.to_latest(&mut connection).map_err(migration_error)?;
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    /// Starts the transaction that accepts an order. Holds the ledger's write lock until it is committed or dropped.
+    pub fn acceptance(&self) -> Result<Acceptance<'_>, StoreError> {
+        Acceptance::begin(self.lock())
+    }
+
+    /// Looks at what is claimed, without a transaction: for dry runs.
+    pub fn claimed(&self) -> ClaimedGuard<'_> {
+        ClaimedGuard(self.lock())
+    }
+
+    /// A poisoned lock means a panic elsewhere; SQLite has rolled that transaction back, so the connection is sound.
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The ledger's lock, lent for looking at claims.
+pub struct ClaimedGuard<'l>(MutexGuard<'l, Connection>);
+
+impl ClaimedGuard<'_> {
+    /// The view.
+    pub fn view(&self) -> Claimed<'_> {
+        Claimed::new(&self.0)
+    }
+}
+
+/// A write transaction that has its lock from the start: no later surprise when it first writes.
+fn write(connection: &mut Connection) -> Result<Transaction<'_>, StoreError> {
+    Ok(connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
+}
+
+fn find_order(connection: &Connection, key: &OrderKey) -> Result<Option<StoredOrder>, StoreError> {
+    let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE tenant = ?1 AND order_id = ?2 AND rev = ?3");
+    let mut statement = connection.prepare_cached(&sql)?;
+    Ok(statement.query_row(params![key.tenant.as_str(), key.order_id.as_str(), key.rev], read_order).optional()?)
+}
+
+fn read_order(row: &Row<'_>) -> rusqlite::Result<StoredOrder> {
+    Ok(StoredOrder {
+        pk: OrderPk(row.get(0)?),
+        key: read_key(row, 1)?,
+        body_sha256: row.get(4)?,
+        body: row.get(5)?,
+        ack: row.get(6)?,
+        state: read_order_state(row, 7)?,
+        rows: row.get(8)?,
+        refused: row.get(9)?,
+        sealed_batch_key: row.get(10)?,
+        accepted_at: row.get(11)?,
+    })
+}
+
+/// Tenant, order id and revision from three columns on.
+fn read_key(row: &Row<'_>, at: usize) -> rusqlite::Result<OrderKey> {
+    Ok(OrderKey { tenant: parsed(row, at)?, order_id: parsed(row, at + 1)?, rev: row.get(at + 2)? })
+}
+
+fn read_order_state(row: &Row<'_>, at: usize) -> rusqlite::Result<OrderState> {
+    Ok(if row.get_ref(at)?.as_str()? == "exported" { OrderState::Exported } else { OrderState::Open })
+}
+
+/// A text column as the identifier it must be.
+fn parsed<T>(row: &Row<'_>, at: usize) -> rusqlite::Result<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    row.get_ref(at)?.as_str()?.parse().map_err(|e| damaged_column(at, e))
+}
+
+fn damaged_column(at: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, Box::new(error))
+}
+
+/// The ledger holds whole orders, confirmation codes included: readable by its owner alone.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop)
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::Damaged(error.to_string()),
+            Some(_) => Self::Database(error.to_string()),
+            None => match error {
+                rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
+                    Self::Damaged(error.to_string())
+                }
+                _ => Self::Database(error.to_string()),
+            },
+        }
+    }
+}
+
+fn migration_error(error: rusqlite_migration::Error) -> StoreError {
+    match error {
+        rusqlite_migration::Error::RusqliteError { err, .. } => err.into(),
+        rusqlite_migration::Error::MigrationDefinition(
+            rusqlite_migration::MigrationDefinitionError::DatabaseTooFarAhead,
+        ) => StoreError::Damaged("written by a newer version of Bindery".to_owned()),
+        other => StoreError::Damaged(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,297 @@
+use super::*;
+use crate::error::ErrorClass;
+use crate::ids::{Iccid, Imsi, Tenant};
+use crate::store::{Chunk, DevicePk, DeviceState, Issue, NewDevice, Outcome, Refusal, Store};
+
+fn ledger() -> (tempfile::TempDir, Ledger) {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&directory.path().join("state.db")).unwrap();
+    (directory, ledger)
+}
+
+fn key(id: &str) -> OrderKey {
+    OrderKey { tenant: tenant(), order_id: id.parse().unwrap(), rev: 1 }
+}
+
+fn tenant() -> Tenant {
+    "acme".parse().unwrap()
+}
+
+fn device(row: u32) -> NewDevice {
+    NewDevice {
+        line: 1,
+        row,
+        eid: Some("89049032123451234512345678901235".parse().unwrap()),
+        iccid: Some("89000123456789012341".parse::<Iccid>().unwrap().plus(u64::from(row)).unwrap()),
+        imsi: Some("001010123456063".parse::<Imsi>().unwrap().plus(u64::from(row)).unwrap()),
+        msisdn: None,
+        matching_id: None,
+        euicc_otpk: Some(point(row)),
+        rejected: false,
+    }
+}
+
+fn point(seed: u32) -> [u8; 65] {
+    let mut point = [4; 65];
+    point[1..5].copy_from_slice(&seed.to_be_bytes());
+    point
+}
+
+fn accept(ledger: &Ledger, id: &str, devices: &[NewDevice]) -> Result<OrderPk, StoreError> {
+    let mut acceptance = ledger.acceptance()?;
+    for device in devices {
+        acceptance.add_device(&tenant(), device)?;
+    }
+    acceptance.commit(&accepted(&key(id)))
+}
+
+fn accepted(key: &OrderKey) -> AcceptedOrder<'_> {
+    AcceptedOrder {
+        key,
+        body_sha256: "00",
+        body: b"{}",
+        ack: b"ack",
+        rows: 2,
+        refused: 0,
+        accepted_at: "2026-11-21T00:00:00Z",
+    }
+}
+
+fn issue(id: &str) -> Issue {
+    Issue { matching_id: id.to_owned(), length: 7, ki_enc: vec![1; 16], opc_enc: vec![2; 16], ..Issue::default() }
+}
+
+fn issued(state: DeviceState, id: &str) -> Outcome {
+    Outcome::Issued { state, issue: Box::new(issue(id)) }
+}
+
+fn plan(ledger: &Ledger, order: OrderPk) -> Chunk {
+    let (first, last) = ledger.device_span(order, 1).unwrap().unwrap();
+    let chunk = Chunk { number: 1, line: 1, first, last, done: false };
+    ledger.plan_chunks(order, std::slice::from_ref(&chunk)).unwrap();
+    chunk
+}
+
+fn count(ledger: &Ledger, table: &str) -> i64 {
+    ledger.lock().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn an_accepted_order_is_found_with_its_devices_after_reopening() {
+    let (directory, ledger) = ledger();
+    let order = accept(&ledger, "A", &[device(1), NewDevice { rejected: true, ..device(2) }]).unwrap();
+    drop(ledger);
+    let ledger = Ledger::open(&directory.path().join("state.db")).unwrap();
+    let stored = ledger.find_order(&key("A")).unwrap().unwrap();
+    assert_eq!((stored.pk, stored.ack.as_slice(), stored.state), (order, &b"ack"[..], OrderState::Open));
+    let (first, last) = ledger.device_span(order, 1).unwrap().unwrap();
+    let devices = ledger.devices(order, first, last).unwrap();
+    assert_eq!(devices.len(), 2);
+    assert_eq!((devices[0].iccid, devices[0].euicc_otpk), (device(1).iccid, Some(point(1))));
+    assert_eq!((devices[1].state, devices[1].iccid), (DeviceState::Rejected, None));
+    assert_eq!(ledger.due_orders().unwrap().len(), 1);
+    assert_eq!(ledger.device_span(order, 2).unwrap(), None);
+}
+
+#[test]
+fn an_acceptance_that_is_dropped_leaves_nothing() {
+    let (_directory, ledger) = ledger();
+    let mut acceptance = ledger.acceptance().unwrap();
+    acceptance.add_device(&tenant(), &device(1)).unwrap();
+    assert!(acceptance.claimed().iccid(&device(1).iccid.unwrap()).unwrap());
+    drop(acceptance);
+    for table in ["orders", "devices", "iccids", "imsis", "one_time_keys", "matching_ids", "refusals"] {
+        assert_eq!(count(&ledger, table), 0, "{table}");
+    }
+}
+
+#[test]
+fn a_number_or_key_is_claimed_once_and_a_refused_claim_leaves_nothing() {
+    let (_directory, ledger) = ledger();
+    accept(&ledger, "A", &[device(1)]).unwrap();
+    let clashes: [(&str, NewDevice); 3] = [
+        ("iccid", NewDevice { iccid: device(1).iccid, ..device(2) }),
+        ("imsi", NewDevice { imsi: device(1).imsi, ..device(2) }),
+        ("euicc_otpk", NewDevice { euicc_otpk: device(1).euicc_otpk, ..device(2) }),
+    ];
+    for (column, clash) in clashes {
+        let mut acceptance = ledger.acceptance().unwrap();
+        let refused = acceptance.add_device(&tenant(), &clash);
+        assert!(matches!(refused, Err(StoreError::Taken { column: c, .. }) if c == column), "{column}");
+        acceptance.commit(&accepted(&key(column))).unwrap();
+        for table in ["devices", "iccids", "imsis", "one_time_keys"] {
+            assert_eq!(count(&ledger, table), 1, "{column}: {table}");
+        }
+    }
+}
+
+#[test]
+fn the_negative_of_a_one_time_key_is_the_same_key() {
+    let (_directory, ledger) = ledger();
+    accept(&ledger, "A", &[device(1)]).unwrap();
+    let mut negative = point(1);
+    negative[64] ^= 1;
+    assert!(ledger.claimed().view().one_time_key(&negative).unwrap());
+    assert!(!ledger.claimed().view().one_time_key(&point(2)).unwrap());
+}
+
+#[test]
+fn another_tenant_may_use_the_same_imsi() {
+    let (_directory, ledger) = ledger();
+    accept(&ledger, "A", &[device(1)]).unwrap();
+    let other: Tenant = "globex".parse().unwrap();
+    let imsi = device(1).imsi.unwrap();
+    assert!(ledger.claimed().view().imsi(&tenant(), &imsi).unwrap());
+    assert!(!ledger.claimed().view().imsi(&other, &imsi).unwrap());
+}
+
+#[test]
+fn a_range_look_up_finds_exactly_the_claimed_numbers_of_its_length() {
+    let (_directory, ledger) = ledger();
+    let nineteen = Iccid::from_body("890001234567890123").unwrap();
+    let short = NewDevice { iccid: Some(nineteen), ..device(9) };
+    accept(&ledger, "A", &[device(1), device(3), device(6), short]).unwrap();
+    let number = |row| device(row).iccid.unwrap();
+    let mut found = Vec::new();
+    let claimed = ledger.claimed();
+    claimed.view().iccids_between(&number(1), &number(5), |n| found.push(n)).unwrap();
+    assert_eq!(found, [number(1), number(3)]);
+    let mut found = Vec::new();
+    let imsi = |row| device(row).imsi.unwrap();
+    claimed.view().imsis_between(&tenant(), &imsi(2), &imsi(6), |n| found.push(n)).unwrap();
+    assert_eq!(found, [imsi(3), imsi(6)]);
+}
+
+#[test]
+fn a_chunk_with_a_silent_device_is_refused_and_nothing_of_it_is_kept() {
+    let (_directory, ledger) = ledger();
+    let order = accept(&ledger, "A", &[device(1), device(2)]).unwrap();
+    let chunk = plan(&ledger, order);
+    let half = [(chunk.first, issued(DeviceState::Bound, "MATCHING-ID-0001"))];
+    assert!(matches!(ledger.commit_chunk(order, 1, &half), Err(StoreError::State(_))));
+    assert_eq!(ledger.counts(order).unwrap(), [(DeviceState::Accepted, 2)]);
+    assert!(matches!(ledger.close_order(order), Err(StoreError::State(_))));
+}
+
+#[test]
+fn outcomes_become_durable_and_a_closed_order_is_not_due() {
+    let (_directory, ledger) = ledger();
+    let rejected = NewDevice { rejected: true, ..device(2) };
+    let order = accept(&ledger, "A", &[device(1), rejected, device(3)]).unwrap();
+    let chunk = plan(&ledger, order);
+    let failed = Outcome::Failed { class: ErrorClass::Template, what: "too long".into() };
+    let outcomes = [(chunk.first, issued(DeviceState::Bound, "MATCHING-ID-0001")), (chunk.last, failed)];
+    ledger.commit_chunk(order, 1, &outcomes).unwrap();
+    assert!(ledger.chunks(order).unwrap()[0].done);
+    assert!(matches!(ledger.commit_chunk(order, 1, &[]), Err(StoreError::State(_))));
+    ledger.close_order(order).unwrap();
+    let counts = ledger.counts(order).unwrap();
+    assert_eq!(counts, [(DeviceState::Exported, 1), (DeviceState::Rejected, 1), (DeviceState::Failed, 1)]);
+    assert!(ledger.due_orders().unwrap().is_empty());
+    let device = &ledger.devices(order, chunk.first, chunk.first).unwrap()[0];
+    assert_eq!(device.issue, Some(issue("MATCHING-ID-0001")));
+    let troubles = ledger.troubles(order, 10).unwrap();
+    assert_eq!(troubles.iter().map(|t| t.row).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(troubles[1].error.as_deref(), Some("too long"));
+}
+
+#[test]
+fn an_outcome_for_a_device_outside_the_chunk_or_twice_is_refused() {
+    let (_directory, ledger) = ledger();
+    let order = accept(&ledger, "A", &[device(1)]).unwrap();
+    let chunk = plan(&ledger, order);
+    let outside = [(DevicePk(99), issued(DeviceState::Bound, "MATCHING-ID-0001"))];
+    assert!(matches!(ledger.commit_chunk(order, 1, &outside), Err(StoreError::State(_))));
+    let twice = [0, 1].map(|_| (chunk.first, issued(DeviceState::Bound, "MATCHING-ID-0001")));
+    assert!(matches!(ledger.commit_chunk(order, 1, &twice), Err(StoreError::State(_))));
+    assert!(matches!(ledger.plan_chunks(order, &[chunk]), Err(StoreError::State(_))));
+}
+
+#[test]
+fn a_matching_id_is_given_out_once() {
+    let (_directory, ledger) = ledger();
+    let order = accept(&ledger, "A", &[device(1), device(2)]).unwrap();
+    let chunk = plan(&ledger, order);
+    let same = [chunk.first, chunk.last].map(|pk| (pk, issued(DeviceState::Bound, "MATCHING-ID-0001")));
+    assert!(matches!(ledger.commit_chunk(order, 1, &same), Err(StoreError::Taken { column: "matching_id", .. })));
+    assert_eq!(count(&ledger, "issues"), 0);
+}
+
+#[test]
+fn a_stored_ppp_is_bound_once_with_a_key_that_is_claimed_then() {
+    let (_directory, ledger) = ledger();
+    let stored = NewDevice { euicc_otpk: None, ..device(1) };
+    let order = accept(&ledger, "A", &[stored, device(2)]).unwrap();
+    let chunk = plan(&ledger, order);
+    let prepared = (chunk.first, issued(DeviceState::Prepared, "MATCHING-ID-0001"));
+    let bound = Outcome::Issued {
+        state: DeviceState::Bound,
+        issue: Box::new(Issue { transaction_id: Some([1; 16]), ..issue("MATCHING-ID-0002") }),
+    };
+    ledger.commit_chunk(order, 1, &[prepared, (chunk.last, bound)]).unwrap();
+    ledger.close_order(order).unwrap();
+    assert_eq!(ledger.prepared_devices(order).unwrap().iter().map(|d| d.pk).collect::<Vec<_>>(), [chunk.first]);
+
+    let package = Issue { transaction_id: Some([9; 16]), ..issue("MATCHING-ID-0001") };
+    let used_key = [(chunk.first, point(2), package.clone())];
+    assert!(matches!(ledger.record_binding(order, &used_key), Err(StoreError::Taken { column: "euicc_otpk", .. })));
+    ledger.record_binding(order, &[(chunk.first, point(7), package.clone())]).unwrap();
+    assert!(ledger.prepared_devices(order).unwrap().is_empty());
+    let again = ledger.record_binding(order, &[(chunk.first, point(8), package)]);
+    assert!(matches!(again, Err(StoreError::State(_))));
+    assert!(!ledger.claimed().view().one_time_key(&point(8)).unwrap());
+}
+
+#[test]
+fn a_batch_key_is_kept_once() {
+    let (_directory, ledger) = ledger();
+    let order = accept(&ledger, "A", &[device(1)]).unwrap();
+    ledger.keep_batch_key(order, b"sealed").unwrap();
+    assert!(matches!(ledger.keep_batch_key(order, b"other"), Err(StoreError::State(_))));
+    assert_eq!(ledger.find_order(&key("A")).unwrap().unwrap().sealed_batch_key.as_deref(), Some(&b"sealed"[..]));
+}
+
+#[test]
+fn refusals_are_given_back_in_their_order() {
+    let (_directory, ledger) = ledger();
+    let mut acceptance = ledger.acceptance().unwrap();
+    for row in [3, 1] {
+        let texts = |text: &str| text.to_owned();
+        let (column, value, message, hint) = (texts("eid"), texts("8904"), texts("wrong"), texts("mend it"));
+        acceptance.keep_refusal(&Refusal { line: 1, row, column, value, code: "digits", message, hint }).unwrap();
+    }
+    let order = acceptance.commit(&accepted(&key("A"))).unwrap();
+    let mut rows = Vec::new();
+    let each = |kept: KeptRefusal| -> Result<(), StoreError> {
+        rows.push((kept.row, kept.texts[2].clone()));
+        Ok(())
+    };
+    ledger.kept_refusals(order, each).unwrap();
+    assert_eq!(rows, [(3, "digits".to_owned()), (1, "digits".to_owned())]);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_called_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.db");
+    std::fs::write(&path, [b'x'; 4096]).unwrap();
+    assert!(matches!(Ledger::open(&path), Err(StoreError::Damaged(_))));
+}
+
+#[test]
+fn a_ledger_of_a_newer_version_is_refused() {
+    let (directory, ledger) = ledger();
+    ledger.lock().pragma_update(None, "user_version", 99).unwrap();
+    drop(ledger);
+    let error = Ledger::open(&directory.path().join("state.db")).unwrap_err();
+    assert!(error.to_string().contains("newer version"), "{error}");
+}
+
+#[test]
+fn a_ledger_that_another_process_writes_to_is_called_busy() {
+    let (directory, ledger) = ledger();
+    let second = Ledger::open(&directory.path().join("state.db")).unwrap();
+    second.lock().busy_timeout(Duration::from_millis(10)).unwrap();
+    let _held = ledger.acceptance().unwrap();
+    assert!(matches!(second.acceptance(), Err(StoreError::Busy)));
+}
