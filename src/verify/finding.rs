@@ -199,10 +199,6 @@ impl Findings {
         findings.into_iter().for_each(|finding| self.add(finding));
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.totals.is_empty()
-    }
-
     pub(super) fn total(&self, check: Check) -> u64 {
         self.totals.get(&check).copied().unwrap_or_default()
     }

@@ -5,7 +5,7 @@
 //! everything from the eUICC's side; it must be able to fail. Source: SGP.22 §2.5, §3.1.3, §5.5; TCA interoperable format.
 
 mod agreement;
-// pub mod bundle;
+pub mod bundle;
 mod chain;
 mod digits;
 mod euicc;
@@ -20,7 +20,7 @@ pub(crate) mod builder;
 #[cfg(test)]
 pub(crate) mod vectors;
 
-// pub use self::bundle::{Bundle, Checked, LoadOptions, Report, Sample};
+pub use self::bundle::{Bundle, Checked, LoadOptions, Report, Sample};
 pub use self::chain::DpTrust;
 pub use self::euicc::{Euicc, Opened};
 pub use self::finding::{Check, Finding, Scope};

@@ -1,0 +1,89 @@
+//! `core.csv` row of one device, and the comparison of what the core network gets with what the profile holds.
+
+use openssl::aes::{AesKey, unwrap_key};
+use openssl::symm::{Cipher, Mode};
+use zeroize::Zeroizing;
+
+use crate::error::{Exit, Fault};
+use crate::verify::segment::crypt;
+use crate::verify::{Algorithm, Opened};
+
+/// One row, still encrypted.
+pub(super) struct CoreRow {
+    pub(super) algorithm: String,
+    pub(super) ki_enc: Box<[u8]>,
+    pub(super) opc_enc: Box<[u8]>,
+    pub(super) scheme: Scheme,
+}
+
+/// How single secrets are encrypted.
+#[derive(Clone, Copy)]
+pub(super) enum Scheme {
+    AesEcb,
+    AesKw,
+}
+
+impl Scheme {
+    pub(super) fn from_word(word: &str) -> Option<Self> {
+        match word {
+            "aes-ecb" => Some(Self::AesEcb),
+            "aes-kw" => Some(Self::AesKw),
+            _ => None,
+        }
+    }
+}
+
+/// The core side's copy of the transport key.
+pub(super) struct CoreKey(Zeroizing<Vec<u8>>);
+
+impl CoreKey {
+    /// 32, 48 or 64 hex digits in a file.
+    pub(super) fn read(path: &std::path::Path) -> Result<Self, Fault> {
+        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| Fault::file(path, &e))?);
+        let wrong = || {
+            Fault::new(Exit::Config, format!("{}: is not 32, 48 or 64 hex digits", path.display()))
+                .hint("name the file with the core side's copy of the transport key: one line of hex")
+        };
+        let key = data_encoding::HEXLOWER_PERMISSIVE
+            .decode(text.trim().as_bytes())
+            .map(Zeroizing::new)
+            .map_err(|_| wrong())?;
+        if matches!(key.len(), 16 | 24 | 32) { Ok(Self(key)) } else { Err(wrong()) }
+    }
+
+    fn decrypt(&self, scheme: Scheme, wrapped: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        match scheme {
+            Scheme::AesEcb => {
+                let cipher = match self.0.len() {
+                    16 => Cipher::aes_128_ecb(),
+                    24 => Cipher::aes_192_ecb(),
+                    _ => Cipher::aes_256_ecb(),
+                };
+                crypt(cipher, Mode::Decrypt, &self.0, None, wrapped).ok()
+            }
+            Scheme::AesKw => {
+                let mut plain = Zeroizing::new(vec![0; wrapped.len().checked_sub(8)?]);
+                let key = AesKey::new_decrypt(&self.0).ok()?;
+                let length = unwrap_key(&key, None, &mut plain, wrapped).ok()?;
+                (length == plain.len()).then_some(plain)
+            }
+        }
+    }
+}
+
+/// The algorithm's word, and with a key K and OPc themselves.
+pub(super) fn compare(row: &CoreRow, key: Option<&CoreKey>, opened: &Opened) -> Result<(), &'static str> {
+    if row.algorithm != Algorithm::as_str(opened.algorithm) {
+        return Err("core.csv names another algorithm than the profile");
+    }
+    let Some(key) = key else { return Ok(()) };
+    let k = key.decrypt(row.scheme, &row.ki_enc).ok_or("ki_enc does not decrypt under the core key")?;
+    let opc = key.decrypt(row.scheme, &row.opc_enc).ok_or("opc_enc does not decrypt under the core key")?;
+    if !opened.k.same_as(&k) {
+        return Err("K of the profile is not the one handed to the core network");
+    }
+    if !opened.opc.same_as(&opc) {
+        return Err("OPc of the profile is not the one handed to the core network");
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! The CSV files of a bundle against its records: results, rejects, activation codes, core file.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::path::Path;
+
+use csv::StringRecord;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+
+use super::core::{CoreRow, Scheme};
+use super::manifest::Counts;
+use super::record::Record;
+use crate::ids::Iccid;
+use crate::verify::finding::{Check, Finding, Findings};
+
+/// The records as tables find them: by ICCID, read back one at a time.
+pub(super) struct Known<'a> {
+    pub(super) records: usize,
+    pub(super) by_iccid: &'a HashMap<Iccid, u32>,
+    pub(super) read: &'a dyn Fn(u32) -> Option<Record>,
+}
+
+impl Known<'_> {
+    fn find(&self, iccid: &str) -> Option<(u32, Record)> {
+        let index = *self.by_iccid.get(&iccid.parse().ok()?)?;
+        Some((index, (self.read)(index)?))
+    }
+}
+
+/// `results.csv`: one line per ordered row. Tells the order's row of each record.
+pub(super) fn results(dir: &Path, known: &Known<'_>, counts: Option<Counts>, findings: &mut Findings) -> Results {
+    let mut out = Results { rows: vec![0; known.records], refused: BTreeSet::new() };
+    let mut told = vec![false; known.records];
+    let mut found = Counts::default();
+    let columns =
+        ["row", "eid", "iccid", "imsi", "state", "error_class", "object", "offset", "length", "sha256", "matching_id"];
+    each_row(dir, "results.csv", Check::Results, &columns, findings, |field, wrong| {
+        found.rows += 1;
+        let Ok(row) = field[0].parse::<u32>() else { return wrong("row is not a number".into()) };
+        match field[4] {
+            state @ ("rejected" | "refused" | "failed") => {
+                found.refused += 1;
+                if field[5].is_empty() {
+                    wrong(format!("row {row} is {state} without an error class"));
+                }
+                if state != "failed" {
+                    out.refused.insert(row);
+                }
+            }
+            "held" => found.held += 1,
+            "cancelled" => found.cancelled += 1,
+            _ => {
+                found.issued += 1;
+                match known.find(field[2]) {
+                    None => wrong(format!("row {row} is issued, but its ICCID has no record in orders.jsonl")),
+                    Some((index, _)) if std::mem::replace(&mut told[index as usize], true) => {
+                        wrong(format!("row {row} names an ICCID that stands in this file before"));
+                    }
+                    Some((index, record)) => {
+                        out.rows[index as usize] = row;
+                        if let Some(column) = result_difference(field, &record) {
+                            wrong(format!("row {row} differs from orders.jsonl in {column}"));
+                        }
+                    }
+                }
+            }
+        }
+    });
+    let silent = told.iter().filter(|told| !**told).count();
+    if silent > 0 {
+        findings.add(Finding::new(Check::Results, format!("{silent} records have no line")).in_file("results.csv"));
+    }
+    if counts.is_some_and(|counts| counts != found) {
+        let what = format!(
+            "its lines give rows {}, issued {}, refused {}, held {}, cancelled {}; the manifest says otherwise",
+            found.rows, found.issued, found.refused, found.held, found.cancelled
+        );
+        findings.add(Finding::new(Check::Counts, what).in_file("results.csv"));
+    }
+    out
+}
+
+/// What `results.csv` tells the other checks.
+pub(super) struct Results {
+    /// Row of the order, by record.
+    pub(super) rows: Vec<u32>,
+    /// Rows refused at acceptance.
+    pub(super) refused: BTreeSet<u32>,
+}
+
+/// First column in which a line of `results.csv` says something else than the record.
+fn result_difference(field: &[&str], record: &Record) -> Option<&'static str> {
+    let package = record.package.as_ref();
+    let number = |value: Option<u64>| value.map(|n| n.to_string()).unwrap_or_default();
+    let pairs = [
+        ("eid", field[1], record.eid.map(|eid| eid.to_string()).unwrap_or_default()),
+        ("imsi", field[3], record.imsi.map(|imsi| imsi.to_string()).unwrap_or_default()),
+        ("state", field[4], record.state.clone()),
+        ("error_class", field[5], String::new()),
+        ("object", field[6], package.map(|p| p.object.clone()).unwrap_or_default()),
+        ("offset", field[7], number(package.map(|p| p.offset))),
+        ("length", field[8], number(package.map(|p| p.length))),
+        ("sha256", field[9], package.map(|p| HEXLOWER.encode(&p.sha256)).unwrap_or_default()),
+        ("matching_id", field[10], record.matching_id.as_str().to_owned()),
+    ];
+    pairs.into_iter().find(|(_, found, expected)| found != expected).map(|(column, _, _)| column)
+}
+
+/// `rejects.csv`: every refused row, and no other.
+pub(super) fn rejects(dir: &Path, there: &BTreeSet<String>, refused: &BTreeSet<u32>, findings: &mut Findings) {
+    let name = "rejects.csv";
+    if !there.contains(name) {
+        if !refused.is_empty() {
+            let what = format!("{} rows were refused, but the file is missing", refused.len());
+            findings.add(Finding::new(Check::Rejects, what).in_file(name));
+        }
+        return;
+    }
+    let mut named = BTreeSet::new();
+    let columns = ["row", "column", "value", "code", "message", "hint"];
+    each_row(dir, name, Check::Rejects, &columns, findings, |field, wrong| match field[0].parse::<u32>() {
+        Ok(row) => drop(named.insert(row)),
+        Err(_) => wrong("row is not a number".into()),
+    });
+    if let Some(row) = refused.difference(&named).next() {
+        findings.add(Finding::new(Check::Rejects, format!("refused row {row} is not named")).in_file(name));
+    }
+}
+
+/// `activation-codes.csv`: the code and EID of every record, once.
+pub(super) fn activation_codes(dir: &Path, known: &Known<'_>, findings: &mut Findings) {
+    let name = "activation-codes.csv";
+    let mut told = vec![false; known.records];
+    each_row(dir, name, Check::ActivationCodes, &["ICCID", "ACTIVATION CODE", "EID"], findings, |field, wrong| {
+        let Some((index, record)) = known.find(field[0]) else { return wrong("ICCID has no record".into()) };
+        let eid = record.eid.map(|eid| eid.to_string()).unwrap_or_default();
+        if std::mem::replace(&mut told[index as usize], true) {
+            wrong(format!("{} stands twice", record.masked()));
+        } else if field[1] != record.activation_code || field[2] != eid {
+            wrong(format!("{} has another code or EID than its record", record.masked()));
+        }
+    });
+    let silent = told.iter().filter(|told| !**told).count();
+    if silent > 0 {
+        findings.add(Finding::new(Check::ActivationCodes, format!("{silent} records have no line")).in_file(name));
+    }
+}
+
+/// `core.csv`: the issued ICCIDs, each once, with their IMSI and well-formed ciphertexts.
+pub(super) fn core(dir: &Path, known: &Known<'_>, findings: &mut Findings) -> Vec<Option<CoreRow>> {
+    let name = "core.csv";
+    let mut rows: Vec<Option<CoreRow>> = Vec::new();
+    rows.resize_with(known.records, || None);
+    let columns = ["iccid", "imsi", "algorithm", "ki_enc", "opc_enc", "transport_key", "scheme"];
+    each_row(dir, name, Check::CoreFile, &columns, findings, |field, wrong| {
+        let Some((index, record)) = known.find(field[0]) else { return wrong("ICCID was not issued".into()) };
+        if rows[index as usize].is_some() {
+            return wrong(format!("{} stands twice", record.masked()));
+        }
+        if field[1] != record.imsi.map(|imsi| imsi.to_string()).unwrap_or_default() {
+            wrong(format!("{} has another IMSI than its record", record.masked()));
+        }
+        if field[5].is_empty() {
+            wrong(format!("{} names no transport key", record.masked()));
+        }
+        let hex = |text: &str| HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok().filter(|octets| !octets.is_empty());
+        match (hex(field[3]), hex(field[4]), Scheme::from_word(field[6])) {
+            (Some(ki_enc), Some(opc_enc), Some(scheme)) => {
+                let (ki_enc, opc_enc) = (ki_enc.into(), opc_enc.into());
+                rows[index as usize] = Some(CoreRow { algorithm: field[2].to_owned(), ki_enc, opc_enc, scheme });
+            }
+            (_, _, None) => wrong(format!("scheme {:?} is not aes-ecb or aes-kw", field[6])),
+            _ => wrong(format!("{} has no ciphertext in hex", record.masked())),
+        }
+    });
+    let silent = rows.iter().filter(|row| row.is_none()).count();
+    if silent > 0 {
+        let what = format!("{silent} issued ICCIDs have no sound line");
+        findings.add(Finding::new(Check::CoreFile, what).in_file(name));
+    }
+    rows
+}
+
+/// Reads a CSV file row by row; `each` gets the named columns in their order and a way to tell what is wrong with the row.
+fn each_row(
+    dir: &Path,
+    name: &str,
+    check: Check,
+    columns: &[&str],
+    findings: &mut Findings,
+    mut each: impl FnMut(&[&str], &mut dyn FnMut(String)),
+) {
+    let mut read = || -> Result<(), String> {
+        let file = File::open(dir.join(name)).map_err(|e| e.to_string())?;
+        let mut reader = csv::ReaderBuilder::new().flexible(false).from_reader(file);
+        let header = reader.headers().map_err(|e| e.to_string())?.clone();
+        let places = columns.iter().map(|column| {
+            let place = header.iter().position(|name| name == *column);
+            place.ok_or_else(|| format!("column {column} is missing"))
+        });
+        let places = places.collect::<Result<Vec<_>, _>>()?;
+        let mut row = StringRecord::new();
+        let mut line = 1_u64;
+        while reader.read_record(&mut row).map_err(|e| e.to_string())? {
+            line += 1;
+            let fields: Vec<_> = places.iter().map(|place| row.get(*place).unwrap_or_default()).collect();
+            each(&fields, &mut |what| {
+                findings.add(Finding::new(check, format!("line {line}: {what}")).in_file(name));
+            });
+        }
+        Ok(())
+    };
+    if let Err(what) = read() {
+        findings.add(Finding::new(check, what).in_file(name));
+    }
+}
