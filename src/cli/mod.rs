@@ -1,2 +1,4 @@
 //! (being built)
+pub mod doctor;
 pub mod init;
+pub mod keys;
