@@ -120,6 +120,12 @@ impl DpChain {
 
     /// Dates (exit 11), signatures up to a trusted CI, and the key: `hsm_point` is what the token holds.
     pub fn check(&self, trust: &Trust, now: Timestamp, hsm_point: &[u8; 65]) -> Result<(), Fault> {
+        self.check_path(trust, now)?;
+        check_key(self.role.as_str(), &self.leaf, hsm_point)
+    }
+
+    /// The same without the token: dates and signatures.
+    pub fn check_path(&self, trust: &Trust, now: Timestamp) -> Result<(), Fault> {
         let name = self.role.as_str();
         self.certificates().try_for_each(|certificate| check_date(name, certificate, now))?;
         let wrong = |what: &str| {
@@ -134,18 +140,14 @@ impl DpChain {
             below = issuer;
         }
         match trust.issuer_of(below, now) {
-            Ok(_) => {}
+            Ok(_) => Ok(()),
             Err(Untrusted::RootOutOfDate) => {
-                return Err(Fault::new(
-                    Exit::CertificateExpired,
-                    format!("certs/{name}: the CI certificate is not in date"),
-                )
-                .hint("eUICCs do not take what is under an expired CI"));
+                let what = format!("certs/{name}: the CI certificate is not in date");
+                Err(Fault::new(Exit::CertificateExpired, what).hint("eUICCs do not take what is under an expired CI"))
             }
-            Err(Untrusted::UnknownIssuer) => return Err(wrong("the chain leads to no CI in certs/ci")),
-            Err(Untrusted::BadSignature) => return Err(wrong("the CI's signature is wrong")),
+            Err(Untrusted::UnknownIssuer) => Err(wrong("the chain leads to no CI in certs/ci")),
+            Err(Untrusted::BadSignature) => Err(wrong("the CI's signature is wrong")),
         }
-        check_key(name, &self.leaf, hsm_point)
     }
 
     fn certificates(&self) -> impl Iterator<Item = &Certificate> {
@@ -182,8 +184,13 @@ impl DpChains {
         for chain in [&self.auth, &self.pb] {
             chain.check(trust, now, &hsm.public_point(hsm.key(&chain.role.key())?)?)?;
         }
-        check_date("manifest", &self.manifest, now)?;
+        self.check_manifest_date(now)?;
         check_key("manifest", &self.manifest, &hsm.public_point(hsm.key(&Role::Manifest)?)?)
+    }
+
+    /// The manifest certificate's dates alone (exit 11).
+    pub fn check_manifest_date(&self, now: Timestamp) -> Result<(), Fault> {
+        check_date("manifest", &self.manifest, now)
     }
 
     /// SM-DP+ OID, dotted.

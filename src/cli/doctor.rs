@@ -1,0 +1,418 @@
+//! `bindery doctor`: one screen that says whether the site is fit to work, and what to do if not.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags};
+use serde_json::json;
+
+use super::init::OP_AAD;
+use crate::certs::chain::days_left;
+use crate::certs::{DpChain, DpChains, Trust};
+use crate::config::Site;
+use crate::error::{Exit, Fault};
+use crate::hsm::lanes::Lanes;
+use crate::hsm::pkcs11::Token;
+use crate::hsm::policy::KeyPolicy;
+use crate::hsm::{Hsm, HsmSession, Role};
+
+/// Columns and lines of the screen.
+const COLUMNS: usize = 80;
+const LINES: usize = 24;
+/// Columns before a line's text.
+const MARGIN: usize = 18;
+/// Days of validity below which a certificate is worth a warning.
+const WARN_DAYS: i64 = 30;
+/// Free space below which a batch may not fit: 20,000 packages of 16 KiB and their PPPs, twice.
+const WARN_DISK_MIB: u64 = 1_024;
+const FAIL_DISK_MIB: u64 = 64;
+
+/// Check token, keys, certificates, store and disk: one screen, and what to do
+#[derive(Debug, clap::Args)]
+pub struct Doctor {}
+
+impl Doctor {
+    /// Ends with 0, or with the code of the gravest failure: 7 token, 11 certificates, 8 store, 3 the rest.
+    pub fn run(self, site_dir: &Path, json: bool) -> Result<Exit, Fault> {
+        let site = Site::open(site_dir)?;
+        let report = examine(&site, Timestamp::now());
+        if json {
+            println!("{}", report.to_json());
+        } else {
+            print!("{}", report.to_screen());
+        }
+        Ok(report.exit())
+    }
+}
+
+/// All findings, in the order of the screen.
+#[derive(Debug, Default)]
+pub struct Report {
+    findings: Vec<Finding>,
+}
+
+#[derive(Debug)]
+struct Finding {
+    name: &'static str,
+    state: State,
+    text: String,
+    hint: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Ok,
+    Warn,
+    Fail(Exit),
+}
+
+/// Examines a site at a point in time.
+pub fn examine(site: &Site, now: Timestamp) -> Report {
+    let mut report = Report::default();
+    // The token first: SoftHSM wants to be opened before any thread runs.
+    let token = Token::open(site);
+    match &token {
+        Ok(token) => report.token(site, token),
+        Err(fault) => report.fault("token", fault),
+    }
+    report.certificates(site, token.as_ref().ok(), now);
+    report.clock(site, now);
+    report.store(site);
+    report.disk(site);
+    report.targets(site, token.as_ref().ok());
+    report
+}
+
+impl Report {
+    /// The code of the gravest failure.
+    pub fn exit(&self) -> Exit {
+        let failed = |exit| self.findings.iter().any(|f| f.state == State::Fail(exit));
+        [Exit::HsmUnusable, Exit::CertificateExpired, Exit::IntegrityFailure, Exit::Config]
+            .into_iter()
+            .find(|exit| failed(*exit))
+            .unwrap_or(Exit::Done)
+    }
+
+    /// For programs: nothing is cut.
+    pub fn to_json(&self) -> serde_json::Value {
+        let checks: Vec<_> = self
+            .findings
+            .iter()
+            .map(|f| json!({ "name": f.name, "state": f.state.as_str(), "text": f.text, "hint": f.hint }))
+            .collect();
+        json!({ "checks": checks, "exit": self.exit() as u8 })
+    }
+
+    /// For people: at most 24 lines of 80 columns, however much is wrong.
+    pub fn to_screen(&self) -> String {
+        let mut lines = Vec::new();
+        for lines_each in [3, 2, 1] {
+            lines = self.findings.iter().flat_map(|finding| finding.lines(lines_each)).collect();
+            if lines.len() < LINES {
+                break;
+            }
+        }
+        lines.truncate(LINES - 1);
+        lines.push(match self.exit() {
+            Exit::Done => "fit to work".to_owned(),
+            exit => format!("not fit to work (exit {})", exit as u8),
+        });
+        lines.join("\n") + "\n"
+    }
+
+    fn add(&mut self, name: &'static str, state: State, text: impl Into<String>) -> &mut Finding {
+        self.findings.push(Finding { name, state, text: text.into(), hint: None });
+        let last = self.findings.len() - 1;
+        &mut self.findings[last]
+    }
+
+    fn fault(&mut self, name: &'static str, fault: &Fault) {
+        self.add(name, State::Fail(fault.exit), &fault.what).hint.clone_from(&fault.hint);
+    }
+
+    fn token(&mut self, site: &Site, token: &Token) {
+        let facts = token.facts();
+        let about = format!("{:?}, {}, serial {}, firmware {}", facts.label, facts.model, facts.serial, facts.firmware);
+        self.add("token", State::Ok, about);
+        let pin_file = site.path(&site.config.hsm.pin_file);
+        match std::fs::metadata(&pin_file).map(|m| m.permissions().mode() & 0o077) {
+            Ok(0) | Err(_) => self.add("login", State::Ok, "user PIN taken, one attempt"),
+            Ok(_) => self
+                .add("login", State::Warn, "user PIN taken, but its file can be read by others")
+                .hint(format!("chmod 600 {}", pin_file.display())),
+        };
+        let names: Vec<_> = facts.mechanisms.iter().map(|m| m.as_str().trim_start_matches("CKM_")).collect();
+        self.add("mechanisms", State::Ok, names.join(", "));
+        self.add("key policy", State::Ok, format!("{} keys as declared, known answers right", facts.keys));
+        let wanted = token.lane_count(site.config.hsm.lanes);
+        match Lanes::start(&std::sync::Arc::new(token.clone()), wanted) {
+            Ok(lanes) if lanes.count() == wanted => self.add("sessions", State::Ok, format!("{wanted} opened at once")),
+            Ok(lanes) => self
+                .add("sessions", State::Warn, format!("{} opened, {wanted} wanted", lanes.count()))
+                .hint("lower hsm.lanes, or end what else holds sessions"),
+            Err(e) => self.add("sessions", State::Fail(Exit::HsmUnusable), e.to_string()).hint(e.hint),
+        };
+        if let Some(op_file) = &site.config.credentials.op_file {
+            match opens_op(&site.path(op_file), token) {
+                Ok(()) => self.add("operator OP", State::Ok, "opens under the site KEK"),
+                Err(fault) => return self.fault("operator OP", &fault),
+            };
+        }
+    }
+
+    fn certificates(&mut self, site: &Site, token: Option<&Token>, now: Timestamp) {
+        let trust = match Trust::load(&site.path("certs/ci")) {
+            Ok(trust) => trust,
+            Err(fault) => return self.fault("CI", &fault),
+        };
+        for root in trust.roots() {
+            self.days("CI", root.title(), root.not_after(), now);
+        }
+        let chains = match DpChains::load(site) {
+            Ok(chains) => chains,
+            Err(fault) => return self.fault("DPauth, DPpb", &fault),
+        };
+        let about = |chain: &DpChain| format!("OID {}, chain of {}", chain.oid(), chain.chain_der().len());
+        for (name, chain) in [("DPauth", &chains.auth), ("DPpb", &chains.pb)] {
+            match chain.check_path(&trust, now) {
+                Ok(()) => self.days(name, &about(chain), chain.not_after(), now),
+                Err(fault) => self.fault(name, &fault),
+            }
+        }
+        match chains.check_manifest_date(now) {
+            Ok(()) => {
+                let text = format!("SHA-256 {}", chains.manifest.fingerprint());
+                self.days("manifest", &text, chains.manifest.not_after(), now);
+            }
+            Err(fault) => self.fault("manifest", &fault),
+        }
+        let all_in_date = !self.findings.iter().any(|f| f.state == State::Fail(Exit::CertificateExpired));
+        if let Some(token) = token.filter(|_| all_in_date)
+            && let Err(fault) = chains.check(&trust, now, token)
+        {
+            self.fault("key match", &fault);
+        }
+    }
+
+    fn days(&mut self, name: &'static str, about: &str, not_after: Timestamp, now: Timestamp) {
+        let days = days_left(not_after, now);
+        let text = format!("{days} days left; {about}");
+        let order = "order the next certificate now";
+        match days {
+            ..0 => self.add(name, State::Fail(Exit::CertificateExpired), format!("expired; {about}")).hint(order),
+            0..WARN_DAYS => self.add(name, State::Warn, text).hint(order),
+            _ => self.add(name, State::Ok, text),
+        };
+    }
+
+    /// A clock behind the site's own past is wrong; nothing here can tell whether one ahead is.
+    fn clock(&mut self, site: &Site, now: Timestamp) {
+        let written = std::fs::metadata(site.path("bindery.toml")).and_then(|m| m.modified()).ok();
+        let written = written.and_then(|at| Timestamp::try_from(at).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let text = now.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
+        // A day of grace: file systems and time zones of other machines.
+        if now.as_second() + 86_400 < written.as_second() {
+            self.add("clock", State::Fail(Exit::Config), format!("{text} is before this site was configured"))
+                .hint("set the clock (NTP) before anything is issued: dates of certificates depend on it");
+        } else {
+            self.add("clock", State::Ok, text);
+        }
+    }
+
+    fn store(&mut self, site: &Site) {
+        let path = site.state_db();
+        if !path.exists() {
+            self.add("store", State::Ok, "empty, no order yet");
+            return;
+        }
+        match quick_check(&path) {
+            Ok(answer) if answer == "ok" => self.add("store", State::Ok, "state.db is sound"),
+            Ok(answer) => self
+                .add("store", State::Fail(Exit::IntegrityFailure), format!("state.db is damaged: {answer}"))
+                .hint("stop, keep the file, restore the last backup"),
+            Err(e) => self
+                .add("store", State::Fail(Exit::IntegrityFailure), format!("state.db cannot be read: {e}"))
+                .hint("check owner and permissions; if it is damaged, keep it and restore the last backup"),
+        };
+    }
+
+    fn disk(&mut self, site: &Site) {
+        let space = match nix::sys::statvfs::statvfs(site.root()) {
+            Ok(space) => space,
+            Err(e) => return self.fault("disk", &Fault::new(Exit::Config, format!("free space unknown: {e}"))),
+        };
+        let mib = space.blocks_available().saturating_mul(space.fragment_size()) >> 20;
+        let text = format!("{mib} MiB free");
+        let free_some = "free some space, or move outbox/ and vault/ to a larger disk";
+        match mib {
+            ..FAIL_DISK_MIB => self.add("disk", State::Fail(Exit::Config), text).hint(free_some),
+            ..WARN_DISK_MIB => self.add("disk", State::Warn, text).hint(free_some),
+            _ => self.add("disk", State::Ok, text),
+        };
+    }
+
+    fn targets(&mut self, site: &Site, token: Option<&Token>) {
+        let export = &site.config.export;
+        let names = |names: Vec<&String>| names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ");
+        if export.eim.is_empty() {
+            self.add("eIM", State::Warn, "no target").hint("add [export.eim.NAME] to bindery.toml");
+        } else {
+            self.add("eIM", State::Ok, format!("bundles for {}", names(export.eim.keys().collect())));
+        }
+        if export.core.is_empty() {
+            self.add("core", State::Warn, "no target").hint("add [export.core.NAME] to bindery.toml");
+            return;
+        }
+        // Without the token the policy still says which transport keys there are.
+        let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy)).ok();
+        let known = |name: &str| {
+            let role = Role::Transport(name.to_owned());
+            token.is_some_and(|t| t.key(&role).is_ok()) || policy.as_ref().is_some_and(|p| p.rule(&role).is_some())
+        };
+        match export.core.iter().find(|(_, target)| !known(&target.transport_key)) {
+            None => self.add("core", State::Ok, format!("core.csv for {}", names(export.core.keys().collect()))),
+            Some((name, target)) => self
+                .add("core", State::Fail(Exit::Config), format!("{name}: no transport key {:?}", target.transport_key))
+                .hint("correct export.core in bindery.toml, or import the key and add it to the key policy"),
+        };
+    }
+}
+
+impl Finding {
+    fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Text and hint, each on `most` lines at most.
+    fn lines(&self, most: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (i, part) in wrapped(&self.text, COLUMNS - MARGIN, most).into_iter().enumerate() {
+            let head = if i == 0 { format!("{:<4} {}", self.state.as_str(), self.name) } else { String::new() };
+            lines.push(format!("{head:<MARGIN$}{part}"));
+        }
+        if self.state != State::Ok
+            && let Some(hint) = &self.hint
+        {
+            let parts = wrapped(&format!("-> {hint}"), COLUMNS - MARGIN, most);
+            lines.extend(parts.into_iter().map(|part| format!("{:MARGIN$}{part}", "")));
+        }
+        lines
+    }
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail(_) => "FAIL",
+        }
+    }
+}
+
+/// Breaks at blanks, and inside words that are longer than a line; what does not fit into `most` lines ends in `...`.
+fn wrapped(text: &str, width: usize, most: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let letters: Vec<char> = word.chars().collect();
+        for piece in letters.chunks(width) {
+            let piece: String = piece.iter().collect();
+            let last = lines.len() - 1;
+            let used = lines[last].chars().count();
+            if used == 0 {
+                lines[last] = piece;
+            } else if used + 1 + piece.chars().count() <= width {
+                lines[last] = format!("{} {piece}", lines[last]);
+            } else {
+                lines.push(piece);
+            }
+        }
+    }
+    if lines.len() > most {
+        lines.truncate(most);
+        if let Some(last) = lines.last_mut() {
+            *last = last.chars().take(width - 3).chain("...".chars()).collect();
+        }
+    }
+    lines
+}
+
+fn opens_op(path: &Path, token: &Token) -> Result<(), Fault> {
+    const HINT: &str = "restore the file: it was sealed under another key, or is damaged";
+    let sealed = std::fs::read(path).map_err(|e| Fault::file(path, &e).hint(HINT))?;
+    let op = token.open_session()?.open(token.key(&Role::SiteKek)?, OP_AAD, &sealed);
+    match op {
+        Ok(op) if op.len() == 16 => Ok(()),
+        _ => Err(Fault::new(Exit::Config, format!("{} does not open to 16 octets", path.display())).hint(HINT)),
+    }
+}
+
+fn quick_check(path: &Path) -> rusqlite::Result<String> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)?.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_screen_never_grows_past_24_lines_of_80_columns() {
+        let mut report = Report::default();
+        for _ in 0..18 {
+            let fault =
+                Fault::new(Exit::Config, "something long is wrong ".repeat(20)).hint("do this or that ".repeat(20));
+            report.fault("DPauth, DPpb", &fault);
+        }
+        let screen = report.to_screen();
+        assert!(screen.lines().count() <= LINES);
+        assert!(screen.lines().all(|line| line.chars().count() <= COLUMNS));
+        assert!(screen.ends_with("not fit to work (exit 3)\n"));
+    }
+
+    #[test]
+    fn a_fingerprint_stays_whole_and_a_remedy_is_on_its_own_line() {
+        let mut report = Report::default();
+        let fingerprint = "0123456789abcdef".repeat(4);
+        report.days(
+            "manifest",
+            &format!("SHA-256 {fingerprint}"),
+            Timestamp::from_second(86_400 * 10).unwrap(),
+            Timestamp::UNIX_EPOCH,
+        );
+        let screen = report.to_screen();
+        assert_eq!(screen.replace([' ', '\n'], "").matches(&fingerprint).count(), 1);
+        assert!(screen.lines().any(|line| line.trim_start().starts_with("-> order the next certificate")));
+    }
+
+    #[test]
+    fn the_gravest_failure_gives_the_exit_code() {
+        let mut report = Report::default();
+        assert_eq!(report.exit(), Exit::Done);
+        report.add("disk", State::Warn, "");
+        assert_eq!(report.exit(), Exit::Done);
+        for (exit, expected) in [
+            (Exit::Config, Exit::Config),
+            (Exit::CertificateExpired, Exit::CertificateExpired),
+            (Exit::IntegrityFailure, Exit::CertificateExpired),
+            (Exit::HsmUnusable, Exit::HsmUnusable),
+        ] {
+            report.add("x", State::Fail(exit), "");
+            assert_eq!(report.exit(), expected);
+        }
+    }
+
+    #[test]
+    fn a_damaged_store_is_told_from_a_sound_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+        assert_eq!(quick_check(&path).unwrap(), "ok");
+        let mut octets = std::fs::read(&path).unwrap();
+        octets[4_096..4_200].fill(0xA5);
+        std::fs::write(&path, octets).unwrap();
+        assert_ne!(quick_check(&path).unwrap_or_default(), "ok");
+    }
+}
