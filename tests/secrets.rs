@@ -14,6 +14,7 @@ use bindery::hsm::pkcs11::Token;
 use bindery::hsm::{Hsm, Role};
 use bindery::ids::{Eid, Iccid};
 use bindery::personalise::audit;
+use bindery::store::Store;
 use bindery::store::sealed::{BatchKey, Content};
 use data_encoding::{BASE64, HEXLOWER};
 use openssl::symm::{Cipher, Crypter, Mode};
@@ -197,7 +198,8 @@ fn sealed_secrets(yard: &Yard) -> Secrets {
     let mut session = token.open_session().unwrap();
     let ledger = bindery::store::sqlite::Ledger::open(&site.state_db()).unwrap();
     let mut secrets = Vec::new();
-    for order in ledger.orders().unwrap() {
+    for summary in ledger.orders().unwrap() {
+        let order = ledger.find_order(&summary.key).unwrap().unwrap();
         let sealed = order.sealed_batch_key.as_ref().unwrap();
         use bindery::hsm::HsmSession;
         let aad = format!("bindery.batch-key/1|{}|{}|{}", order.key.tenant, order.key.order_id, order.key.rev);

@@ -77,21 +77,22 @@ pub fn run(site: &Site, wanted: &[String], mode: ProgressMode, stop: &AtomicBool
 
 /// The order that `ORDER_ID`, `TENANT/ORDER_ID` or `TENANT/ORDER_ID@REV` names.
 pub fn find_order(ledger: &Ledger, name: &str) -> Result<StoredOrder, Fault> {
-    let names = |order: &StoredOrder| {
-        let full = order.key.to_string();
+    let names = |key: &OrderKey| {
+        let full = key.to_string();
         full == name || full.split_once('/').is_some_and(|(_, leaf)| leaf == name)
     };
-    let mut found: Vec<StoredOrder> = ledger.orders()?.into_iter().filter(names).collect();
+    let mut found: Vec<OrderKey> = ledger.orders()?.into_iter().map(|order| order.key).filter(names).collect();
+    let unknown = || {
+        let what = format!("{name}: no accepted order has this name");
+        Fault::new(Exit::Usage, what).hint("`bindery order list` shows what was accepted")
+    };
     match (found.pop(), found.is_empty()) {
-        (Some(order), true) => Ok(order),
+        (Some(key), true) => ledger.find_order(&key)?.ok_or_else(unknown),
         (Some(_), false) => {
             let what = format!("{name}: several tenants have an order of this name");
             Err(Fault::new(Exit::Usage, what).hint("name it TENANT/ORDER_ID"))
         }
-        (None, _) => {
-            let what = format!("{name}: no accepted order has this name");
-            Err(Fault::new(Exit::Usage, what).hint("`bindery order list` shows what was accepted"))
-        }
+        (None, _) => Err(unknown()),
     }
 }
 

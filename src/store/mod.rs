@@ -70,6 +70,12 @@ impl StoreError {
     }
 }
 
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        error.fault()
+    }
+}
+
 /// Where an order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderState {
@@ -312,6 +318,12 @@ pub trait Store: Send + Sync {
     fn commit_chunk(&self, order: OrderPk, chunk: u32, outcomes: &[(DevicePk, Outcome)]) -> Result<(), StoreError>;
     /// Marks prepared and bound devices exported and the order too, in one transaction. Refused while a device is without outcome.
     fn close_order(&self, order: OrderPk) -> Result<(), StoreError>;
+    /// Devices of an order whose PPP is stored and not bound yet, in order.
+    fn prepared_devices(&self, order: OrderPk) -> Result<Vec<Device>, StoreError>;
+    /// Claims the one-time keys and records the packages of stored PPPs that were bound, in one transaction.
+    fn record_binding(&self, order: OrderPk, bound: &[(DevicePk, [u8; 65], Issue)]) -> Result<(), StoreError>;
+    /// Whether a profile was ever bound, or is to be bound, with this one-time key.
+    fn one_time_key_used(&self, point: &[u8; 65]) -> Result<bool, StoreError>;
     /// Devices of an order counted by state.
     fn counts(&self, order: OrderPk) -> Result<Vec<(DeviceState, u64)>, StoreError>;
 }

@@ -121,18 +121,7 @@ impl Store for Ledger {
         Ok(transaction.commit()?)
     }
 
-    fn counts(&self, order: OrderPk) -> Result<Vec<(DeviceState, u64)>, StoreError> {
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached(
-            "SELECT state, count(*) FROM devices WHERE order_pk = ?1 GROUP BY state ORDER BY min(pk)",
-        )?;
-        Ok(statement.query_map([order.0], |row| Ok((read_state(row, 0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
-    }
-}
-
-impl Ledger {
-    /// Devices of an order whose PPP is stored and not bound yet, in order.
-    pub fn prepared_devices(&self, order: OrderPk) -> Result<Vec<Device>, StoreError> {
+    fn prepared_devices(&self, order: OrderPk) -> Result<Vec<Device>, StoreError> {
         let sql = format!(
             "SELECT {DEVICE_COLUMNS} FROM devices d JOIN issues i ON i.device = d.pk
              WHERE d.order_pk = ?1 AND d.state IN ('prepared', 'exported') AND i.transaction_id IS NULL ORDER BY d.pk"
@@ -142,8 +131,7 @@ impl Ledger {
         Ok(statement.query_map([order.0], read_device)?.collect::<Result<_, _>>()?)
     }
 
-    /// Claims the one-time keys and records the packages of stored PPPs that were bound, in one transaction.
-    pub fn record_binding(&self, order: OrderPk, bound: &[(DevicePk, [u8; 65], Issue)]) -> Result<(), StoreError> {
+    fn record_binding(&self, order: OrderPk, bound: &[(DevicePk, [u8; 65], Issue)]) -> Result<(), StoreError> {
         let mut connection = self.lock();
         let transaction = write(&mut connection)?;
         for (device, point, issue) in bound {
@@ -160,6 +148,18 @@ impl Ledger {
             insert_issue(&transaction, *device, issue)?;
         }
         Ok(transaction.commit()?)
+    }
+
+    fn one_time_key_used(&self, point: &[u8; 65]) -> Result<bool, StoreError> {
+        self.claimed().view().one_time_key(point)
+    }
+
+    fn counts(&self, order: OrderPk) -> Result<Vec<(DeviceState, u64)>, StoreError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT state, count(*) FROM devices WHERE order_pk = ?1 GROUP BY state ORDER BY min(pk)",
+        )?;
+        Ok(statement.query_map([order.0], |row| Ok((read_state(row, 0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
     }
 }
 

@@ -1,0 +1,210 @@
+//! From an accepted order to [`OrderWork`]: templates compiled, metadata laid out, transport keys resolved, the batch key opened.
+//! What cannot work fails here, before the first record costs anything.
+
+use std::fs;
+
+use openssl::sha::sha256;
+use zeroize::Zeroizing;
+
+use super::work::{Binding, Engine, LineWork, OrderWork};
+use crate::config::{CoreTarget, Site};
+use crate::error::{Exit, Fault};
+use crate::export::records::LineFacts;
+use crate::formats::bcd;
+use crate::formats::bsp::kdf::HostId;
+use crate::formats::rsp::metadata as rsp;
+use crate::formats::saip::algorithm as saip;
+use crate::hsm::{Hsm, Role, draw};
+use crate::order::file::{self, Algorithm, Export, Line, Mode, Order};
+use crate::personalise::shelf::{Shelf, TemplateName};
+use crate::personalise::{CompiledTemplate, Settings};
+use crate::store::StoredOrder;
+use crate::store::sealed::BatchKey;
+
+/// Makes an order ready to be worked on.
+pub(super) fn prepare<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> Result<OrderWork, Fault> {
+    let order = Order::from_json(&stored.body).map_err(|_| {
+        Fault::new(Exit::IntegrityFailure, format!("{}: the ledger's copy of the order cannot be read", stored.key))
+            .hint("restore state.db from its last backup")
+    })?;
+    let lines = order.lines.iter().map(|line| line_work(engine, line)).collect::<Result<_, _>>()?;
+    let vault_dir = engine.site.vault();
+    fs::create_dir_all(&vault_dir).map_err(|e| Fault::file(&vault_dir, &e))?;
+    Ok(OrderWork {
+        pk: stored.pk,
+        key: stored.key.clone(),
+        lines,
+        batch_key: batch_key(engine, stored)?,
+        bundle_dir: engine.site.outbox().join(stored.key.outbox_path()),
+        vault_dir,
+    })
+}
+
+/// The order's batch key: opened as the ledger holds it, or drawn, sealed and kept before it seals anything.
+fn batch_key<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> Result<BatchKey, Fault> {
+    let mut session = engine.hsm.open_session()?;
+    let kek = engine.keys.kek;
+    if let Some(sealed) = &stored.sealed_batch_key {
+        let opened = BatchKey::open_under(&mut session, kek, &stored.key, sealed)?;
+        return opened.ok_or_else(|| {
+            Fault::new(Exit::IntegrityFailure, format!("{}: the sealed batch key has another length", stored.key))
+                .hint("restore state.db from its last backup")
+        });
+    }
+    let mut octets = Zeroizing::new([0; 32]);
+    draw::fill_random(&mut session, &mut octets[..])?;
+    let key = BatchKey::from_random(&octets);
+    let sealed = key.seal_under(&mut session, kek, &stored.key)?;
+    engine.store.keep_batch_key(stored.pk, &sealed)?;
+    Ok(key)
+}
+
+fn line_work<H: Hsm>(engine: &Engine<'_, H>, line: &Line) -> Result<LineWork, Fault> {
+    let named = |what: String| Fault::new(Exit::Config, format!("line {}: {what}", line.line));
+    check_validity(engine, line)?;
+    let (template, template_sha256) = compile(engine.site, line)?;
+    let (transport_key, scheme) = transport(engine.site, line)?;
+    let transport = engine.hsm.key(&Role::Transport(transport_key.clone()))?;
+    let metadata = rsp::MetadataTemplate::new(&store_metadata(line))
+        .map_err(|e| named(format!("metadata: {e}")).hint("correct the order's metadata and send it again"))?;
+    let host_id = HostId::new(engine.site.config.smdp.host_id.as_bytes()).ok_or_else(|| {
+        named("smdp.host_id has not 1 to 16 octets".to_owned()).hint("correct bindery.toml")
+    })?;
+    let facts = LineFacts {
+        profile_class: line.metadata.class.as_str().to_owned(),
+        mode: line.mode.as_str().to_owned(),
+        algorithm: line.algorithm.as_str().to_owned(),
+        smdp_address: engine.site.config.smdp.address.clone(),
+        smdp_oid: engine.chains.oid().to_owned(),
+        cc_required: line.confirmation_code.is_some(),
+        transport_key,
+        scheme,
+    };
+    Ok(LineWork {
+        number: line.line,
+        template_name: line.template.clone(),
+        template,
+        metadata,
+        binding: match line.mode {
+            Mode::Prebound => Binding::Now,
+            Mode::Order => Binding::Later,
+        },
+        transport,
+        host_id,
+        facts,
+        quantity: line.quantity,
+        template_sha256,
+        qr: line.export.contains(&Export::Qr),
+    })
+}
+
+/// A package whose DPpb certificate ends before the profile may be used is worth nothing.
+fn check_validity<H: Hsm>(engine: &Engine<'_, H>, line: &Line) -> Result<(), Fault> {
+    let Some(until) = line.validity.and_then(|validity| validity.until) else { return Ok(()) };
+    let ends = engine.chains.pb.not_after().to_zoned(jiff::tz::TimeZone::UTC).date();
+    if ends >= until {
+        return Ok(());
+    }
+    let what = format!("line {}: profiles are to be good until {until}, CERT.DPpb ends {ends}", line.line);
+    Err(Fault::new(Exit::CertificateExpired, what).hint("install a DPpb certificate that lasts longer"))
+}
+
+/// The template of a line from the shelf, compiled; with the SHA-256 of its DER.
+pub(super) fn compile(site: &Site, line: &Line) -> Result<(CompiledTemplate, String), Fault> {
+    let refused = |what: String, hint: &str| {
+        Fault::new(Exit::Config, format!("line {}: template {}: {what}", line.line, line.template)).hint(hint)
+    };
+    let name: TemplateName = line.template.parse().map_err(|e| refused(format!("{e}"), "name it NAME@VERSION"))?;
+    let der = Shelf::open(site.templates()).load(&name).map_err(|e| refused(e.to_string(), e.hint()))?;
+    let settings = Settings {
+        algorithm: match line.algorithm {
+            Algorithm::Milenage => saip::Algorithm::Milenage,
+            Algorithm::Tuak => saip::Algorithm::Tuak,
+        },
+        vars: line.vars.clone(),
+    };
+    let compiled = CompiledTemplate::compile(&der, &settings).map_err(|e| refused(e.to_string(), e.hint()))?;
+    Ok((compiled, data_encoding::HEXLOWER.encode(&sha256(&der))))
+}
+
+/// Transport key and scheme of a line: the order's own, else those of the core target it names, else those of the site's only one.
+pub(super) fn transport(site: &Site, line: &Line) -> Result<(String, &'static str), Fault> {
+    let targets = &site.config.export.core;
+    let named = line.export.iter().find_map(|export| match export {
+        Export::Core(name) => Some(name),
+        _ => None,
+    });
+    let target: Option<&CoreTarget> = match named {
+        Some(name) => targets.get(name),
+        None if targets.len() == 1 => targets.values().next(),
+        None => None,
+    };
+    match (target, &line.transport_key) {
+        (Some(target), key) => Ok((key.clone().unwrap_or_else(|| target.transport_key.clone()), target.scheme.as_str())),
+        (None, Some(key)) => Ok((key.clone(), crate::config::CoreScheme::AesEcb.as_str())),
+        (None, None) => {
+            let what = format!("line {}: no core network would get K and OPc", line.line);
+            Err(Fault::new(Exit::Config, what).hint("name core:NAME in export, or a transport_key"))
+        }
+    }
+}
+
+fn store_metadata(line: &Line) -> rsp::StoreMetadata {
+    let file::Metadata { service_provider, profile_name, class, icon, ppr, notifications, owner, fallback_allowed, ecall } =
+        line.metadata.clone();
+    let icon = icon.map(|icon| match icon.kind {
+        file::IconKind::Jpg => rsp::Icon::Jpeg(icon.data),
+        file::IconKind::Png => rsp::Icon::Png(icon.data),
+    });
+    rsp::StoreMetadata {
+        service_provider,
+        profile_name,
+        icon,
+        class: match class {
+            file::ProfileClass::Test => rsp::ProfileClass::Test,
+            file::ProfileClass::Provisioning => rsp::ProfileClass::Provisioning,
+            file::ProfileClass::Operational => rsp::ProfileClass::Operational,
+        },
+        notifications: notifications.into_iter().map(notification).collect(),
+        owner: owner.map(|owner| rsp::Owner { mcc_mnc: mcc_mnc(&owner.mcc_mnc), gid1: owner.gid1, gid2: owner.gid2 }),
+        policy_rules: ppr
+            .into_iter()
+            .map(|rule| match rule {
+                file::PolicyRule::Ppr1 => rsp::PolicyRule::NoDisable,
+                file::PolicyRule::Ppr2 => rsp::PolicyRule::NoDelete,
+            })
+            .collect(),
+        ecall,
+        fallback_allowed,
+    }
+}
+
+fn notification(ordered: file::Notification) -> rsp::Notification {
+    let events = ordered.events.into_iter().map(|event| match event {
+        file::NotificationEvent::Install => rsp::NotificationEvent::Install,
+        file::NotificationEvent::Enable => rsp::NotificationEvent::Enable,
+        file::NotificationEvent::Disable => rsp::NotificationEvent::Disable,
+        file::NotificationEvent::Delete => rsp::NotificationEvent::Delete,
+    });
+    rsp::Notification { events: events.collect(), address: ordered.address }
+}
+
+/// MCC and MNC as 3GPP TS 24.008 §10.5.1.3 packs them: `MCC2 MCC1 | MNC3 MCC3 | MNC2 MNC1`, MNC3 is F for two-digit MNCs.
+fn mcc_mnc(digits: &str) -> [u8; 3] {
+    let (mcc, mnc) = digits.split_at(digits.len().min(3));
+    let third = mnc.get(2..3);
+    let [a, b, c]: [u8; 3] = bcd::swapped(&format!("{mcc}{}{}", third.unwrap_or("0"), mnc.get(..2).unwrap_or("00")));
+    [a, if third.is_none() { b | 0xF0 } else { b }, c]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operators_are_packed_as_in_ts_24_008() {
+        assert_eq!(mcc_mnc("26201"), [0x62, 0xF2, 0x10]);
+        assert_eq!(mcc_mnc("310410"), [0x13, 0x00, 0x14]);
+        assert_eq!(mcc_mnc("001015"), [0x00, 0x51, 0x10]);
+    }
+}
