@@ -1,4 +1,4 @@
-//! The eUICC's receiver of protected segments: checks the MAC chain, counts, decrypts (SGP.22 §2.5.3, sheet form `86`, `87`, `88`).
+//! The eUICC's receiver of protected segments: checks the MAC chain, counts, decrypts (`86`, `87`, `88` of SGP.22 §2.5.3).
 //!
 //! One counter and one chain run through all three kinds; only new keys start both anew.
 
