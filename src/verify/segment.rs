@@ -1,4 +1,4 @@
-//! The eUICC's receiver of protected segments: checks the MAC chain, counts, decrypts (SGP.22 §2.5.3, sheet form `86`, `87`, `88`).
+//! The eUICC's receiver of protected segments: checks the MAC chain, counts, decrypts (`86`, `87`, `88` of SGP.22 §2.5.3).
 //!
 //! One counter and one chain run through all three kinds; only new keys start both anew.
 
@@ -68,7 +68,7 @@ impl Receiver {
         if segment.tag == Tag(0x88) {
             return Ok(Zeroizing::new(body.to_vec()));
         }
-        if body.is_empty() || body.len() % BLOCK != 0 {
+        if body.is_empty() || !body.len().is_multiple_of(BLOCK) {
             return Err(fail(Check::SegmentSize, format!("ciphertext of {} octets is not whole blocks", body.len())));
         }
         let mut plain = self.decrypt(counter, body).map_err(openssl)?;

@@ -3,7 +3,7 @@
 //! [`Bundle::load`] reads everything that is one file; [`Bundle::check_record`] opens one package and may run on many threads at
 //! once; [`Bundle::finish`] adds it up. Records stay on disk: memory holds their places and, for the core file, their ciphertexts.
 
-mod core;
+mod core_file;
 mod lines;
 mod manifest;
 mod record;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use openssl::sha::sha256;
 use openssl::x509::X509;
 
-use self::core::{CoreKey, CoreRow};
+use self::core_file::{CoreKey, CoreRow};
 use self::lines::{Lines, Place};
 use self::record::{Package, Record};
 pub use self::report::{Report, Sample, Total};
@@ -109,7 +109,7 @@ impl Bundle {
         let read = |i: u32| read_record(records_file.as_ref()?, index.records.get(i as usize)?.place).ok();
         let known = Known { records: index.records.len(), by_iccid: &index.by_iccid, read: &read };
         let results = tables::results(dir, &known, counts, &mut findings);
-        tables::rejects(dir, &there, &results.refused, &mut findings);
+        tables::rejects(dir, &there, &results, &mut findings);
         tables::activation_codes(dir, &known, &mut findings);
         let mut core = Vec::new();
         if there.contains("core.csv") {
@@ -232,10 +232,10 @@ impl Bundle {
                 checked.findings.push(Finding::new(Check::RecordMatch, what).in_file(&package.object));
             }
         }
-        if let Some(Some(row)) = self.core.get(checked.index) {
-            if let Err(what) = core::compare(row, self.core_key.as_ref(), opened) {
-                checked.findings.push(Finding::new(Check::CoreSecret, what).in_file("core.csv"));
-            }
+        if let Some(Some(row)) = self.core.get(checked.index)
+            && let Err(what) = core_file::compare(row, self.core_key.as_ref(), opened)
+        {
+            checked.findings.push(Finding::new(Check::CoreSecret, what).in_file("core.csv"));
         }
         let print = |value: &[u8]| self.salt.print(&[value]);
         checked.prints.extend([

@@ -7,7 +7,7 @@ use std::path::Path;
 use csv::StringRecord;
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 
-use super::core::{CoreRow, Scheme};
+use super::core_file::{CoreRow, Scheme};
 use super::manifest::Counts;
 use super::record::Record;
 use crate::ids::Iccid;
@@ -29,7 +29,7 @@ impl Known<'_> {
 
 /// `results.csv`: one line per ordered row. Tells the order's row of each record.
 pub(super) fn results(dir: &Path, known: &Known<'_>, counts: Option<Counts>, findings: &mut Findings) -> Results {
-    let mut out = Results { rows: vec![0; known.records], refused: BTreeSet::new() };
+    let mut out = Results { rows: vec![0; known.records], refused: BTreeSet::new(), failed: BTreeSet::new() };
     let mut told = vec![false; known.records];
     let mut found = Counts::default();
     let columns =
@@ -43,9 +43,11 @@ pub(super) fn results(dir: &Path, known: &Known<'_>, counts: Option<Counts>, fin
                 if field[5].is_empty() {
                     wrong(format!("row {row} is {state} without an error class"));
                 }
-                if state != "failed" {
-                    out.refused.insert(row);
-                }
+                if state == "failed" {
+                    out.failed.insert(row)
+                } else {
+                    out.refused.insert(row)
+                };
             }
             "held" => found.held += 1,
             "cancelled" => found.cancelled += 1,
@@ -84,8 +86,10 @@ pub(super) fn results(dir: &Path, known: &Known<'_>, counts: Option<Counts>, fin
 pub(super) struct Results {
     /// Row of the order, by record.
     pub(super) rows: Vec<u32>,
-    /// Rows refused at acceptance.
+    /// Rows refused at acceptance: each must stand in `rejects.csv`.
     pub(super) refused: BTreeSet<u32>,
+    /// Rows that failed later: they may.
+    pub(super) failed: BTreeSet<u32>,
 }
 
 /// First column in which a line of `results.csv` says something else than the record.
@@ -107,8 +111,9 @@ fn result_difference(field: &[&str], record: &Record) -> Option<&'static str> {
 }
 
 /// `rejects.csv`: every refused row, and no other.
-pub(super) fn rejects(dir: &Path, there: &BTreeSet<String>, refused: &BTreeSet<u32>, findings: &mut Findings) {
+pub(super) fn rejects(dir: &Path, there: &BTreeSet<String>, results: &Results, findings: &mut Findings) {
     let name = "rejects.csv";
+    let refused = &results.refused;
     if !there.contains(name) {
         if !refused.is_empty() {
             let what = format!("{} rows were refused, but the file is missing", refused.len());
@@ -124,6 +129,9 @@ pub(super) fn rejects(dir: &Path, there: &BTreeSet<String>, refused: &BTreeSet<u
     });
     if let Some(row) = refused.difference(&named).next() {
         findings.add(Finding::new(Check::Rejects, format!("refused row {row} is not named")).in_file(name));
+    }
+    if let Some(row) = named.iter().find(|row| !refused.contains(row) && !results.failed.contains(row)) {
+        findings.add(Finding::new(Check::Rejects, format!("row {row} is named, but was not refused")).in_file(name));
     }
 }
 

@@ -317,6 +317,7 @@ fn each_table_has_a_case_that_breaks_it() {
         ("results", &|b| b.replace("results.csv", "exported", "bound")),
         ("results", &|b| b.replace("results.csv", "89000123456789012341", "89000123456789012937")),
         ("rejects", &|b| b.replace("rejects.csv", "\n4,", "\n5,")),
+        ("rejects", &|b| b.replace("rejects.csv", "\n4,", "\n1,msisdn,,length,wrong,correct it\n4,")),
         ("rejects", &|b| drop(b.files.remove("rejects.csv"))),
         ("activation-codes", &|b| b.replace("activation-codes.csv", "PQR0001,", "PQR0002,")),
         ("activation-codes", &|b| {

@@ -110,10 +110,10 @@ pub(super) fn pins(elements: &[Tlv<'_>]) -> Vec<Finding> {
             Some(1..=8 | 10..=14 | 129..=136 | 138..=142) => {}
             _ => wrong(&pin, "PIN reference is none of the standard"),
         }
-        if let Some(unblocking) = member(&pin, 0x82) {
-            if !small_integer(unblocking.value).is_some_and(|reference| puks.contains(&reference)) {
-                wrong(&pin, "PIN points at a PUK that the profile does not have");
-            }
+        if let Some(unblocking) = member(&pin, 0x82)
+            && !small_integer(unblocking.value).is_some_and(|reference| puks.contains(&reference))
+        {
+            wrong(&pin, "PIN points at a PUK that the profile does not have");
         }
     }
     findings

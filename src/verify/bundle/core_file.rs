@@ -87,3 +87,40 @@ pub(super) fn compare(row: &CoreRow, key: Option<&CoreKey>, opened: &Opened) -> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        data_encoding::HEXUPPER.decode(text.as_bytes()).unwrap()
+    }
+
+    fn key(length: u8) -> CoreKey {
+        CoreKey(Zeroizing::new((0..length).collect()))
+    }
+
+    #[test]
+    fn aes_ecb_decrypts_the_figures_of_fips_197() {
+        for (length, wrapped) in [
+            (16, "69C4E0D86A7B0430D8CDB78070B4C55A"),
+            (24, "DDA97CA4864CDFE06EAF70A0EC0D7191"),
+            (32, "8EA2B7CA516745BFEAFC49904B496089"),
+        ] {
+            let plain = key(length).decrypt(Scheme::AesEcb, &hex(wrapped)).unwrap();
+            assert_eq!(*plain, hex("00112233445566778899AABBCCDDEEFF"));
+        }
+        assert!(key(16).decrypt(Scheme::AesEcb, &[0; 15]).is_none());
+    }
+
+    #[test]
+    fn aes_kw_unwraps_the_figures_of_rfc_3394() {
+        let mut wrapped = hex("1FA68B0A8112B447AEF34BD8FB5A7B829D3E862371D2CFE5");
+        assert_eq!(*key(16).decrypt(Scheme::AesKw, &wrapped).unwrap(), hex("00112233445566778899AABBCCDDEEFF"));
+        wrapped[3] ^= 1;
+        assert!(key(16).decrypt(Scheme::AesKw, &wrapped).is_none());
+        for length in [0, 7, 8, 9, 15] {
+            assert!(key(16).decrypt(Scheme::AesKw, &vec![0; length]).is_none());
+        }
+    }
+}
