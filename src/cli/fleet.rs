@@ -1,17 +1,22 @@
 //! `bindery fleet`: test eUICCs for `prebound` orders.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::{Voice, print_json};
+use crate::certs::test_pki::{TestPki, issue_euicc};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::fleet::{FleetFiles, FleetLine, FleetNumbers, Issuer, make_one};
+use crate::ids::Eid;
+use crate::pipeline::fan_out::FanOut;
+use crate::telemetry::Progress;
 
 /// eUICCs made at once: bounds the memory of a big fleet.
 const CHUNK: u64 = 1_000;
 
 /// Make a fleet of test eUICCs with signed one-time keys
 #[derive(Debug, clap::Args)]
-pub struct FleetMake {
+pub(crate) struct FleetMake {
     /// How many eUICCs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
     eids: u64,
@@ -26,15 +31,52 @@ pub struct FleetMake {
     force: bool,
 }
 
+/// Test eUICCs
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Fleet {
+    Make(FleetMake),
+}
+
+impl Fleet {
+    pub(crate) fn run(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
+        let site = Site::open(site_dir)?;
+        let Self::Make(make) = self;
+        let issuer = DemoIssuer(TestPki::load(&site)?);
+        let cpu = FanOut::new(0)?;
+        let progress = Progress::start(voice.progress, "making eUICCs", make.eids, 0);
+        let made = make.run(&site, voice, &issuer, &|serials, make_one| {
+            let serials: Vec<u64> = serials.collect();
+            let made = cpu.map(&serials, |serial| make_one(*serial));
+            progress.add(serials.len() as u64);
+            made
+        });
+        progress.finish();
+        made
+    }
+}
+
+/// The EUM of the test PKI.
+struct DemoIssuer(TestPki);
+
+impl Issuer for DemoIssuer {
+    fn issue_euicc(&self, eid: &Eid, public_point: &[u8; 65]) -> Result<Vec<u8>, Fault> {
+        issue_euicc(self.0.eum(), eid, public_point).map_err(|e| Fault::new(Exit::Bug, format!("eUICC certificate: {e}")))
+    }
+
+    fn eum_certificate(&self) -> &[u8] {
+        self.0.eum().der()
+    }
+}
+
 /// Result of one eUICC.
-pub type Made = Result<Vec<FleetLine>, Fault>;
+type Made = Result<Vec<FleetLine>, Fault>;
 
 /// Calls `make` for every serial given and hands the results back **in their order**.
-pub type FleetFanOut<'a> = dyn Fn(std::ops::Range<u64>, &(dyn Fn(u64) -> Made + Sync)) -> Vec<Made> + 'a;
+type FleetFanOut<'a> = dyn Fn(std::ops::Range<u64>, &(dyn Fn(u64) -> Made + Sync)) -> Vec<Made> + 'a;
 
 impl FleetMake {
     /// Makes and writes the fleet, a thousand eUICCs at a time.
-    pub fn run(self, site: &Site, issuer: &dyn Issuer, fan_out: &FleetFanOut<'_>) -> Result<Exit, Fault> {
+    fn run(self, site: &Site, voice: Voice, issuer: &dyn Issuer, fan_out: &FleetFanOut<'_>) -> Result<Exit, Fault> {
         if !site.config.demo {
             return Err(Fault::new(Exit::Config, "a production site makes no test eUICCs")
                 .hint("create a test site with `bindery init DIR --demo`"));
@@ -48,12 +90,12 @@ impl FleetMake {
             }
         }
         files.finish()?;
-        println!(
-            "{} eUICCs, {} one-time keys in {}",
-            self.eids,
-            self.eids * u64::from(self.keys_per_eid),
-            self.out.display()
-        );
+        let keys = self.eids * u64::from(self.keys_per_eid);
+        if voice.json {
+            print_json(&serde_json::json!({"eids": self.eids, "one_time_keys": keys, "dir": self.out}))?;
+        } else {
+            println!("{} eUICCs, {keys} one-time keys in {}", self.eids, self.out.display());
+        }
         Ok(Exit::Done)
     }
 }

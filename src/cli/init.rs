@@ -12,9 +12,11 @@ use crate::certs::test_pki::{TEST_OID, TestPki};
 use crate::certs::{DpRole, Trust};
 use crate::config::{Site, files, template};
 use crate::error::{Exit, Fault};
+use crate::formats::saip::source;
 use crate::hsm::pkcs11::{Token, provision};
 use crate::hsm::profile::HsmProfile;
 use crate::hsm::{Hsm, HsmSession, Role, draw, policy};
+use crate::personalise::shelf::{self, Shelf, TemplateName};
 use crate::store::sealed::OP_AAD;
 
 
@@ -61,10 +63,10 @@ pub fn create_empty(dir: &Path) -> Result<Site, Fault> {
     Ok(site)
 }
 
-/// A demo site, complete but for the templates: the caller puts its presets on the shelf (`site.templates()`) afterwards.
+/// A demo site, ready to take orders.
 ///
-/// Order: directories, token, keys, what needs the token (OP, certificates over its keys), `bindery.toml`. Call it before other
-/// threads run, see [`Token::open`].
+/// Order: directories, token, keys, what needs the token (OP, certificates over its keys), templates, `bindery.toml`. Call it
+/// before other threads run, see [`Token::open`].
 pub fn create_demo(dir: &Path) -> Result<Site, Fault> {
     let unfinished = Unfinished::begin(dir)?;
     let text = template::for_demo(&softhsm_module()?);
@@ -75,8 +77,21 @@ pub fn create_demo(dir: &Path) -> Result<Site, Fault> {
     let token = Token::open(&site)?; // the same way every command takes: login, policy, known answers
     sealed_op(&site, &token)?;
     test_pki(&site, &token, Timestamp::now())?;
+    shelve_presets(&site)?;
     unfinished.finish(&text)?;
     Ok(site)
+}
+
+/// The built-in templates, each as version 1.
+fn shelve_presets(site: &Site) -> Result<(), Fault> {
+    let shelf = Shelf::open(site.templates());
+    for (preset, text) in shelf::presets() {
+        let bug = |e: &dyn std::fmt::Display| Fault::new(Exit::Bug, format!("preset {preset}: {e}"));
+        let der = source::build(text).map_err(|e| bug(&e))?;
+        let name = TemplateName::with_default_version(preset).map_err(|e| bug(&e))?;
+        shelf.add(&name, &der).map_err(|e| Fault::new(Exit::Config, e.to_string()).hint(e.hint()))?;
+    }
+    Ok(())
 }
 
 /// Names that `init` makes; one of them without `bindery.toml` and without the mark is somebody else's.

@@ -1,12 +1,20 @@
 //! The command line: one file a noun, no logic beyond wiring, the screen and the exit code.
 //! Result on stdout, everything else on stderr.
 
-mod init;
+pub mod bench;
+mod bind;
+mod doctor;
+mod export;
+mod fleet;
+pub mod init;
+mod keys;
 mod order;
 mod run;
+mod status;
 mod template;
+mod verify;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -47,7 +55,6 @@ BINDERY_LOG=info|debug shows more on stderr.";
 enum Command {
     Init(init::Init),
     Doctor(doctor::Doctor),
-    #[command(subcommand)]
     Keys(keys::Keys),
     #[command(subcommand)]
     Template(template::Template),
@@ -60,7 +67,29 @@ enum Command {
     Verify(verify::Verify),
     Export(export::Export),
     Status(status::Status),
-    Bench(bench::Bench),
+    Bench(bench::command::Bench),
+}
+
+impl Cli {
+    fn run(self) -> Result<Exit, Fault> {
+        let voice = Voice { json: self.json, progress: self.progress };
+        let here = PathBuf::from(".");
+        let site = self.site.as_deref().unwrap_or(&here);
+        match self.command {
+            Command::Init(init) => init.run(site, voice.json),
+            Command::Doctor(doctor) => doctor.run(site, voice.json),
+            Command::Keys(keys) => keys.run(site, voice.json),
+            Command::Template(template) => template.run(site, voice.json),
+            Command::Fleet(fleet) => fleet.run(site, voice),
+            Command::Order(order) => order.run(site, voice),
+            Command::Run(run) => run.run(site, voice),
+            Command::Bind(bind) => bind.run(site, voice),
+            Command::Verify(verify) => verify.run(self.site.as_deref(), voice),
+            Command::Export(export) => export.run(site, voice),
+            Command::Status(status) => status.run(site, voice),
+            Command::Bench(bench) => bench.run(self.site.as_deref(), voice),
+        }
+    }
 }
 
 /// How the caller wants to hear the result.

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use comfy_table::{CellAlignment, Table, presets};
 use openssl::x509::X509;
 
+use super::Voice;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
-use crate::verify::bundle::{FanOut, read_certificates};
+use crate::pipeline::fan_out::FanOut;
+use crate::telemetry::Progress;
+use crate::verify::bundle::read_certificates;
 use crate::verify::{Bundle, LoadOptions, Report, Sample, Scope};
 
 /// Findings shown on stderr; `--json` has all that were kept.
@@ -15,7 +18,7 @@ const SHOWN_MAX: usize = 20;
 
 /// Open the packages of a bundle with the software eUICC and compare them with manifest and order
 #[derive(Debug, clap::Args)]
-pub struct Verify {
+pub(crate) struct Verify {
     /// Bundle directory, as a rule outbox/TENANT/ORDER
     #[arg(value_name = "BUNDLE")]
     bundle: PathBuf,
@@ -35,7 +38,7 @@ pub struct Verify {
 
 impl Verify {
     /// Loads, judges, prints. `site`: what `--site` named; else the site is looked for above the bundle.
-    pub fn run(self, site: Option<&Path>, is_json: bool, fan_out: &FanOut<'_>) -> Result<Exit, Fault> {
+    pub(crate) fn run(self, site: Option<&Path>, voice: Voice) -> Result<Exit, Fault> {
         let site = match site {
             Some(dir) => Site::open(dir)?,
             None => site_above(&self.bundle)?,
@@ -53,8 +56,19 @@ impl Verify {
             now_unix_s: jiff::Timestamp::now().as_second(),
             ordered_acc: Vec::new(),
         };
-        let report = Bundle::load(&self.bundle, options)?.judge(self.sample.unwrap_or(Sample::All), fan_out)?;
-        if is_json {
+        let bundle = Bundle::load(&self.bundle, options)?;
+        let cpu = FanOut::new(0)?;
+        let progress = Progress::start(voice.progress, "opening packages", bundle.packages() as u64, 0);
+        let report = bundle.judge(self.sample.unwrap_or(Sample::All), &|chosen, check| {
+            cpu.map(chosen, |record| {
+                let checked = check(*record);
+                progress.add(1);
+                checked
+            })
+        });
+        progress.finish();
+        let report = report?;
+        if voice.json {
             print_json(&report)
         } else {
             print_table(&report)

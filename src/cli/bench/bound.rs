@@ -10,7 +10,7 @@ use openssl::ec::{EcGroup, EcKey, PointConversionForm};
 use openssl::nid::Nid;
 
 use super::crew::Crew;
-use super::{Sign, Signers, Workload, failed, refused};
+use super::{Sign, Signers, Template, failed, refused};
 use crate::bind::{Agreement, BindError, Curve, Draft, OneTimeKey, Parts, Workbench, agree};
 use crate::error::Fault;
 use crate::formats::bsp::kdf::HostId;
@@ -33,7 +33,7 @@ pub(super) struct Bound {
 impl Bound {
     pub(super) fn measure(
         signers: &impl Signers,
-        workload: &Workload,
+        workload: &Template,
         crew: &Crew,
         window: Duration,
     ) -> Result<Self, Fault> {
@@ -87,7 +87,7 @@ enum Failure {
 }
 
 impl Desk {
-    fn new(workload: &Workload) -> Result<Self, Fault> {
+    fn new(workload: &Template) -> Result<Self, Fault> {
         let fields = StoreMetadata {
             service_provider: "Bindery".to_owned(),
             profile_name: "Benchmark".to_owned(),

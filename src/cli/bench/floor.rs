@@ -13,7 +13,7 @@ use openssl::nid::Nid;
 use openssl::sha::Sha256;
 
 use super::crew::Crew;
-use super::{Sign, Signers, Workload, failed, refused};
+use super::{Sign, Signers, Template, failed, refused};
 use crate::error::Fault;
 use crate::ffi::{CmacContext, ecdh_x};
 use crate::formats::bsp::segment::{MAX_ENCRYPTED, sealed_len};
@@ -42,7 +42,7 @@ pub(super) struct Floor {
 impl Floor {
     pub(super) fn measure(
         signers: &impl Signers,
-        workload: &Workload,
+        workload: &Template,
         crew: &Crew,
         window: Duration,
     ) -> Result<Self, Fault> {

@@ -3,8 +3,10 @@
 //! machine; every figure is the median of the repeats, and the raw samples stand beside it.
 
 mod bound;
+pub(super) mod command;
 mod crew;
 mod floor;
+mod prepare;
 mod report;
 
 pub use report::Report;
@@ -12,15 +14,39 @@ pub use report::Report;
 use std::time::Duration;
 
 use crate::error::{Exit, Fault};
-use crate::personalise::Upp;
 use crate::hsm::{Hsm, HsmError, HsmSession, KeyRef, Role};
+use crate::ids::{Iccid, Imsi};
+use crate::personalise::{CompiledTemplate, Draw, Identity, Settings, Upp, shelf};
 
-/// A profile to measure with.
-pub struct Workload {
+/// A template to measure with, and one profile of it.
+pub struct Template {
     /// `w1` to `w4`; names the members of the report.
     pub name: String,
-    /// The plain profile.
+    /// The template.
+    pub compiled: CompiledTemplate,
+    /// A plain profile.
     pub upp: Upp,
+    iccid: Iccid,
+    imsi: Imsi,
+}
+
+impl Template {
+    /// A built-in template under this name.
+    pub fn of_preset(name: &str, preset: &str) -> Result<Self, Fault> {
+        let der = shelf::preset(preset).ok_or_else(|| failed("no such preset"))?.map_err(failed)?;
+        let compiled = CompiledTemplate::compile(&der, &Settings::default()).map_err(failed)?;
+        let octets: Vec<u8> = (0..compiled.draw_len()).map(|i| (i * 7 + 1) as u8).collect();
+        let credentials = compiled.credentials(&mut Draw::new(&octets), None).map_err(failed)?;
+        let iccid = "89000123456789012341".parse().map_err(failed)?;
+        let imsi = "001010123456063".parse().map_err(failed)?;
+        let identity = Identity { iccid, imsi: Some(imsi), acc: None, msisdn: None };
+        let upp = compiled.personalise(&identity, &credentials).map_err(failed)?;
+        Ok(Self { name: name.to_owned(), compiled, upp, iccid, imsi })
+    }
+
+    fn identity(&self) -> Identity<'static> {
+        Identity { iccid: self.iccid, imsi: Some(self.imsi), acc: None, msisdn: None }
+    }
 }
 
 /// Where `smdpSign` comes from: one signer a thread, as with PKCS#11 sessions.
@@ -81,7 +107,12 @@ impl Effort {
 }
 
 /// Measures floor and binding of every workload on one thread and, where the machine has them, on two. One thread is one core.
-pub fn measure<S: Signers>(signers: &S, workloads: &[Workload], effort: Effort) -> Result<Report, Fault> {
+pub fn measure<S: Signers, H: Hsm>(
+    signers: &S,
+    hsm: &H,
+    templates: &[Template],
+    effort: Effort,
+) -> Result<Report, Fault> {
     let crews: Vec<_> = [1, 2].into_iter().map_while(crew::Crew::of).collect();
     if crews.is_empty() {
         return Err(Fault::new(Exit::Config, "no CPU may be used by this process").hint("check `taskset -p $$`"));
@@ -89,10 +120,11 @@ pub fn measure<S: Signers>(signers: &S, workloads: &[Workload], effort: Effort) 
     let mut report = Report::default();
     for _ in 0..effort.repeats {
         for crew in &crews {
-            for workload in workloads {
-                let floor = floor::Floor::measure(signers, workload, crew, effort.window())?;
-                let bound = bound::Bound::measure(signers, workload, crew, effort.window())?;
-                report.add(&workload.name, crew.threads(), &floor, &bound);
+            for template in templates {
+                let floor = floor::Floor::measure(signers, template, crew, effort.window())?;
+                let bound = bound::Bound::measure(signers, template, crew, effort.window())?;
+                let prepared = prepare::Prepared::measure(hsm, template, crew, effort.window())?;
+                report.add(&template.name, crew.threads(), &floor, &bound, &prepared);
             }
         }
     }
@@ -106,51 +138,4 @@ fn failed(error: impl std::fmt::Display) -> Fault {
 
 fn refused(error: HsmError) -> Fault {
     Fault::new(Exit::HsmUnusable, error.to_string()).hint(error.hint)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use openssl::ec::{EcGroup, EcKey};
-    use openssl::ecdsa::EcdsaSig;
-    use openssl::nid::Nid;
-    use openssl::pkey::Private;
-
-    struct Software(EcKey<Private>);
-
-    impl Signers for Software {
-        type Signer = EcKey<Private>;
-        fn open(&self) -> Result<Self::Signer, HsmError> {
-            Ok(self.0.clone())
-        }
-    }
-
-    impl Sign for EcKey<Private> {
-        fn sign(&mut self, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
-            let signature = EcdsaSig::sign(digest, self).unwrap();
-            let halves = [signature.r(), signature.s()].map(|half| half.to_vec_padded(32).unwrap());
-            Ok(halves.concat().try_into().unwrap())
-        }
-    }
-
-    #[test]
-    fn a_report_has_the_members_that_the_targets_name() {
-        let key = EcKey::generate(&EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap()).unwrap();
-        let workloads =
-            [("w2", 3200), ("w3", 12_300)].map(|(name, len)| Workload {
-                name: name.to_owned(),
-                upp: Upp::from_plain_for_tests(vec![0x5A; len], "89000123456789012341".parse().unwrap()),
-            });
-        let report = measure(&Software(key), &workloads, Effort { repeats: 2, window_ms: 2 }).unwrap();
-        let json = report.to_json();
-        for member in ["bind_session_w3_ratio", "bind_ppp_w3_ratio", "bind_w2_ratio"] {
-            let ratio = json[member]["1"].as_f64().unwrap();
-            assert!(ratio > 0.05 && ratio < 2.0, "{member}: {ratio}");
-        }
-        assert_eq!(json["token_signatures_per_bind"], 1.0);
-        assert!(json["bpp_per_s"]["w3"]["ppp"]["1"].as_f64().unwrap() > 1.0);
-        assert!(json["floor_us"]["w2"]["session"]["1"].as_f64().unwrap() > 1.0);
-        assert_eq!(json["samples"]["w3"]["session"]["1"].as_array().unwrap().len(), 2);
-        assert!(json.get("bind_w3_ratio").is_none() && json.get("prepare_w3_ratio").is_none());
-    }
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::bound::Bound;
 use super::floor::Floor;
+use super::prepare::Prepared;
 
 /// What was measured, repeat by repeat.
 #[derive(Default)]
@@ -32,11 +33,14 @@ impl Sample {
 }
 
 impl Report {
-    pub(super) fn add(&mut self, workload: &str, threads: usize, floor: &Floor, bound: &Bound) {
+    pub(super) fn add(&mut self, workload: &str, threads: usize, floor: &Floor, bound: &Bound, prepared: &Prepared) {
         let modes = self.samples.entry(workload.to_owned()).or_default();
-        for (mode, floor_us, bound_us) in
-            [("session", floor.session_us(), bound.session_us), ("ppp", floor.stored_us(), bound.stored_us)]
-        {
+        let prepare_us = prepared.random_us + prepared.personalise_us + floor.segments_us;
+        for (mode, floor_us, bound_us) in [
+            ("session", floor.session_us(), bound.session_us),
+            ("ppp", floor.stored_us(), bound.stored_us),
+            ("prepare", prepare_us, prepared.prepared_us),
+        ] {
             modes.entry(mode).or_default().entry(threads).or_default().push(Sample { floor_us, bound_us });
         }
         for (primitive, us) in [
@@ -45,6 +49,8 @@ impl Report {
             ("kdf", floor.kdf_us),
             ("token_signature", floor.signature_us),
             ("segment", floor.piece_us),
+            ("random_of_one_profile", prepared.random_us),
+            ("personalise", prepared.personalise_us),
         ] {
             self.primitives.entry(primitive).or_default().entry(threads).or_default().push(us);
         }
@@ -58,6 +64,7 @@ impl Report {
             for (mode, by_threads) in modes {
                 // W3 is the workload of both modes' targets; the others are held to one figure.
                 let name = match workload.as_str() {
+                    _ if *mode == "prepare" => format!("prepare_{workload}_ratio"),
                     "w3" => format!("bind_{mode}_w3_ratio"),
                     _ if *mode == "session" => format!("bind_{workload}_ratio"),
                     _ => continue,
