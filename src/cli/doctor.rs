@@ -230,8 +230,8 @@ impl Report {
         match quick_check(&path) {
             Ok(answer) if answer == "ok" => self.add("store", State::Ok, "state.db is sound"),
             Ok(answer) => self
-                .add("store", State::Fail(Exit::IntegrityFailure), format!("state.db is damaged: {answer}"))
-                .hint("stop, keep the file, restore the last backup"),
+                .add("store", State::Fail(Exit::IntegrityFailure), format!("state.db is not fit: {answer}"))
+                .hint("check its owner and permissions; if it is damaged, stop, keep it and restore the last backup"),
             Err(e) => self
                 .add("store", State::Fail(Exit::IntegrityFailure), format!("state.db cannot be read: {e}"))
                 .hint("check owner and permissions; if it is damaged, keep it and restore the last backup"),
@@ -352,7 +352,12 @@ fn opens_op(path: &Path, token: &Token) -> Result<(), Fault> {
 
 fn quick_check(path: &Path) -> rusqlite::Result<String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Connection::open_with_flags(path, flags)?.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+    let ledger = Connection::open_with_flags(path, flags)?;
+    // SQLite opens a file it may not write all the same.
+    if ledger.is_readonly("main")? {
+        return Ok("it cannot be written".to_owned());
+    }
+    ledger.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
 }
 
 #[cfg(test)]
