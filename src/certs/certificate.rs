@@ -67,12 +67,10 @@ impl Certificate {
             return Err(format!("{} octets behind the certificate", rest.len()));
         }
         let tbs = &parsed.tbs_certificate;
-        let algorithms = [&parsed.signature_algorithm, &tbs.signature];
-        if algorithms.iter().any(|a| oid::decode(a.algorithm.as_bytes()).as_deref() != Some(ECDSA_WITH_SHA256)) {
+        let signature = outer_signature(der, tbs.as_ref())?;
+        if oid::decode(tbs.signature.algorithm.as_bytes()).as_deref() != Some(ECDSA_WITH_SHA256) {
             return Err("not signed with ECDSA and SHA-256".into());
         }
-        let signature =
-            EcdsaSig::from_der(&parsed.signature_value.data).map_err(|_| "signature is not an ECDSA value")?;
         let octets: [u8; 65] = (*tbs.subject_pki.subject_public_key.data)
             .try_into()
             .map_err(|_| "key is not an uncompressed point of P-256")?;
@@ -233,6 +231,25 @@ impl Name {
         };
         Self { common_name: first("2.5.4.3"), organization: first("2.5.4.10"), serial_number: first("2.5.4.5") }
     }
+}
+
+/// What stands around the signed part, octet for octet: it is the only place where a certificate could be changed and still
+/// verify.
+fn outer_signature(der: &[u8], tbs: &[u8]) -> Result<EcdsaSig, String> {
+    let algorithm =
+        tlv::wrap(Tag(0x30), &[&tlv::wrap(Tag(0x06), &[&oid::encode(ECDSA_WITH_SHA256).unwrap_or_default()])]);
+    let parts = || -> Result<[&[u8]; 3], tlv::TlvError> {
+        let mut reader = tlv::single(der, Tag(0x30))?.children();
+        let parts = [reader.expect(Tag(0x30))?.whole, reader.expect(Tag(0x30))?.whole, reader.expect(Tag(0x03))?.value];
+        reader.finish().map(|()| parts)
+    };
+    let [signed, told, bits] = parts().map_err(|e| format!("not strict DER: {e}"))?;
+    if signed != tbs || told != algorithm {
+        return Err("not signed with ECDSA and SHA-256".into());
+    }
+    let octets = bits.strip_prefix(&[0]).ok_or("signature is not whole octets")?;
+    let signature = EcdsaSig::from_der(octets).ok().filter(|s| s.to_der().is_ok_and(|again| again == octets));
+    signature.ok_or_else(|| "signature is not an ECDSA value in DER".to_owned())
 }
 
 /// PEM form of a DER certificate (RFC 7468).

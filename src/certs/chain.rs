@@ -10,7 +10,6 @@ use super::trust::{Trust, Untrusted, certificates_in};
 use super::{Certificate, point};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
-use crate::hsm::{Hsm, Role};
 
 /// Which of our two chains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,13 +34,6 @@ impl DpRole {
         match self {
             Self::Auth => &["2.23.146.1.2.1.4", "2.23.146.1.2.1.0.0.1.1"],
             Self::Pb => &["2.23.146.1.2.1.5", "2.23.146.1.2.1.0.0.1.2"],
-        }
-    }
-
-    fn key(self) -> Role {
-        match self {
-            Self::Auth => Role::DpAuth,
-            Self::Pb => Role::DpPb,
         }
     }
 }
@@ -155,6 +147,17 @@ impl DpChain {
     }
 }
 
+/// Public points of the token's keys that carry a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnPoints {
+    /// SK.DPauth.ECDSA.
+    pub auth: [u8; 65],
+    /// SK.DPpb.ECDSA.
+    pub pb: [u8; 65],
+    /// The manifest key.
+    pub manifest: [u8; 65],
+}
+
 /// Everything that says who we are.
 pub struct DpChains {
     /// CERT.DPauth.ECDSA and its chain.
@@ -179,13 +182,12 @@ impl DpChains {
         Ok(Self { auth, pb, manifest: manifest_certificate(site)? })
     }
 
-    /// All of it against trust, time and token.
-    pub fn check<H: Hsm>(&self, trust: &Trust, now: Timestamp, hsm: &H) -> Result<(), Fault> {
-        for chain in [&self.auth, &self.pb] {
-            chain.check(trust, now, &hsm.public_point(hsm.key(&chain.role.key())?)?)?;
-        }
+    /// All of it against trust, time and the keys that the token holds.
+    pub fn check(&self, trust: &Trust, now: Timestamp, own: &OwnPoints) -> Result<(), Fault> {
+        self.auth.check(trust, now, &own.auth)?;
+        self.pb.check(trust, now, &own.pb)?;
         self.check_manifest_date(now)?;
-        check_key("manifest", &self.manifest, &hsm.public_point(hsm.key(&Role::Manifest)?)?)
+        check_key("manifest", &self.manifest, &own.manifest)
     }
 
     /// The manifest certificate's dates alone (exit 11).
@@ -231,4 +233,101 @@ fn check_key(name: &str, certificate: &Certificate, hsm_point: &[u8; 65]) -> Res
     }
     Err(Fault::new(Exit::Config, format!("certs/{name}: the certificate is not over the key that the token holds"))
         .hint("install the certificate of this token's key, or name the right token in bindery.toml"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certs::certificate::pem;
+    use crate::certs::issue::{self, Issuer, Usage, Wording};
+    use crate::certs::test_pki::{TEST_OID, TestPki};
+    use jiff::SignedDuration;
+    use openssl::ec::EcKey;
+    use openssl::pkey::Private;
+
+    fn now() -> Timestamp {
+        "2026-05-01T12:00:00Z".parse().unwrap()
+    }
+
+    fn key() -> (EcKey<Private>, [u8; 65]) {
+        let key = EcKey::generate(point::group().unwrap()).unwrap();
+        let point = point::point_of(&key).unwrap();
+        (key, point)
+    }
+
+    fn wording(title: &str, policy: &'static str, usage: Usage, days: i64) -> Wording<'static> {
+        Wording {
+            subject: issue::name(Some("Bindery"), Some(title), None),
+            not_before: now() - SignedDuration::from_hours(1),
+            not_after: now() + SignedDuration::from_hours(24 * days),
+            policy: Some(policy),
+            usage,
+            more: if usage == Usage::Signer { vec![issue::registered_id(TEST_OID)] } else { Vec::new() },
+        }
+    }
+
+    fn load(files: &[&[u8]], role: DpRole) -> Result<DpChain, Fault> {
+        let dir = tempfile::tempdir().unwrap();
+        for (i, der) in files.iter().enumerate() {
+            let (name, octets) = if i % 2 == 0 { ("pem", pem(der).into_bytes()) } else { ("der", der.to_vec()) };
+            std::fs::write(dir.path().join(format!("{i}.{name}")), octets).unwrap();
+        }
+        DpChain::load(dir.path(), role)
+    }
+
+    fn trust(der: &[u8]) -> Trust {
+        Trust::of(vec![Certificate::from_der(der).unwrap()])
+    }
+
+    #[test]
+    fn a_chain_over_two_sub_cas_is_put_in_order_and_its_first_end_counts() {
+        let pki = TestPki::create(now()).unwrap();
+        let ci = Certificate::from_der(pki.ci_der()).unwrap();
+        let [(upper_key, upper_point), (lower_key, lower_point), (_, leaf_point)] = [key(), key(), key()];
+        let authority = Usage::Authority { path_length: None };
+        let upper_words = wording("CI SubCA", "2.23.146.1.2.1.0.0", authority, 90);
+        let lower_words = wording("DP SubCA", "2.23.146.1.2.1.0.0.1", authority, 60);
+        let leaf_words = wording("DPpb", "2.23.146.1.2.1.0.0.1.2", Usage::Signer, 75);
+        let issued = |name: &[u8], key: &EcKey<Private>, point: &[u8; 65], words: &Wording<'_>| {
+            issue::certificate(&Issuer { name, key }, point, words).unwrap()
+        };
+        let upper = issued(&ci.subject_der, pki.ci_private(), &upper_point, &upper_words);
+        let lower = issued(&upper_words.subject, &upper_key, &lower_point, &lower_words);
+        let leaf = issued(&lower_words.subject, &lower_key, &leaf_point, &leaf_words);
+        // The CI's own file beside them does no harm and is not sent.
+        let chain = load(&[&upper, &leaf, pki.ci_der(), &lower], DpRole::Pb).unwrap();
+        assert_eq!(chain.chain_der(), [&leaf[..], &lower, &upper]);
+        assert_eq!(days_left(chain.not_after(), now()), 60);
+        chain.check(&trust(pki.ci_der()), now(), &leaf_point).unwrap();
+        let later = now() + SignedDuration::from_hours(24 * 61);
+        assert_eq!(chain.check_path(&trust(pki.ci_der()), later).unwrap_err().exit, Exit::CertificateExpired);
+        // Without the middle the chain leads nowhere.
+        let broken = load(&[&upper, &leaf], DpRole::Pb).unwrap();
+        assert_eq!(broken.check_path(&trust(pki.ci_der()), now()).unwrap_err().exit, Exit::Config);
+        // A middle of the same name and identifier, but under a key of its own.
+        let forged = issued(&upper_words.subject, &lower_key, &lower_point, &lower_words);
+        let chain = load(&[&upper, &leaf, &forged], DpRole::Pb).unwrap();
+        assert!(chain.check_path(&trust(pki.ci_der()), now()).is_err());
+    }
+
+    #[test]
+    fn a_leaf_of_another_role_or_without_its_oid_is_refused() {
+        let pki = TestPki::create(now()).unwrap();
+        let (_, point) = key();
+        let leaf = pki.issue_dp(DpRole::Auth, TEST_OID, &point, now()).unwrap();
+        assert_eq!(load(&[&leaf], DpRole::Auth).unwrap().oid(), TEST_OID);
+        assert!(load(&[&leaf], DpRole::Pb).err().unwrap().what.contains("role dppb"));
+        assert!(load(&[&leaf, &leaf], DpRole::Auth).err().unwrap().what.contains("2 leaf"));
+        assert!(load(&[], DpRole::Auth).err().unwrap().what.contains("0 leaf"));
+        let bare = pki.issue_manifest(&point, now()).unwrap();
+        assert!(load(&[&bare], DpRole::Auth).is_err());
+    }
+
+    #[test]
+    fn days_are_whole_and_negative_once_the_end_is_past() {
+        let end = now();
+        for (seconds, days) in [(-86_400, 1), (-86_399, 0), (0, 0), (1, -1), (86_400, -1), (86_401, -2)] {
+            assert_eq!(days_left(end, end + SignedDuration::from_secs(seconds)), days);
+        }
+    }
 }

@@ -200,3 +200,232 @@ fn within_limit(eid: &Eid, euicc: &Certificate, eum: &Certificate) -> Result<(),
 fn out_of_date(what: &str, certificate: &Certificate) -> String {
     format!("the {what} is valid from {} to {} only", certificate.not_before, certificate.not_after)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certs::issue::{self, Issuer, Usage, Wording};
+    use crate::certs::test_pki::{EumForm, EumKey, TEST_EIN, TEST_EUM, TestPki, issue_euicc};
+    use jiff::SignedDuration;
+    use openssl::ec::EcKey;
+    use openssl::ecdsa::EcdsaSig;
+    use openssl::pkey::Private;
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+
+    /// A key line that holds, and the keys to make wrong ones.
+    struct Line {
+        eid: Eid,
+        otpk: [u8; 65],
+        signature: [u8; 64],
+        euicc_key: EcKey<Private>,
+        euicc: Vec<u8>,
+        eum: Vec<u8>,
+    }
+
+    static NOW: LazyLock<Timestamp> = LazyLock::new(|| "2026-05-01T12:00:00Z".parse().unwrap());
+    static PKI: LazyLock<TestPki> = LazyLock::new(|| TestPki::create(*NOW).unwrap());
+    static LINE: LazyLock<Line> = LazyLock::new(|| line(PKI.eum(), &format!("{TEST_EIN}0010012345678901234567")));
+
+    fn key() -> EcKey<Private> {
+        EcKey::generate(point::group().unwrap()).unwrap()
+    }
+
+    fn raw(key: &EcKey<Private>, data: &[u8]) -> [u8; 64] {
+        let signature = EcdsaSig::sign(&sha256(data), key).unwrap();
+        let halves = [signature.r(), signature.s()].map(|n| n.to_vec_padded(32).unwrap());
+        halves.concat().try_into().unwrap()
+    }
+
+    fn line(eum: &EumKey, eid_body: &str) -> Line {
+        let (eid, euicc_key) = (Eid::from_body(eid_body).unwrap(), key());
+        let otpk = point::point_of(&key()).unwrap();
+        let euicc = issue_euicc(eum, &eid, &point::point_of(&euicc_key).unwrap()).unwrap();
+        let signature = raw(&euicc_key, &signed_data(&eid, &otpk));
+        Line { eid, otpk, signature, euicc_key, euicc, eum: eum.der().to_vec() }
+    }
+
+    fn judge_at(now: Timestamp) -> EuiccJudge {
+        EuiccJudge::new(Arc::new(Trust::of(vec![Certificate::from_der(PKI.ci_der()).unwrap()])), now)
+    }
+
+    fn code(judge: &EuiccJudge, line: &Line) -> &'static str {
+        let Line { eid, otpk, signature, euicc, eum, .. } = line;
+        match judge.check(eid, otpk, signature, euicc, eum) {
+            Ok(point) => {
+                assert_eq!(point, *otpk);
+                "ok"
+            }
+            Err(refusal) => {
+                assert!(!refusal.message.contains(&eid.to_string()), "EID in clear: {}", refusal.message);
+                refusal.code
+            }
+        }
+    }
+
+    /// The good line with an eUICC certificate of another wording, signed by the right or a wrong EUM key.
+    fn reworded(change: impl FnOnce(&mut Wording<'_>), eum_key: Option<&EcKey<Private>>) -> Line {
+        let eum_certificate = Certificate::from_der(PKI.eum().der()).unwrap();
+        let mut wording = Wording {
+            subject: issue::name(Some(TEST_EUM), None, Some(&LINE.eid.to_string())),
+            not_before: *NOW,
+            not_after: *NOW + SignedDuration::from_hours(24),
+            policy: Some("2.23.146.1.2.1.1"),
+            usage: Usage::Signer,
+            more: Vec::new(),
+        };
+        change(&mut wording);
+        let issuer = Issuer { name: &eum_certificate.subject_der, key: eum_key.unwrap_or(PKI.eum().private()) };
+        let point = point::point_of(&LINE.euicc_key).unwrap();
+        let euicc = issue::certificate(&issuer, &point, &wording).unwrap();
+        let Line { eid, otpk, signature, .. } = *LINE;
+        Line { eid, otpk, signature, euicc_key: LINE.euicc_key.clone(), euicc, eum: LINE.eum.clone() }
+    }
+
+    /// A line under an EUM of another wording.
+    fn under_eum(change: impl FnOnce(&mut Wording<'_>)) -> Line {
+        let ci = Certificate::from_der(PKI.ci_der()).unwrap();
+        let mut wording = Wording {
+            subject: issue::name(Some(TEST_EUM), Some("EUM Test"), None),
+            not_before: *NOW,
+            not_after: *NOW + SignedDuration::from_hours(24),
+            policy: Some("2.23.146.1.2.1.2"),
+            usage: Usage::Authority { path_length: Some(0) },
+            more: vec![issue::name_constraints(TEST_EUM, TEST_EIN)],
+        };
+        change(&mut wording);
+        let issuer = Issuer { name: &ci.subject_der, key: PKI.ci_private() };
+        let eum = issue::certificate(&issuer, &point::point_of(PKI.eum().private()).unwrap(), &wording).unwrap();
+        let Line { eid, otpk, signature, .. } = *LINE;
+        Line { eid, otpk, signature, euicc_key: LINE.euicc_key.clone(), euicc: LINE.euicc.clone(), eum }
+    }
+
+    #[test]
+    fn both_forms_of_eum_are_taken() {
+        let judge = judge_at(*NOW);
+        assert_eq!(code(&judge, &LINE), "ok");
+        let v3 = PKI.another_eum(EumForm::V3, "890490", *NOW).unwrap();
+        assert_eq!(code(&judge, &line(&v3, "890490320010012345678901234567")), "ok");
+    }
+
+    #[test]
+    fn each_wrong_eum_is_refused_by_its_own_name() {
+        let judge = judge_at(*NOW);
+        assert_eq!(code(&judge, &under_eum(|_| {})), "ok"); // the pattern the next ones change
+        assert_eq!(code(&judge, &under_eum(|w| w.policy = Some("2.23.146.1.2.1.1"))), "eum-role");
+        assert_eq!(code(&judge, &under_eum(|w| w.policy = None)), "eum-role");
+        assert_eq!(code(&judge, &under_eum(|w| w.usage = Usage::Signer)), "eum-not-a-ca");
+        assert_eq!(code(&judge, &under_eum(|w| w.more.clear())), "eum-unlimited");
+        assert_eq!(code(&judge, &under_eum(|w| w.not_after = *NOW - SignedDuration::from_secs(1))), "eum-expired");
+        assert_eq!(code(&judge, &under_eum(|w| w.not_before = *NOW + SignedDuration::from_secs(1))), "eum-expired");
+        let foreign = issue::extension("1.3.6.1.4.1.55555.1", true, &[5, 0]);
+        assert_eq!(code(&judge, &under_eum(|w| w.more.push(foreign))), "eum-extension");
+        let harmless = issue::extension("1.3.6.1.4.1.55555.1", false, &[5, 0]);
+        assert_eq!(code(&judge, &under_eum(|w| w.more.push(harmless))), "ok");
+        let mut lax = issue::name_constraints(TEST_EUM, TEST_EIN);
+        let at = lax.windows(3).position(|w| w == [1, 1, 0xFF]).unwrap();
+        lax.drain(at..at + 3);
+        lax[1] -= 3;
+        assert_eq!(code(&judge, &under_eum(|w| w.more = vec![lax])), "eum-extension");
+        let stranger = TestPki::create(*NOW).unwrap();
+        assert_eq!(code(&judge, &line(stranger.eum(), &LINE.eid.to_string()[..30])), "eum-ci-unknown");
+        assert_eq!(code(&judge_at(*NOW + SignedDuration::from_hours(24 * 366 * 40)), &LINE), "ci-expired");
+        let mut cut = line(PKI.eum(), &LINE.eid.to_string()[..30]);
+        cut.eum.pop();
+        assert_eq!(code(&judge, &cut), "eum-unreadable");
+    }
+
+    #[test]
+    fn each_wrong_euicc_certificate_is_refused_by_its_own_name() {
+        let judge = judge_at(*NOW);
+        assert_eq!(code(&judge, &reworded(|_| {}, None)), "ok");
+        assert_eq!(code(&judge, &reworded(|w| w.policy = Some("2.23.146.1.2.1.2"), None)), "euicc-role");
+        assert_eq!(code(&judge, &reworded(|w| w.usage = Usage::Authority { path_length: None }, None)), "euicc-usage");
+        let late = SignedDuration::from_hours(24 * 400);
+        assert_eq!(code(&judge, &reworded(|w| w.not_before = *NOW + late, None)), "euicc-expired");
+        assert_eq!(code(&judge, &reworded(|w| w.not_after = *NOW - late, None)), "euicc-expired");
+        let foreign = issue::extension("1.3.6.1.4.1.55555.1", true, &[5, 0]);
+        assert_eq!(code(&judge, &reworded(|w| w.more.push(foreign), None)), "euicc-extension");
+        let other = Eid::from_body(&format!("{TEST_EIN}0010012345678901234568")).unwrap().to_string();
+        let subject = issue::name(Some(TEST_EUM), None, Some(&other));
+        assert_eq!(code(&judge, &reworded(|w| w.subject = subject, None)), "eid-mismatch");
+        let subject = issue::name(Some("Somebody Else"), None, Some(&LINE.eid.to_string()));
+        assert_eq!(code(&judge, &reworded(|w| w.subject = subject, None)), "eid-range");
+        // Another key under the right name: told by the key identifier, and by the signature when that lies.
+        assert_eq!(code(&judge, &reworded(|_| {}, Some(&key()))), "euicc-issuer");
+        let mut forged = line(PKI.eum(), &LINE.eid.to_string()[..30]);
+        let last = forged.euicc.len() - 1;
+        forged.euicc[last] ^= 1;
+        assert_eq!(code(&judge, &forged), "euicc-signature");
+    }
+
+    #[test]
+    fn an_eid_outside_the_range_is_refused_in_both_forms() {
+        let judge = judge_at(*NOW);
+        for form in [EumForm::V2, EumForm::V3] {
+            let eum = PKI.another_eum(form, "89049033", *NOW).unwrap();
+            assert_eq!(code(&judge, &line(&eum, &LINE.eid.to_string()[..30])), "eid-range");
+        }
+    }
+
+    #[test]
+    fn what_is_no_point_and_what_is_not_signed_is_refused() {
+        let judge = judge_at(*NOW);
+        let check =
+            |otpk: &[u8]| judge.check(&LINE.eid, otpk, &LINE.signature, &LINE.euicc, &LINE.eum).unwrap_err().code;
+        let mut off_curve = LINE.otpk;
+        off_curve[64] ^= 1;
+        let mut hybrid = LINE.otpk;
+        hybrid[0] = 6 | hybrid[64] & 1;
+        for wrong in [&off_curve[..], &hybrid, &LINE.otpk[..64], &[0; 65], &[]] {
+            assert_eq!(check(wrong), "otpk-not-a-point");
+        }
+        let another = point::point_of(&key()).unwrap();
+        assert_eq!(check(&another), "otpk-signature");
+        // Signed, but for another eUICC: the EID is part of what is signed.
+        let other = Eid::from_body(&format!("{TEST_EIN}0010012345678901234568")).unwrap();
+        let signature = raw(&LINE.euicc_key, &signed_data(&other, &LINE.otpk));
+        let refusal = judge.check(&LINE.eid, &LINE.otpk, &signature, &LINE.euicc, &LINE.eum).unwrap_err();
+        assert_eq!(refusal.code, "otpk-signature");
+    }
+
+    #[test]
+    fn what_is_signed_has_the_contracts_octets() {
+        let data = signed_data(&LINE.eid, &LINE.otpk);
+        assert_eq!(data[..4], [0x30, 0x56, 0x5A, 0x10]);
+        assert_eq!(data[4..20], LINE.eid.packed()[..]);
+        assert_eq!(data[20..23], [0x5F, 0x49, 0x41]);
+        assert_eq!(data[23..], LINE.otpk[..]);
+    }
+
+    #[test]
+    fn one_judge_serves_many_threads() {
+        let judge = judge_at(*NOW);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..5).for_each(|_| assert_eq!(code(&judge, &LINE), "ok")));
+            }
+        });
+        assert_eq!(judge.eums.read().unwrap().len(), 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn one_wrong_bit_anywhere_is_always_refused(part in 0..4_usize, at in any::<prop::sample::Index>(), bit in 0..8_u8) {
+            let judge = judge_at(*NOW);
+            let mut parts = [LINE.otpk.to_vec(), LINE.signature.to_vec(), LINE.euicc.clone(), LINE.eum.clone()];
+            let at = at.index(parts[part].len());
+            parts[part][at] ^= 1 << bit;
+            let [otpk, signature, euicc, eum] = parts;
+            let verdict = judge.check(&LINE.eid, &otpk, &signature.try_into().unwrap(), &euicc, &eum);
+            prop_assert!(verdict.is_err(), "bit {bit} of octet {at} in part {part}");
+        }
+
+        #[test]
+        fn hostile_certificates_cost_a_refusal_at_most(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let verdict = judge_at(*NOW).check(&LINE.eid, &LINE.otpk, &LINE.signature, &octets, &octets);
+            prop_assert!(verdict.is_err());
+        }
+    }
+}

@@ -13,7 +13,7 @@ pub mod test_pki;
 pub mod trust;
 
 pub use certificate::Certificate;
-pub use chain::{DpChain, DpChains, DpRole};
+pub use chain::{DpChain, DpChains, DpRole, OwnPoints};
 pub use euicc::EuiccJudge;
 pub use trust::Trust;
 

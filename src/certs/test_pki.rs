@@ -95,6 +95,12 @@ impl TestPki {
         self.ci.der()
     }
 
+    /// For tests that forge.
+    #[cfg(test)]
+    pub(super) fn ci_private(&self) -> &EcKey<Private> {
+        &self.ci_key
+    }
+
     /// The EUM.
     pub fn eum(&self) -> &EumKey {
         &self.eum
@@ -164,6 +170,12 @@ impl EumKey {
         Ok(Self { key, certificate, form })
     }
 
+    /// For tests that forge.
+    #[cfg(test)]
+    pub(super) fn private(&self) -> &EcKey<Private> {
+        &self.key
+    }
+
     /// Its certificate, DER.
     pub fn der(&self) -> &[u8] {
         self.certificate.der()
@@ -212,4 +224,57 @@ fn load_pair(key_file: &Path, certificate_file: &Path) -> Result<(EcKey<Private>
         return Err(wrong(certificate_file, "is not the certificate of the key beside it"));
     }
     Ok((key, certificate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openssl::x509::X509;
+
+    fn now() -> Timestamp {
+        "2026-05-01T12:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn openssl_reads_and_verifies_what_we_issue() {
+        let pki = TestPki::create(now()).unwrap();
+        let [ci, eum] = [pki.ci_der(), pki.eum().der()].map(|der| X509::from_der(der).unwrap());
+        assert!(ci.verify(&ci.public_key().unwrap()).unwrap());
+        assert!(eum.verify(&ci.public_key().unwrap()).unwrap());
+        let eid: Eid = "89049032123451234512345678901235".parse().unwrap();
+        let point = point::point_of(&new_key().unwrap()).unwrap();
+        let euicc = X509::from_der(&issue_euicc(pki.eum(), &eid, &point).unwrap()).unwrap();
+        assert!(euicc.verify(&eum.public_key().unwrap()).unwrap());
+        let name = euicc.subject_name().entries_by_nid(openssl::nid::Nid::SERIALNUMBER).next().unwrap();
+        assert_eq!(name.data().as_slice(), eid.to_string().as_bytes());
+        assert_eq!(ci.not_after().to_string(), "Apr 22 12:00:00 2061 GMT"); // beyond UTCTime
+        assert_eq!(eum.not_after().to_string(), "Apr 23 12:00:00 2056 GMT");
+        assert!(euicc.serial_number().to_bn().unwrap().num_bits() > 64);
+    }
+
+    #[test]
+    fn leaves_carry_role_oid_and_key_identifiers() {
+        let pki = TestPki::create(now()).unwrap();
+        let point = point::point_of(&new_key().unwrap()).unwrap();
+        let leaf = Certificate::from_der(&pki.issue_dp(DpRole::Pb, TEST_OID, &point, now()).unwrap()).unwrap();
+        assert_eq!(leaf.policies, ["2.23.146.1.2.1.5"]);
+        assert_eq!(leaf.registered_ids, ["2.999.10"]);
+        assert!(leaf.may_sign && !leaf.is_ca && !leaf.may_sign_certificates);
+        assert_eq!(leaf.authority_key_id, pki.ci.subject_key_id);
+        assert!(leaf.names_issuer(&pki.ci) && leaf.signed_by(&pki.ci) && !leaf.signed_by(&pki.eum.certificate));
+        assert_eq!(leaf.point(), &point);
+        let other = TestPki::create(now()).unwrap();
+        assert!(!leaf.names_issuer(&other.ci)); // same name, other key identifier
+    }
+
+    #[test]
+    fn pem_and_der_files_read_alike() {
+        let pki = TestPki::create(now()).unwrap();
+        let two = format!("{}{}", pki.ci.pem(), pki.eum.certificate.pem());
+        let read = Certificate::all_of(two.as_bytes()).unwrap();
+        assert_eq!([read[0].der(), read[1].der()], [pki.ci_der(), pki.eum().der()]);
+        assert_eq!(Certificate::all_of(pki.ci_der()).unwrap()[0].fingerprint(), pki.ci.fingerprint());
+        assert!(Certificate::all_of(b"neither").is_err());
+        assert!(Certificate::from_der(&[pki.ci_der(), &[0]].concat()).is_err());
+    }
 }

@@ -87,3 +87,31 @@ pub(crate) fn certificates_in(dir: &Path) -> Result<Vec<(PathBuf, Certificate)>,
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certs::test_pki::TestPki;
+
+    #[test]
+    fn only_self_signed_ci_certificates_are_believed() {
+        let now: Timestamp = "2026-05-01T12:00:00Z".parse().unwrap();
+        let [ours, theirs] = [0; 2].map(|_| TestPki::create(now).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Trust::load(dir.path()).err().unwrap().what.contains("no CI certificate"));
+        std::fs::write(dir.path().join("a.der"), ours.ci_der()).unwrap();
+        std::fs::write(dir.path().join("b.pem"), crate::certs::certificate::pem(theirs.ci_der())).unwrap();
+        std::fs::write(dir.path().join("README"), "not a certificate").unwrap();
+        let trust = Trust::load(dir.path()).unwrap();
+        assert_eq!(trust.roots().len(), 2);
+        // Both roots have one name; the key identifier tells them apart.
+        for pki in [&ours, &theirs] {
+            let eum = Certificate::from_der(pki.eum().der()).unwrap();
+            assert_eq!(trust.issuer_of(&eum, now).unwrap().der(), pki.ci_der());
+        }
+        std::fs::write(dir.path().join("c.der"), ours.eum().der()).unwrap();
+        assert!(Trust::load(dir.path()).err().unwrap().what.contains("c.der: is not signed by its own key"));
+        std::fs::write(dir.path().join("c.der"), [0x30, 0x03, 0x02]).unwrap();
+        assert_eq!(Trust::load(dir.path()).err().unwrap().exit, Exit::Config);
+    }
+}

@@ -37,11 +37,14 @@ impl Init {
     pub fn run(self, _site_dir: &Path, json: bool) -> Result<Exit, Fault> {
         let site = if self.demo { create_demo(&self.dir)? } else { create_empty(&self.dir)? };
         let dir = site.root().display().to_string();
+        let doctor = format!("bindery --site {dir} doctor");
         let next = if self.demo {
-            "bindery --site DIR doctor"
+            doctor
         } else {
-            "fill in [hsm] of bindery.toml, make the keys of key-policy.toml in your ceremony, put the CI certificates into \
-             certs/ci and your chains into certs/dpauth, certs/dppb and certs/manifest, then run bindery --site DIR doctor"
+            format!(
+                "fill in [hsm] of bindery.toml, make the keys of key-policy.toml in your ceremony, put the CI certificates into \
+                 certs/ci and your chains into certs/dpauth, certs/dppb and certs/manifest, then run {doctor}"
+            )
         };
         if json {
             println!("{}", serde_json::json!({ "site": dir, "demo": self.demo, "next": next }));
@@ -189,16 +192,16 @@ fn sealed_op(site: &Site, token: &Token) -> Result<(), Fault> {
 
 fn test_pki(site: &Site, token: &Token, now: Timestamp) -> Result<(), Fault> {
     let bug = |e: openssl::error::ErrorStack| Fault::new(Exit::Bug, format!("OpenSSL: {e}"));
-    let point = |role| -> Result<[u8; 65], Fault> { Ok(token.public_point(token.key(&role)?)?) };
+    let points = own_points(token)?;
     let pki = TestPki::create(now)?;
     pki.save(site)?;
-    for (role, key) in [(DpRole::Auth, Role::DpAuth), (DpRole::Pb, Role::DpPb)] {
-        let leaf = pki.issue_dp(role, TEST_OID, &point(key)?, now).map_err(bug)?;
+    for (role, point) in [(DpRole::Auth, &points.auth), (DpRole::Pb, &points.pb)] {
+        let leaf = pki.issue_dp(role, TEST_OID, point, now).map_err(bug)?;
         let path = site.path(format!("certs/{0}/{0}.pem", role.as_str()));
         files::write_whole(&path, pem(&leaf).as_bytes(), 0o644)?;
     }
-    let manifest = pki.issue_manifest(&point(Role::Manifest)?, now).map_err(bug)?;
+    let manifest = pki.issue_manifest(&points.manifest, now).map_err(bug)?;
     files::write_whole(&site.path("certs/manifest/manifest.pem"), pem(&manifest).as_bytes(), 0o644)?;
     // What was just written has to pass the checks of every start.
-    crate::certs::DpChains::load(site)?.check(&Trust::load(&site.path("certs/ci"))?, now, token)
+    crate::certs::DpChains::load(site)?.check(&Trust::load(&site.path("certs/ci"))?, now, &points)
 }

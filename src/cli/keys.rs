@@ -11,9 +11,9 @@ use crate::certs::chain::days_left;
 use crate::certs::{DpChains, Trust};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
-use crate::hsm::Role;
 use crate::hsm::pkcs11::Token;
 use crate::hsm::policy::{KeyPolicy, KeyRule};
+use crate::hsm::{Role, own_points};
 
 /// Keys of the token: status, list
 #[derive(Debug, clap::Args)]
@@ -86,7 +86,7 @@ fn status(site: &Site, policy: &KeyPolicy, json: bool) -> Result<Exit, Fault> {
         println!("{}", table(&["role", "label", "purpose", "state", "cert. days"], rows));
         println!("manifest certificate, SHA-256:\n{fingerprint}");
     }
-    chains.check(&Trust::load(&site.path("certs/ci"))?, now, &token)?;
+    chains.check(&Trust::load(&site.path("certs/ci"))?, now, &own_points(&token)?)?;
     Ok(Exit::Done)
 }
 

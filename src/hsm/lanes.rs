@@ -173,8 +173,8 @@ pub(in crate::hsm) mod tests {
 
     #[derive(Default)]
     pub(in crate::hsm) struct FakeSession {
-        calls: usize,
-        fault_after: Option<(usize, FaultClass)>,
+        pub(in crate::hsm) calls: usize,
+        pub(in crate::hsm) fault_after: Option<(usize, FaultClass)>,
         pub(in crate::hsm) stuck_random: Option<[u8; 32]>,
     }
 

@@ -16,6 +16,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::certs::OwnPoints;
 use crate::error::{Exit, Fault};
 
 /// What a key is for. One role, one key, one purpose (key policy in `hsm-config/`).
@@ -123,6 +124,12 @@ pub trait Hsm: Send + Sync {
     fn key(&self, role: &Role) -> Result<KeyRef, HsmError>;
     /// The public point of a signing key, uncompressed, 65 octets.
     fn public_point(&self, key: KeyRef) -> Result<[u8; 65], HsmError>;
+}
+
+/// The points that our own certificates must be over.
+pub fn own_points<H: Hsm>(hsm: &H) -> Result<OwnPoints, HsmError> {
+    let point = |role| hsm.public_point(hsm.key(&role)?);
+    Ok(OwnPoints { auth: point(Role::DpAuth)?, pb: point(Role::DpPb)?, manifest: point(Role::Manifest)? })
 }
 
 /// `Send` but not shared: one caller at a time.

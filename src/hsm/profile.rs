@@ -11,6 +11,9 @@ use crate::error::{Exit, Fault};
 /// Schema word of a profile file.
 pub const SCHEMA: &str = "bindery.hsm-profile/1";
 
+/// Policy attributes that a model may lack without a key being weaker for it. The others no profile can wave away.
+const MAY_BE_UNKNOWN: &[&str] = &["CKA_COPYABLE", "CKA_SIGN_RECOVER", "CKA_VERIFY_RECOVER", "CKA_ALLOWED_MECHANISMS"];
+
 const SOFTHSM: &str = include_str!("../../hsm-config/profiles/softhsm.toml");
 
 /// A profile file.
@@ -74,6 +77,9 @@ impl HsmProfile {
         if random_octets < 64 || encrypt_octets < 16 || lanes == 0 {
             return Err(wrong("limits: random_octets below 64, encrypt_octets below 16 or no lanes".into()));
         }
+        if let Some(name) = profile.attributes_unknown.iter().find(|name| !MAY_BE_UNKNOWN.contains(&name.as_str())) {
+            return Err(wrong(format!("attributes_unknown: {name} is not optional, only {MAY_BE_UNKNOWN:?} are")));
+        }
         Ok(profile)
     }
 }
@@ -89,5 +95,17 @@ mod tests {
         let fault = HsmProfile::parse("x", &SOFTHSM.replacen("model", "modell", 1)).unwrap_err();
         assert_eq!(fault.exit, Exit::Config);
         assert!(fault.what.contains("modell"));
+    }
+
+    #[test]
+    fn no_profile_waves_away_what_protects_a_key() {
+        let with = |name: &str| {
+            let list = format!("attributes_unknown = [\"{name}\"]");
+            HsmProfile::parse("x", &SOFTHSM.replacen("attributes_unknown = []", &list, 1))
+        };
+        assert_eq!(with("CKA_COPYABLE").unwrap().attributes_unknown, ["CKA_COPYABLE"]);
+        for name in ["CKA_EXTRACTABLE", "CKA_SENSITIVE", "CKA_MODIFIABLE", "CKA_DECRYPT", "CKA_NONSENSE"] {
+            assert!(with(name).unwrap_err().what.contains(name));
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::hsm::lanes::Lanes;
 use crate::hsm::pkcs11::Token;
-use crate::hsm::{Hsm, HsmSession, Role};
+use crate::hsm::{Hsm, HsmSession, Role, own_points};
 use crate::store::sealed::OP_AAD;
 use crate::secret::SubscriberKey;
 use crate::store::sqlite::Ledger;
@@ -37,7 +37,7 @@ pub fn with_engine<R>(site: &Site, work: impl FnOnce(&Engine<'_, Token>) -> Resu
 pub fn load_chains<H: Hsm>(site: &Site, hsm: &H) -> Result<DpChains, Fault> {
     let chains = DpChains::load(site)?;
     let trust = Trust::load(&site.path("certs/ci"))?;
-    chains.check(&trust, jiff::Timestamp::now(), hsm)?;
+    chains.check(&trust, jiff::Timestamp::now(), &own_points(hsm)?)?;
     Ok(chains)
 }
 

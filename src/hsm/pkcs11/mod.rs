@@ -190,10 +190,11 @@ fn login(session: &Pkcs11Session, info: &TokenInfo, pin: impl FnOnce() -> Result
         Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
         Err(e) => {
             let error = hsm_error("log in to the token", &e);
-            if error.class == FaultClass::Pin {
-                PIN_REFUSED.store(true, Ordering::SeqCst);
+            if error.class != FaultClass::Pin {
+                return Err(error.into());
             }
-            Err(error.into())
+            PIN_REFUSED.store(true, Ordering::SeqCst);
+            refuse(&format!("the token refused the PIN ({})", error.code), error.hint)
         }
     }
 }
