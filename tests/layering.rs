@@ -28,15 +28,16 @@ const WALLS: &[(&str, &[&str])] = &[
 ];
 
 /// What may be named of another room where the whole room would be too much.
-const ONLY: &[(&str, &str, &str)] = &[
-    ("verify", "formats", "tlv"),
-    ("protect", "personalise", "Upp"),
-    ("bind", "protect", "{Ppk, Ppp}"),
-];
+const ONLY: &[(&str, &str, &str)] =
+    &[("verify", "formats", "tlv"), ("protect", "personalise", "Upp"), ("bind", "protect", "{Ppk, Ppp}")];
 
 /// Crate -> the only place that may name it.
-const FENCED: &[(&str, &str)] =
-    &[("cryptoki", "src/hsm/pkcs11"), ("rasn", "src/formats"), ("rayon", "src/pipeline"), ("openssl_sys", "src/ffi.rs")];
+const FENCED: &[(&str, &str)] = &[
+    ("cryptoki", "src/hsm/pkcs11"),
+    ("rasn", "src/formats"),
+    ("rayon", "src/pipeline"),
+    ("openssl_sys", "src/ffi.rs"),
+];
 
 fn sources() -> Vec<(PathBuf, String)> {
     fn walk(dir: &Path, found: &mut Vec<(PathBuf, String)>) {

@@ -29,7 +29,8 @@ fn an_order_becomes_a_verified_bundle_and_the_same_order_gets_the_same_answer() 
     let packages = fs::read(outbox.join("packages-00001.bpp")).unwrap();
     let mut end = 0;
     for record in &records {
-        let (offset, length) = (record["offset"].as_u64().unwrap() as usize, record["length"].as_u64().unwrap() as usize);
+        let (offset, length) =
+            (record["offset"].as_u64().unwrap() as usize, record["length"].as_u64().unwrap() as usize);
         assert_eq!(offset, end, "packages stand one behind the other");
         end = offset + length;
         assert_eq!(record["sha256"], json!(sha256_hex(&packages[offset..end])));
@@ -42,11 +43,16 @@ fn an_order_becomes_a_verified_bundle_and_the_same_order_gets_the_same_answer() 
         let name = path.strip_prefix(&outbox).unwrap().to_str().unwrap();
         if !name.starts_with("manifest.") {
             let content = fs::read(&path).unwrap();
-            assert_eq!(manifest["files"][name], json!({"sha256": sha256_hex(&content), "bytes": content.len()}), "{name}");
+            assert_eq!(
+                manifest["files"][name],
+                json!({"sha256": sha256_hex(&content), "bytes": content.len()}),
+                "{name}"
+            );
         }
     }
     let secrets = yard.path("fleet/secrets.jsonl");
-    let verified = yard.run(&["verify", outbox.to_str().unwrap(), "--secrets", secrets.to_str().unwrap(), "--all"]).exits(0);
+    let verified =
+        yard.run(&["verify", outbox.to_str().unwrap(), "--secrets", secrets.to_str().unwrap(), "--all"]).exits(0);
     assert!(verified.out.contains("PASS"), "{}", verified.out);
 
     // The same order again: the first answer, nothing new.
@@ -97,12 +103,14 @@ fn a_forged_signature_and_a_repeated_key_refuse_exactly_their_rows() {
     order.header["accept"] = json!("partial");
     let ack = order.submit().exits(5).json();
     assert_eq!((&ack["verdict"], &ack["counts"]["refused"]), (&json!("accepted_partial"), &json!(2)));
-    let refused: Vec<String> = rows_csv(&yard.outbox("PO-3").join("rejects.csv")).iter().map(|row| row["row"].clone()).collect();
+    let refused: Vec<String> =
+        rows_csv(&yard.outbox("PO-3").join("rejects.csv")).iter().map(|row| row["row"].clone()).collect();
     assert_eq!(refused, ["4", "9"]);
     yard.run(&["run"]).exits(0); // every accepted row was issued
     let results = rows_csv(&yard.outbox("PO-3").join("results.csv"));
     assert_eq!(results.len(), 12);
-    let rejected: Vec<&str> = results.iter().filter(|row| row["state"] == "rejected").map(|row| row["row"].as_str()).collect();
+    let rejected: Vec<&str> =
+        results.iter().filter(|row| row["state"] == "rejected").map(|row| row["row"].as_str()).collect();
     assert_eq!(rejected, ["4", "9"]);
     // Numbers of refused rows stay free, the others keep theirs: row r has first + r - 1.
     let first: bindery::ids::Iccid = order.header["lines"][0]["iccid"]["first"].as_str().unwrap().parse().unwrap();
@@ -141,8 +149,18 @@ fn bad_orders_are_refused_with_row_column_and_hint_and_consume_nothing() {
     let bad_rows = [
         ("check-digit", rows(&wrong_digit), "2", "eid"),
         ("eid-twice", rows(&eid(0)), "2", "eid"),
-        ("clear-ki", format!("row,eid,ki\n1,{},00112233445566778899AABBCCDDEEFF\n2,{},\n3,{},\n", eid(0), eid(1), eid(2)), "0", "ki"),
-        ("unknown-column", format!("row,eid,colour\n1,{},red\n2,{},red\n3,{},red\n", eid(0), eid(1), eid(2)), "0", "colour"),
+        (
+            "clear-ki",
+            format!("row,eid,ki\n1,{},00112233445566778899AABBCCDDEEFF\n2,{},\n3,{},\n", eid(0), eid(1), eid(2)),
+            "0",
+            "ki",
+        ),
+        (
+            "unknown-column",
+            format!("row,eid,colour\n1,{},red\n2,{},red\n3,{},red\n", eid(0), eid(1), eid(2)),
+            "0",
+            "colour",
+        ),
         ("too-few", format!("row,eid\n1,{}\n2,{}\n", eid(0), eid(1)), "0", "rows.count"),
     ];
     for (name, csv, row, column) in bad_rows {

@@ -14,7 +14,10 @@ fn yard_with_order(devices: usize) -> Yard {
     let yard = Yard::demo();
     let config = fs::read_to_string(yard.site().join("bindery.toml")).unwrap();
     let small_chunks = if config.contains("chunk_records") {
-        config.lines().map(|l| if l.starts_with("chunk_records") { "chunk_records = 20\n".into() } else { format!("{l}\n") }).collect()
+        config
+            .lines()
+            .map(|l| if l.starts_with("chunk_records") { "chunk_records = 20\n".into() } else { format!("{l}\n") })
+            .collect()
     } else {
         format!("{config}\n[run]\nchunk_records = 20\n")
     };
@@ -46,7 +49,8 @@ fn assert_complete(yard: &Yard, devices: usize) {
     let records = lines_json(&yard.outbox("PO-1").join("orders.jsonl"));
     assert_eq!(records.len(), devices);
     let secrets = yard.path("fleet/secrets.jsonl");
-    yard.run(&["verify", yard.outbox("PO-1").to_str().unwrap(), "--secrets", secrets.to_str().unwrap(), "--all"]).exits(0);
+    yard.run(&["verify", yard.outbox("PO-1").to_str().unwrap(), "--secrets", secrets.to_str().unwrap(), "--all"])
+        .exits(0);
 }
 
 #[test]

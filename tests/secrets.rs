@@ -80,11 +80,7 @@ fn the_search_finds_what_is_there() {
 /// The ways a secret could be written down; base64 at each of its three alignments, without the characters that neighbours share.
 fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let hex = HEXLOWER.encode(secret);
-    let mut forms = vec![
-        ("raw", secret.to_vec()),
-        ("hex", hex.to_uppercase().into_bytes()),
-        ("hex", hex.into_bytes()),
-    ];
+    let mut forms = vec![("raw", secret.to_vec()), ("hex", hex.to_uppercase().into_bytes()), ("hex", hex.into_bytes())];
     for shift in 0..3 {
         let padded = [&[0; 2][..shift], secret].concat();
         let text = BASE64.encode(&padded);
@@ -209,7 +205,8 @@ fn sealed_secrets(yard: &Yard) -> Secrets {
         let sql = "SELECT iccid, sealed_ppk FROM devices JOIN issues ON device = pk
                    WHERE order_pk = ?1 AND sealed_ppk IS NOT NULL";
         let mut query = connection.prepare(sql).unwrap();
-        let rows = query.query_map([order.pk.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
+        let rows =
+            query.query_map([order.pk.0], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
         for row in rows {
             let (iccid, blob) = row.unwrap();
             let iccid: Iccid = iccid.parse().unwrap();

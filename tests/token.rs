@@ -39,7 +39,13 @@ fn a_missing_module_is_told_with_what_to_do() {
     let config = fs::read_to_string(&file).unwrap();
     let broken: String = config
         .lines()
-        .map(|line| if line.starts_with("module") { "module = \"/no/such/module.so\"\n".to_owned() } else { format!("{line}\n") })
+        .map(|line| {
+            if line.starts_with("module") {
+                "module = \"/no/such/module.so\"\n".to_owned()
+            } else {
+                format!("{line}\n")
+            }
+        })
         .collect();
     fs::write(&file, broken).unwrap();
     let ran = yard.run(&["run"]).exits(7);

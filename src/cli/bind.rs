@@ -37,7 +37,12 @@ impl Bind {
                 "bundle": bound.bundle,
             }))?;
         } else {
-            println!("{} bound, {} still stored, {} key lines refused", bound.bound, bound.still_stored, bound.refused.len());
+            println!(
+                "{} bound, {} still stored, {} key lines refused",
+                bound.bound,
+                bound.still_stored,
+                bound.refused.len()
+            );
             println!("{}", bound.bundle.display());
         }
         Ok(if bound.refused.is_empty() { Exit::Done } else { Exit::RowErrors })

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
-use super::init::OP_AAD;
 use crate::certs::chain::days_left;
 use crate::certs::{DpChain, DpChains, Trust};
 use crate::config::Site;
@@ -16,6 +15,7 @@ use crate::hsm::lanes::Lanes;
 use crate::hsm::pkcs11::Token;
 use crate::hsm::policy::KeyPolicy;
 use crate::hsm::{Hsm, HsmSession, Role, own_points};
+use crate::store::sealed::OP_AAD;
 
 /// Columns and lines of the screen.
 const COLUMNS: usize = 80;

@@ -60,7 +60,8 @@ struct DemoIssuer(TestPki);
 
 impl Issuer for DemoIssuer {
     fn issue_euicc(&self, eid: &Eid, public_point: &[u8; 65]) -> Result<Vec<u8>, Fault> {
-        issue_euicc(self.0.eum(), eid, public_point).map_err(|e| Fault::new(Exit::Bug, format!("eUICC certificate: {e}")))
+        issue_euicc(self.0.eum(), eid, public_point)
+            .map_err(|e| Fault::new(Exit::Bug, format!("eUICC certificate: {e}")))
     }
 
     fn eum_certificate(&self) -> &[u8] {

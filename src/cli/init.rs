@@ -15,11 +15,9 @@ use crate::error::{Exit, Fault};
 use crate::formats::saip::source;
 use crate::hsm::pkcs11::{Token, provision};
 use crate::hsm::profile::HsmProfile;
-use crate::hsm::{Hsm, HsmSession, Role, draw, policy};
+use crate::hsm::{Hsm, HsmSession, Role, draw, own_points, policy};
 use crate::personalise::shelf::{self, Shelf, TemplateName};
 use crate::store::sealed::OP_AAD;
-
-
 
 /// Create a site: a directory with bindery.toml, certificates, templates, inbox and outbox
 #[derive(Debug, clap::Args)]

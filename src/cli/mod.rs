@@ -8,10 +8,10 @@ mod export;
 mod fleet;
 pub mod init;
 mod keys;
-mod order;
+//mod order;
 mod run;
 mod status;
-mod template;
+//mod template;
 mod verify;
 
 use std::path::PathBuf;
@@ -57,11 +57,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Keys(keys::Keys),
     #[command(subcommand)]
-    Template(template::Template),
-    #[command(subcommand)]
     Fleet(fleet::Fleet),
-    #[command(subcommand)]
-    Order(order::Order),
     Run(run::Run),
     Bind(bind::Bind),
     Verify(verify::Verify),
@@ -79,9 +75,7 @@ impl Cli {
             Command::Init(init) => init.run(site, voice.json),
             Command::Doctor(doctor) => doctor.run(site, voice.json),
             Command::Keys(keys) => keys.run(site, voice.json),
-            Command::Template(template) => template.run(site, voice.json),
             Command::Fleet(fleet) => fleet.run(site, voice),
-            Command::Order(order) => order.run(site, voice),
             Command::Run(run) => run.run(site, voice),
             Command::Bind(bind) => bind.run(site, voice),
             Command::Verify(verify) => verify.run(self.site.as_deref(), voice),

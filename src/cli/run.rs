@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -68,7 +68,7 @@ fn print_table(reports: &[Report]) {
         return;
     }
     let mut table = comfy_table::Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["order", "rows", "issued", "refused", "seconds", "records/s"]);
+    table.load_style(NOTHING).set_header(["order", "rows", "issued", "refused", "seconds", "records/s"]);
     for report in reports {
         let seconds = report.elapsed.as_secs_f64();
         table.add_row([

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use serde_json::json;
 
 use super::{Voice, print_json};
@@ -44,9 +44,10 @@ impl Status {
             return Ok(Exit::Done);
         }
         let mut table = comfy_table::Table::new();
-        table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["order", "state", "rows", "devices"]);
+        table.load_style(NOTHING).set_header(["order", "state", "rows", "devices"]);
         for (key, state, total, counts) in rows {
-            let devices: Vec<String> = counts.iter().map(|(state, rows)| format!("{} {rows}", state.as_str())).collect();
+            let devices: Vec<String> =
+                counts.iter().map(|(state, rows)| format!("{} {rows}", state.as_str())).collect();
             table.add_row([key, state.to_owned(), total.to_string(), devices.join(", ")]);
         }
         println!("{table}");

@@ -169,6 +169,10 @@ mod tests {
         Line::try_parse_from([&["verify"], words].concat()).map(|line| line.verify)
     }
 
+    fn voice(json: bool) -> Voice {
+        Voice { json, progress: crate::telemetry::ProgressMode::Off }
+    }
+
     #[test]
     fn a_share_and_all_exclude_each_other() {
         assert!(parse(&["out", "--secrets", "s", "--all"]).is_ok());
@@ -182,7 +186,7 @@ mod tests {
     fn a_bundle_without_a_site_is_a_configuration_fault_with_a_hint() {
         let dir = tempfile::tempdir().unwrap();
         let verify = parse(&[dir.path().to_str().unwrap(), "--secrets", "none"]).unwrap();
-        let fault = verify.run(None, false, &crate::verify::bundle::in_turn).unwrap_err();
+        let fault = verify.run(None, voice(false)).unwrap_err();
         assert_eq!(fault.exit, Exit::Config);
         assert!(fault.hint.unwrap().contains("--site"));
     }
@@ -202,7 +206,7 @@ mod tests {
         std::fs::create_dir_all(&bundle).unwrap();
         site(dir.path(), false);
         let verify = parse(&[bundle.to_str().unwrap(), "--secrets", "none"]).unwrap();
-        let fault = verify.run(None, false, &crate::verify::bundle::in_turn).unwrap_err();
+        let fault = verify.run(None, voice(false)).unwrap_err();
         assert!(fault.exit == Exit::Config && fault.what.contains("test site"));
     }
 
@@ -216,7 +220,7 @@ mod tests {
         std::fs::write(&secrets, "").unwrap();
         for is_json in [false, true] {
             let verify = parse(&[bundle.to_str().unwrap(), "--secrets", secrets.to_str().unwrap()]).unwrap();
-            assert_eq!(verify.run(None, is_json, &crate::verify::bundle::in_turn), Ok(Exit::IntegrityFailure));
+            assert_eq!(verify.run(None, voice(is_json)), Ok(Exit::IntegrityFailure));
         }
     }
 }

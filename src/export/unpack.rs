@@ -28,16 +28,19 @@ const MAX_PACKAGE: u64 = 16 << 20;
 /// Writes the packages of `bundle` into `dir`; gives how many. Records without a package are passed over.
 pub fn unpack(bundle: &Path, dir: &Path) -> Result<u64, Fault> {
     let orders = bundle.join("orders.jsonl");
-    let reader = BufReader::new(File::open(&orders).map_err(|e| {
-        Fault::file(&orders, &e).hint("an order has a bundle once `bindery run` has exported it")
-    })?);
+    let reader = BufReader::new(
+        File::open(&orders)
+            .map_err(|e| Fault::file(&orders, &e).hint("an order has a bundle once `bindery run` has exported it"))?,
+    );
     fs::create_dir_all(dir).map_err(|e| Fault::file(dir, &e))?;
     let mut unpacked = 0;
     for (at, line) in (1_u64..).zip(reader.lines()) {
-        let broken = |what: String| Fault::new(Exit::IntegrityFailure, format!("{} line {at}: {what}", orders.display()));
+        let broken =
+            |what: String| Fault::new(Exit::IntegrityFailure, format!("{} line {at}: {what}", orders.display()));
         let line = line.map_err(|e| Fault::file(&orders, &e))?;
         let record: Record = serde_json::from_str(&line).map_err(|e| broken(e.to_string()))?;
-        let (Some(object), Some(offset), Some(length), Some(sha)) = (&record.object, record.offset, record.length, &record.sha256)
+        let (Some(object), Some(offset), Some(length), Some(sha)) =
+            (&record.object, record.offset, record.length, &record.sha256)
         else {
             continue;
         };

@@ -16,7 +16,7 @@ use crate::bind::{Curve, Workbench};
 use crate::certs;
 use crate::error::{Exit, Fault};
 use crate::hsm::{Hsm, HsmSession, draw};
-use crate::store::packages::{LocalFiles, PackageWriter, Packages};
+use crate::store::packages::{LocalFiles, Packages};
 use crate::store::{Chunk, Device, DevicePk, DeviceState, Outcome, StoreError};
 
 /// Records whose K and OPc go to the token in one call: 8 to 16 KiB of blocks.
@@ -47,7 +47,8 @@ impl<H: Hsm> Engine<'_, H> {
 
         // A line's records all want a signature or none does, and their secrets have one length: position is enough.
         let mut signatures = signatures.into_iter();
-        let with_results = sealed.into_iter().zip(core).map(|(sealed, core)| (sealed, core, signatures.next())).collect();
+        let with_results =
+            sealed.into_iter().zip(core).map(|(sealed, core)| (sealed, core, signatures.next())).collect();
         let finish = |(), (sealed, core, signature): (Result<Sealed, Failed>, CoreSecrets, Option<[u8; 64]>)| {
             sealed.and_then(|record| record.finish(signature, core.ki, core.opc))
         };
@@ -68,7 +69,9 @@ impl<H: Hsm> Engine<'_, H> {
         draw::fill_random(session, &mut random)?;
         let inputs = devices.iter().zip(random.chunks_exact(draw_len)).collect();
         let op = self.op.as_ref();
-        Ok(self.cpu.map_with(inputs, workbench, |bench, (device, octets)| Started::new(bench, line, device, octets, op)))
+        Ok(self
+            .cpu
+            .map_with(inputs, workbench, |bench, (device, octets)| Started::new(bench, line, device, octets, op)))
     }
 
     /// K and OPc of every record under the transport key, many records a call.
@@ -88,7 +91,10 @@ impl<H: Hsm> Engine<'_, H> {
             });
             let ciphertext = session.encrypt_blocks(line.transport, &blocks)?;
             if ciphertext.len() != len {
-                return Err(Fault::new(Exit::HsmUnusable, format!("{len} octets to encrypt, {} came back", ciphertext.len())));
+                return Err(Fault::new(
+                    Exit::HsmUnusable,
+                    format!("{len} octets to encrypt, {} came back", ciphertext.len()),
+                ));
             }
             let mut rest = &ciphertext[..];
             for record in group {

@@ -55,7 +55,8 @@ pub(super) fn close<H: Hsm>(
     let binds_now = |line: u32| work.line(line).is_some_and(|line| line.binding == Binding::Now);
     let chunks = engine.store.chunks(work.pk)?;
     // A chunk in which every record failed has no package file.
-    let packages = chunks.iter().filter(|chunk| binds_now(chunk.line)).map(|chunk| (package_object(chunk.number), true));
+    let packages =
+        chunks.iter().filter(|chunk| binds_now(chunk.line)).map(|chunk| (package_object(chunk.number), true));
     let existing = ANSWERS.iter().map(|name| ((*name).to_owned(), false)).chain(packages).collect();
     let contents = Contents { stored, work, dir: &work.bundle_dir, existing, counts, times };
     write_bundle(engine, &contents, session, &|visit| walk_order(engine, work, visit))?;
@@ -129,15 +130,22 @@ fn count(rows: u64, by_state: &[(DeviceState, u64)]) -> Result<Counts, Fault> {
             DeviceState::Held => counts.held += devices,
             DeviceState::Cancelled => counts.cancelled += devices,
             DeviceState::Accepted => {
-                return Err(Fault::new(Exit::Bug, format!("{devices} rows are without outcome, the order cannot close")));
+                return Err(Fault::new(
+                    Exit::Bug,
+                    format!("{devices} rows are without outcome, the order cannot close"),
+                ));
             }
         }
     }
     if counts.add_up() {
         Ok(counts)
     } else {
-        let what = format!("{rows} rows were ordered, the ledger accounts for {}", counts.issued + counts.refused + counts.held + counts.cancelled);
-        Err(Fault::new(Exit::IntegrityFailure, what).hint("do not deliver this bundle; check state.db with `bindery doctor`"))
+        let what = format!(
+            "{rows} rows were ordered, the ledger accounts for {}",
+            counts.issued + counts.refused + counts.held + counts.cancelled
+        );
+        Err(Fault::new(Exit::IntegrityFailure, what)
+            .hint("do not deliver this bundle; check state.db with `bindery doctor`"))
     }
 }
 
@@ -192,7 +200,8 @@ impl RecordFiles {
         let (Some(qr), true) = (&mut self.qr, with_qr) else { return Ok(()) };
         let (Some(issue), Some(iccid)) = (records::issued(device), &device.iccid) else { return Ok(()) };
         let code = activation_code(&line.smdp_address, &issue.matching_id, line.cc_required);
-        let figure = qr_figure(&code, iccid.as_str()).ok_or_else(|| io::Error::other("activation code too long for a QR code"))?;
+        let figure = qr_figure(&code, iccid.as_str())
+            .ok_or_else(|| io::Error::other("activation code too long for a QR code"))?;
         qr.write_all(figure.as_bytes())
     }
 
@@ -208,7 +217,11 @@ const QR_HEAD: &str = "<!doctype html><meta charset=\"utf-8\"><title>Activation 
 <style>figure{display:inline-block;width:11rem;margin:.5rem;text-align:center;font:12px monospace;break-inside:avoid}</style>\n";
 
 /// Writes the row files; gives the number of rows by error class.
-fn write_records(contents: &Contents<'_>, bundle: &mut Bundle, walk: &Walk<'_>) -> Result<BTreeMap<String, u64>, Fault> {
+fn write_records(
+    contents: &Contents<'_>,
+    bundle: &mut Bundle,
+    walk: &Walk<'_>,
+) -> Result<BTreeMap<String, u64>, Fault> {
     let failed = |e: io::Error| export_fault(contents.dir, &e);
     let mut files = RecordFiles::start(bundle, contents.work).map_err(failed)?;
     let mut errors = BTreeMap::new();
@@ -250,9 +263,16 @@ fn write_summaries<H: Hsm>(
     bundle.write("recon.json", &recon).map_err(failed)?;
     let lines = work.lines.iter().map(|line| {
         let LineFacts { mode, algorithm, .. } = &line.facts;
-        [line.number.to_string(), line.template_name.clone(), mode.clone(), algorithm.clone(), line.quantity.to_string()]
+        [
+            line.number.to_string(),
+            line.template_name.clone(),
+            mode.clone(),
+            algorithm.clone(),
+            line.quantity.to_string(),
+        ]
     });
-    let certificate = |role: &str, it: &Certificate| [role.to_owned(), it.title().to_owned(), it.not_after().to_string()];
+    let certificate =
+        |role: &str, it: &Certificate| [role.to_owned(), it.title().to_owned(), it.not_after().to_string()];
     let DpChains { auth, pb, manifest } = &engine.chains;
     let facts = ReportFacts {
         order: work.key.to_string(),

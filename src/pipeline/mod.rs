@@ -117,7 +117,11 @@ fn rows_done<H: crate::hsm::Hsm>(engine: &Engine<'_, H>, work: &work::OrderWork)
     Ok(counts.into_iter().filter(|(state, _)| !open(*state)).map(|(_, rows)| rows).sum())
 }
 
-fn count_of<H: crate::hsm::Hsm>(engine: &Engine<'_, H>, work: &work::OrderWork, wanted: DeviceState) -> Result<u64, Fault> {
+fn count_of<H: crate::hsm::Hsm>(
+    engine: &Engine<'_, H>,
+    work: &work::OrderWork,
+    wanted: DeviceState,
+) -> Result<u64, Fault> {
     let counts = engine.store.counts(work.pk)?;
     Ok(counts.into_iter().filter(|(state, _)| *state == wanted).map(|(_, rows)| rows).sum())
 }

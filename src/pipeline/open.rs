@@ -10,8 +10,8 @@ use crate::error::{Exit, Fault};
 use crate::hsm::lanes::Lanes;
 use crate::hsm::pkcs11::Token;
 use crate::hsm::{Hsm, HsmSession, Role, own_points};
-use crate::store::sealed::OP_AAD;
 use crate::secret::SubscriberKey;
+use crate::store::sealed::OP_AAD;
 use crate::store::sqlite::Ledger;
 
 /// Opens everything, lets `work` run, closes in order: lanes before the token.
@@ -45,7 +45,8 @@ pub fn load_chains<H: Hsm>(site: &Site, hsm: &H) -> Result<DpChains, Fault> {
 fn open_op(site: &Site, token: &Token, keys: &Keys) -> Result<Option<SubscriberKey>, Fault> {
     let Some(file) = &site.config.credentials.op_file else { return Ok(None) };
     let path = site.path(file);
-    let sealed = std::fs::read(&path).map_err(|e| Fault::file(&path, &e).hint("restore the file or remove credentials.op_file"))?;
+    let sealed = std::fs::read(&path)
+        .map_err(|e| Fault::file(&path, &e).hint("restore the file or remove credentials.op_file"))?;
     let plain = token.open_session()?.open(keys.kek, OP_AAD, &sealed)?;
     match SubscriberKey::copy_of(&plain) {
         Some(op) if plain.len() == 16 => Ok(Some(op)),

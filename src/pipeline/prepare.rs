@@ -67,12 +67,14 @@ fn line_work<H: Hsm>(engine: &Engine<'_, H>, line: &Line) -> Result<LineWork, Fa
     let transport = engine.hsm.key(&Role::Transport(transport_key.clone()))?;
     let metadata = rsp::MetadataTemplate::new(&store_metadata(line))
         .map_err(|e| named(format!("metadata: {e}")).hint("correct the order's metadata and send it again"))?;
-    let host_id = HostId::new(engine.site.config.smdp.host_id.as_bytes()).ok_or_else(|| {
-        named("smdp.host_id has not 1 to 16 octets".to_owned()).hint("correct bindery.toml")
-    })?;
+    let host_id = HostId::new(engine.site.config.smdp.host_id.as_bytes())
+        .ok_or_else(|| named("smdp.host_id has not 1 to 16 octets".to_owned()).hint("correct bindery.toml"))?;
     let facts = LineFacts {
         profile_class: line.metadata.class.as_str().to_owned(),
-        mode: line.mode.as_str().to_owned(),
+        mode: match line.mode {
+            Mode::Prebound => "prebound".to_owned(),
+            Mode::Order => "order".to_owned(),
+        },
         algorithm: line.algorithm.as_str().to_owned(),
         smdp_address: engine.site.config.smdp.address.clone(),
         smdp_oid: engine.chains.oid().to_owned(),
@@ -140,7 +142,9 @@ pub(super) fn transport(site: &Site, line: &Line) -> Result<(String, &'static st
         None => None,
     };
     match (target, &line.transport_key) {
-        (Some(target), key) => Ok((key.clone().unwrap_or_else(|| target.transport_key.clone()), target.scheme.as_str())),
+        (Some(target), key) => {
+            Ok((key.clone().unwrap_or_else(|| target.transport_key.clone()), target.scheme.as_str()))
+        }
         (None, Some(key)) => Ok((key.clone(), crate::config::CoreScheme::AesEcb.as_str())),
         (None, None) => {
             let what = format!("line {}: no core network would get K and OPc", line.line);
@@ -150,8 +154,17 @@ pub(super) fn transport(site: &Site, line: &Line) -> Result<(String, &'static st
 }
 
 fn store_metadata(line: &Line) -> rsp::StoreMetadata {
-    let file::Metadata { service_provider, profile_name, class, icon, ppr, notifications, owner, fallback_allowed, ecall } =
-        line.metadata.clone();
+    let file::Metadata {
+        service_provider,
+        profile_name,
+        class,
+        icon,
+        ppr,
+        notifications,
+        owner,
+        fallback_allowed,
+        ecall,
+    } = line.metadata.clone();
     let icon = icon.map(|icon| match icon.kind {
         file::IconKind::Jpg => rsp::Icon::Jpeg(icon.data),
         file::IconKind::Png => rsp::Icon::Png(icon.data),

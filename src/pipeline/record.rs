@@ -13,7 +13,7 @@ use crate::error::{ErrorClass, RecordError};
 use crate::formats::bsp::segment::Sealer;
 use crate::ids::{Iccid, MatchingId, RecordId, TransactionId};
 use crate::personalise::{Credentials, Draw, Identity, PersonaliseError, Upp};
-use crate::protect::{self, Ppk, Ppp};
+use crate::protect::{self, Ppk, Ppp, ProtectError};
 use crate::secret::SubscriberKey;
 use crate::store::sealed::{BatchKey, Content, NONCE_LEN};
 use crate::store::{Device, DevicePk, DeviceState, Issue, Outcome};
@@ -112,10 +112,15 @@ impl Started {
             Binding::Later => Goal::Stored { ppk: Ppk::from_random(key_octets), nonce: ppk_nonce },
             Binding::Now => {
                 let (Some(eid), Some(otpk)) = (&device.eid, &device.euicc_otpk) else {
-                    return Err(name.failed_as(ErrorClass::Eligibility, "no EID or no one-time key", "order it in mode order"));
+                    return Err(name.failed_as(
+                        ErrorClass::Eligibility,
+                        "no EID or no one-time key",
+                        "order it in mode order",
+                    ));
                 };
                 let seed = first_32(key_octets);
-                let refused = |e: bind::BindError| name.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), e.hint());
+                let refused =
+                    |e: bind::BindError| name.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), e.hint());
                 let one_time = OneTimeKey::from_scalar(bench.curve(), &seed).map_err(refused)?;
                 let agreement = bind::agree(bench, one_time, eid, otpk, &line.host_id).map_err(refused)?;
                 let parts = Parts { transaction_id: &transaction_id, metadata: &metadata };
@@ -145,7 +150,11 @@ impl Started {
     }
 
     /// Closes the segments and the secrets that rest; the UPP is wiped here.
-    pub(super) fn seal(self, bench: &mut Result<Workbench, ErrorStack>, batch_key: &BatchKey) -> Result<Sealed, Failed> {
+    pub(super) fn seal(
+        self,
+        bench: &mut Result<Workbench, ErrorStack>,
+        batch_key: &BatchKey,
+    ) -> Result<Sealed, Failed> {
         let name = self.name;
         let Self { upp, credentials, credentials_nonce, mut issue, goal, .. } = self;
         let sealer = bench.as_mut().map_err(|e| name.failed(e))?.sealer();
@@ -155,7 +164,9 @@ impl Started {
         let sealed = batch_key.seal(Content::Credentials, &name.iccid, &credentials_nonce, &secrets);
         issue.sealed_credentials = Some(sealed.map_err(|e| name.failed(&e))?);
         let package = match goal {
-            Goal::Bound(draft) => SealedPackage::Unsigned(protect_into(draft, &upp, sealer).map_err(|e| name.failed(&e))?),
+            Goal::Bound(draft) => {
+                SealedPackage::Unsigned(protect_into(draft, &upp, sealer).map_err(|e| name.failed(&e))?)
+            }
             Goal::Stored { ppk, nonce } => {
                 let ppp = protect::protect(&upp, ppk.keys(), ppk.start(), sealer).map_err(|e| name.failed(&e))?;
                 let mut triple = Zeroizing::new([0; 48]);
@@ -169,13 +180,18 @@ impl Started {
     }
 }
 
-fn protect_into(draft: OpenDraft, upp: &Upp, sealer: &mut Sealer) -> Result<Draft, crate::formats::bsp::segment::SealError> {
+fn protect_into(draft: OpenDraft, upp: &Upp, sealer: &mut Sealer) -> Result<Draft, ProtectError> {
     draft.fill(|keys, start, slot| protect::protect_into(upp, keys, start, sealer, slot))
 }
 
 impl Sealed {
     /// Puts the signature in its place and hashes the final octets.
-    pub(super) fn finish(self, signature: Option<[u8; 64]>, ki_enc: Vec<u8>, opc_enc: Vec<u8>) -> Result<Finished, Failed> {
+    pub(super) fn finish(
+        self,
+        signature: Option<[u8; 64]>,
+        ki_enc: Vec<u8>,
+        opc_enc: Vec<u8>,
+    ) -> Result<Finished, Failed> {
         let Self { name, mut issue, package } = self;
         let package = match (package, signature) {
             (SealedPackage::Unsigned(draft), Some(signature)) => Package::Bpp(draft.sign(&signature)),

@@ -30,9 +30,10 @@ use crate::export::manifest::Counts;
 use crate::export::report::ChunkTiming;
 use crate::hsm::{Hsm, draw};
 use crate::ids::{Eid, TransactionId};
-use crate::order::keys::{KeyFile, KeyLine};
+use crate::order::key_file::KeyFile;
+use crate::order::keys::KeyLine;
 use crate::protect::{Ppk, Ppp};
-use crate::store::packages::{LocalFiles, PackageWriter, Packages};
+use crate::store::packages::{LocalFiles, Packages};
 use crate::store::sealed::Content;
 use crate::store::sqlite::Ledger;
 use crate::store::{Device, DevicePk, Issue, OrderState, StoredOrder};
@@ -80,7 +81,9 @@ pub fn bind_stored(
     let stored = find_order(&ledger, order)?;
     if stored.state == OrderState::Open {
         let what = format!("{}: not exported yet", stored.key);
-        return Err(Fault::new(Exit::Usage, what).hint("`bindery run` comes first: it prepares and stores the profiles"));
+        return Err(
+            Fault::new(Exit::Usage, what).hint("`bindery run` comes first: it prepares and stores the profiles")
+        );
     }
     with_engine(site, |engine| {
         let work = prepare::prepare(engine, &stored)?;
@@ -89,8 +92,13 @@ pub fn bind_stored(
         let devices = engine.store.prepared_devices(work.pk)?;
         let (pairs, refused) = match_keys(engine, &devices, key_file)?;
         if pairs.is_empty() {
-            let what = format!("{}: no believed, unused one-time key for any of {} stored profiles", stored.key, devices.len());
-            return Err(Fault::new(Exit::Exhausted, what).hint("get fresh one-time keys for these EIDs from the eUICC manufacturer"));
+            let what = format!(
+                "{}: no believed, unused one-time key for any of {} stored profiles",
+                stored.key,
+                devices.len()
+            );
+            return Err(Fault::new(Exit::Exhausted, what)
+                .hint("get fresh one-time keys for these EIDs from the eUICC manufacturer"));
         }
         let progress = Progress::start(mode, "binding", pairs.len() as u64, 0);
         let bound = bind_all(engine, &work, &places, &pairs, &progress, stop);
@@ -178,7 +186,10 @@ fn match_keys<'d, H: Hsm>(
         for line in lines.by_ref().take(GROUP) {
             match line? {
                 Ok(line) => group.push(line),
-                Err(bad) => refused.push(RefusedKey { line_no: bad.line_no, message: bad.message, hint: bad.hint }),
+                Err(bad) => {
+                    let (message, hint) = (bad.refusal.message, bad.refusal.hint);
+                    refused.push(RefusedKey { line_no: bad.line_no, message, hint });
+                }
             }
         }
         if group.is_empty() {
@@ -191,7 +202,9 @@ fn match_keys<'d, H: Hsm>(
         for (line, verdict) in group.into_iter().zip(verdicts) {
             match verdict {
                 Ok(point) => keys.entry(line.eid).or_default().push_back(point),
-                Err(no) => refused.push(RefusedKey { line_no: line.line_no, message: no.message, hint: no.hint.to_owned() }),
+                Err(no) => {
+                    refused.push(RefusedKey { line_no: line.line_no, message: no.message, hint: no.hint.to_owned() })
+                }
             }
         }
     }
@@ -226,13 +239,16 @@ fn bind_all<H: Hsm>(
     let begun = Instant::now();
     for (number, group) in (1..).zip(pairs.chunks(GROUP)) {
         if stop.load(Ordering::Relaxed) {
-            return Err(Fault::new(Exit::Stopped, "stopped on request; nothing was bound").hint("run the command again"));
+            return Err(
+                Fault::new(Exit::Stopped, "stopped on request; nothing was bound").hint("run the command again")
+            );
         }
         let started = Instant::now();
         let mut random = Zeroizing::new(vec![0; DRAW_LEN * group.len()]);
         draw::fill_random(&mut session, &mut random)?;
         let inputs = group.iter().zip(random.chunks_exact(DRAW_LEN)).collect();
-        let drafts = engine.cpu.map_with(inputs, workbench, |bench, (pair, octets)| draft(bench, work, &vault, pair, octets));
+        let drafts =
+            engine.cpu.map_with(inputs, workbench, |bench, (pair, octets)| draft(bench, work, &vault, pair, octets));
         let mut failures = Vec::new();
         let drafts = keep_sound(&mut failures, drafts);
         if let Some((_, outcome)) = failures.first() {
@@ -275,7 +291,8 @@ fn draft(
     octets: &[u8],
 ) -> Result<(Draft, TransactionId), Failed> {
     let name = Name::of(pair.device).ok_or_else(|| Failed::bug(pair.device, "stored without ICCID"))?;
-    let missing = |what: &str| name.failed_as(ErrorClass::Storage, what, "restore the vault and the ledger from the same backup");
+    let missing =
+        |what: &str| name.failed_as(ErrorClass::Storage, what, "restore the vault and the ledger from the same backup");
     let bench = bench.as_mut().map_err(|e| name.failed(e))?;
     let line: &LineWork = work.line(pair.device.line).ok_or_else(|| missing("the order has no such line"))?;
     let issue = pair.device.issue.as_ref().ok_or_else(|| missing("not issued"))?;
@@ -315,11 +332,13 @@ fn seal_and_claim<H: Hsm>(
     let rejects = fs::read(work.bundle_dir.join("rejects.csv")).unwrap_or_default();
     let header = rejects.split_inclusive(|octet| *octet == b'\n').next().unwrap_or_default();
     for (name, content) in [("ack.json", &stored.ack[..]), ("rejects.csv", header)] {
-        bundle::write_durably(&places.partial, name, content).map_err(|e| Fault::file(&places.partial.join(name), &e))?;
+        bundle::write_durably(&places.partial, name, content)
+            .map_err(|e| Fault::file(&places.partial.join(name), &e))?;
     }
     let rows = done.len() as u64;
     let packages = (1..=done.len().div_ceil(GROUP) as u32).map(|number| (package_object(number), false));
-    let existing = ["ack.json", "rejects.csv"].map(|name| (name.to_owned(), false)).into_iter().chain(packages).collect();
+    let existing =
+        ["ack.json", "rejects.csv"].map(|name| (name.to_owned(), false)).into_iter().chain(packages).collect();
     let counts = Counts { rows, issued: rows, ..Counts::default() };
     let contents = Contents { stored, work, dir: &places.partial, existing, counts, times: &times };
     let bound: Vec<(DevicePk, [u8; 65], Issue)> = done.iter().map(|d| (d.device.pk, d.otpk, d.issue.clone())).collect();

@@ -5,12 +5,20 @@ mod progress;
 
 pub use progress::{Progress, ProgressMode};
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// Starts the log: human lines on stderr, or JSON lines with `json`. Level by BINDERY_LOG, default `warn`.
+/// Only our own events: libraries log what they like, and not everything they like may be written down.
 pub fn start_log(json: bool) {
-    let filter = EnvFilter::try_from_env("BINDERY_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let level = std::env::var("BINDERY_LOG").unwrap_or_else(|_| "warn".to_owned());
+    let filter = EnvFilter::new(format!("off,bindery={level}"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     // A second start (tests in one process) keeps the first log.
     let _ = if json { builder.json().try_init() } else { builder.try_init() };
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 
 use super::{DpPb, Effort, Template, measure};
 use crate::cli::{Voice, init, print_json};
@@ -37,10 +37,8 @@ impl Bench {
             }
         };
         let token = Token::open(&site)?;
-        let templates = WORKLOADS
-            .iter()
-            .map(|(name, preset)| Template::of_preset(name, preset))
-            .collect::<Result<Vec<_>, _>>()?;
+        let templates =
+            WORKLOADS.iter().map(|(name, preset)| Template::of_preset(name, preset)).collect::<Result<Vec<_>, _>>()?;
         let report = measure(&DpPb::of(&token)?, &token, &templates, self.effort)?;
         let json = report.to_json();
         if let Some(file) = &self.out {
@@ -58,7 +56,7 @@ impl Bench {
 
 fn print_table(json: &serde_json::Value, templates: &[Template]) {
     let mut table = comfy_table::Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
+    table.load_style(NOTHING);
     table.set_header(["workload", "octets", "mode", "threads", "profiles/s", "us each", "floor us", "ratio"]);
     let number = |value: &serde_json::Value| value.as_f64().unwrap_or(f64::NAN);
     for template in templates {
