@@ -30,7 +30,7 @@ pub(super) struct Header {
     pub profile_type: String,
     /// Placeholder in the form of an ICCID.
     pub iccid: Spanned<String>,
-    /// eUICC-Mandatory-services besides the algorithm, which every order sets anew.
+    /// eUICC-Mandatory-services; the algorithm among them is set anew by every order.
     pub services: Vec<Spanned<String>>,
     /// PIX of an IoT Minimal Profile.
     pub iot_pix: Option<Hex>,
