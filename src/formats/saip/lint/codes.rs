@@ -101,11 +101,10 @@ fn references(package: &Package<'_>, report: &mut Report<'_>) {
     let mut filled = false;
     for element in &package.elements {
         match element.kind {
+            // opt-usim and its like add files to the ADF before them, they open no context.
+            Kind::OptUsim | Kind::OptIsim | Kind::OptCsim | Kind::OptIot => {}
             kind if kind.is_file_system() || kind == Kind::GenericFileManagement => {
-                // opt-usim and its like add files to the ADF before them, they open no context.
-                if !matches!(kind, Kind::OptUsim | Kind::OptIsim | Kind::OptCsim | Kind::OptIot) {
-                    (context, filled) = (Some(kind), false);
-                }
+                (context, filled) = (Some(kind), false);
             }
             Kind::PinCodes => {
                 if filled {
