@@ -5,6 +5,7 @@
 //! not a warning.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -88,7 +89,6 @@ pub struct Input {
 }
 
 /// A template with its places settled.
-#[derive(Debug)]
 pub struct CompiledTemplate {
     image: Vec<u8>,
     gaps: Vec<Gap>,
@@ -99,7 +99,6 @@ pub struct CompiledTemplate {
     inputs: Vec<Input>,
 }
 
-#[derive(Debug)]
 struct Gap {
     start: usize,
     len: usize,
@@ -211,6 +210,12 @@ impl CompiledTemplate {
             coded.write(&gap.field, place, |slot| credentials.slot(slot));
         }
         Ok(Upp::new(octets, identity.iccid))
+    }
+}
+
+impl fmt::Debug for CompiledTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CompiledTemplate({}, {} octets, {} gaps)", self.algorithm, self.image.len(), self.gaps.len())
     }
 }
 

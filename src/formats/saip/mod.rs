@@ -9,6 +9,7 @@
 pub mod algorithm;
 pub mod file;
 pub mod kind;
+pub mod lint;
 pub mod package;
 pub mod services;
 pub mod source;

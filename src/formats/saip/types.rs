@@ -105,6 +105,7 @@ pub(super) struct ProprietaryInfo {
 /// One entry of `File`.
 #[derive(AsnType, Clone, Debug, Decode, Encode, PartialEq)]
 #[rasn(choice, automatic_tags)]
+#[allow(clippy::large_enum_variant)] // short-lived, a few hundred at a time
 pub(super) enum FileEntry {
     DoNotCreate(()),
     FileDescriptor(Fcp),

@@ -30,7 +30,7 @@ pub(super) struct Header {
     pub profile_type: String,
     /// Placeholder in the form of an ICCID.
     pub iccid: Spanned<String>,
-    /// eUICC-Mandatory-services besides the algorithm, which every order sets anew.
+    /// eUICC-Mandatory-services; the algorithm among them is set anew by every order.
     pub services: Vec<Spanned<String>>,
     /// PIX of an IoT Minimal Profile.
     pub iot_pix: Option<Hex>,
@@ -129,7 +129,7 @@ pub(super) struct Pin {
     pub value: Hex,
     /// Reference of the PUK that unblocks it.
     pub puk: Option<u8>,
-    /// 1: disabled at start, plus 2: may be disabled and enabled, plus 4: changeable.
+    /// `pinAttributes`: 7 when left out; 6 starts disabled, 3 cannot be disabled.
     pub attributes: Option<u8>,
     /// Attempts, both nibbles of the octet.
     pub attempts: Option<u8>,

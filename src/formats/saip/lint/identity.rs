@@ -1,0 +1,158 @@
+//! Numbers of the profile and the subscriber: H03 to H05, U01 to U03.
+
+use super::{Report, Rule, Severity};
+use crate::formats::bcd;
+use crate::formats::saip::file::FileView;
+use crate::formats::saip::kind::{Kind, primitive};
+use crate::formats::saip::package::{Element, Package};
+use crate::formats::tlv::Tlv;
+use crate::ids::{Iccid, IdError};
+
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        id: "H03",
+        severity: Severity::Error,
+        hint: "write the ICCID as ten octets of straight BCD, F behind the last digit",
+        check: header_iccid,
+    },
+    Rule {
+        id: "H04",
+        severity: Severity::Error,
+        hint: "give header and EF.ICCID the same number; EF.ICCID has swapped nibbles",
+        check: same_iccid,
+    },
+    Rule {
+        id: "H05",
+        severity: Severity::Error,
+        hint: "use 19 or 20 digits that end with their Luhn digit",
+        check: luhn,
+    },
+    Rule {
+        id: "U01",
+        severity: Severity::Error,
+        hint: "EF.IMSI is: length, then parity nibble 9 (odd) or 1 (even), swapped digits, F as pad",
+        check: imsi,
+    },
+    Rule {
+        id: "U02",
+        severity: Severity::Error,
+        hint: "octet 4 of EF.AD is the number of MNC digits, 02 or 03",
+        check: mnc_length,
+    },
+    Rule {
+        id: "U03",
+        severity: Severity::Warning,
+        hint: "set exactly one of the bits 0 to 9, by convention that of the last IMSI digit",
+        check: access_class,
+    },
+];
+
+fn iccid_of_header<'a>(package: &Package<'a>) -> Option<(Element<'a>, Tlv<'a>)> {
+    let header = package.of(Kind::Header).next()?;
+    Some((*header, header.member(primitive(3))?))
+}
+
+fn straight_digits(octets: &[u8]) -> Option<String> {
+    let swapped: Vec<u8> = octets.iter().map(|octet| octet.rotate_left(4)).collect();
+    bcd::read_swapped(&swapped).filter(|_| octets.len() == 10)
+}
+
+/// H03 E (SAIP §8.2.1): ten octets, digits, then F only.
+fn header_iccid(package: &Package<'_>, report: &mut Report<'_>) {
+    match iccid_of_header(package) {
+        Some((header, iccid)) if straight_digits(iccid.value).is_none() => {
+            report.at(&header, iccid.offset, "iccid is not ten octets of digits with F behind the last");
+        }
+        None => {
+            if let Some(header) = package.of(Kind::Header).next() {
+                report.on(header, "has no iccid");
+            }
+        }
+        Some(_) => {}
+    }
+}
+
+/// H04 E: header and EF.ICCID name the same profile.
+fn same_iccid(package: &Package<'_>, report: &mut Report<'_>) {
+    let Some(expected) = iccid_of_header(package).and_then(|(_, iccid)| straight_digits(iccid.value)) else { return };
+    for element in package.elements.iter().filter(|element| matches!(element.kind, Kind::Mf | Kind::Iot)) {
+        let Some(file) = element.file("ef-iccid") else { continue };
+        let content = FileView::single(&file).and_then(|view| view.given(0, 10));
+        if content.is_some_and(|content| bcd::read_swapped(&content).is_none_or(|digits| digits != expected)) {
+            report.at(element, file.offset, "EF.ICCID is not the header's iccid with swapped nibbles");
+        }
+    }
+}
+
+/// H05 E: the Luhn digit of the ICCID.
+fn luhn(package: &Package<'_>, report: &mut Report<'_>) {
+    let Some((header, iccid)) = iccid_of_header(package) else { return };
+    let Some(digits) = straight_digits(iccid.value) else { return };
+    match digits.parse::<Iccid>() {
+        Err(IdError::CheckDigit { expected }) => {
+            report.at(&header, iccid.offset, format!("the last digit of the iccid is not {expected}, its Luhn digit"));
+        }
+        Err(error) => report.at(&header, iccid.offset, format!("iccid {error}")),
+        Ok(_) => {}
+    }
+}
+
+fn subscriber_elements<'p, 'a>(package: &'p Package<'a>) -> impl Iterator<Item = &'p Element<'a>> {
+    package.elements.iter().filter(|element| matches!(element.kind, Kind::Usim | Kind::Iot))
+}
+
+fn content(element: &Element<'_>, file: &str, len: usize) -> Option<(usize, Vec<u8>)> {
+    let file = element.file(file)?;
+    Some((file.offset, FileView::single(&file)?.given(0, len)?))
+}
+
+/// The digits of EF.IMSI, when it is sound.
+fn imsi_digits(octets: &[u8]) -> Option<String> {
+    let digits = bcd::read_swapped(octets.get(1..)?)?.get(1..)?.to_owned();
+    ((6..=15).contains(&digits.len()) && bcd::ef_imsi(&digits)[..] == *octets).then_some(digits)
+}
+
+/// U01 E (3GPP TS 31.102 §4.2.2): length octet, parity nibble, digits, pad.
+fn imsi(package: &Package<'_>, report: &mut Report<'_>) {
+    for element in subscriber_elements(package) {
+        if let Some((offset, octets)) =
+            content(element, "ef-imsi", 9).filter(|(_, octets)| imsi_digits(octets).is_none())
+        {
+            let message = format!(
+                "EF.IMSI starts {:02X} {:02X}, which is not 6 to 15 digits in its coding",
+                octets[0], octets[1]
+            );
+            report.at(element, offset, message);
+        }
+    }
+}
+
+/// U02 E (3GPP TS 31.102 §4.2.18): length of the MNC.
+fn mnc_length(package: &Package<'_>, report: &mut Report<'_>) {
+    for element in subscriber_elements(package) {
+        if let Some((offset, ad)) = content(element, "ef-ad", 4).filter(|(_, ad)| !matches!(ad[3] & 0x0F, 2 | 3)) {
+            report.at(element, offset, format!("EF.AD says an MNC has {} digits", ad[3] & 0x0F));
+        }
+    }
+}
+
+/// U03 W (3GPP TS 22.011 §4.2): one of the ordinary access classes, that of the last IMSI digit.
+fn access_class(package: &Package<'_>, report: &mut Report<'_>) {
+    for element in subscriber_elements(package) {
+        let Some((offset, acc)) = content(element, "ef-acc", 2) else { continue };
+        let mask = u16::from_be_bytes([acc[0], acc[1]]);
+        let digits = content(element, "ef-imsi", 9).and_then(|(_, octets)| imsi_digits(&octets));
+        let last = digits.and_then(|digits| digits.bytes().last()).map(|digit| 1_u16 << (digit - b'0'));
+        if mask & 1 << 10 != 0 {
+            report.at(element, offset, "EF.ACC sets class 10, which does not exist");
+        } else if (mask & 0x3FF).count_ones() != 1 {
+            report.at(
+                element,
+                offset,
+                format!("EF.ACC {mask:04X} sets {} ordinary classes", (mask & 0x3FF).count_ones()),
+            );
+        } else if last.is_some_and(|last| mask & 0x3FF != last) {
+            report.at(element, offset, format!("EF.ACC {mask:04X} is not the class of the last IMSI digit"));
+        }
+    }
+}

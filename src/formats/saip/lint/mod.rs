@@ -1,0 +1,124 @@
+//! Rules a template is checked against before it goes on the shelf: what an eUICC would refuse, and what would make a dead card.
+//!
+//! A rule is one function in the file of its theme, listed in that file's `RULES`. The report says how many rules ran, not only
+//! how many failed. Numbers and severities are those of the project's rule list; sources are SAIP clauses.
+
+mod codes;
+mod files;
+mod identity;
+mod keys;
+mod order;
+mod services;
+mod structure;
+
+use serde::Serialize;
+
+use super::package::{Element, Package};
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Works, but probably not as meant.
+    Warning,
+    /// An eUICC will refuse it, or the card will be dead.
+    Error,
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Id of the rule.
+    pub rule: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The element: name and id.
+    pub element: String,
+    /// Octets from the start of the package.
+    pub offset: usize,
+    /// What is wrong there.
+    pub message: String,
+    /// What to do.
+    pub hint: &'static str,
+}
+
+/// The answer of [`lint`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Lint {
+    /// How many rules ran.
+    pub rules_run: usize,
+    /// What they found, in rule order.
+    pub findings: Vec<Finding>,
+}
+
+impl Lint {
+    /// A finding is an error.
+    pub fn has_errors(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+}
+
+/// One rule.
+pub(super) struct Rule {
+    id: &'static str,
+    severity: Severity,
+    hint: &'static str,
+    check: fn(&Package<'_>, &mut Report<'_>),
+}
+
+/// Where a rule leaves its findings.
+pub(super) struct Report<'r> {
+    rule: &'r Rule,
+    findings: Vec<Finding>,
+}
+
+impl Report<'_> {
+    /// A finding inside an element.
+    fn at(&mut self, element: &Element<'_>, offset: usize, message: impl Into<String>) {
+        self.push(element.label(), offset, message.into());
+    }
+
+    /// A finding about a whole element.
+    fn on(&mut self, element: &Element<'_>, message: impl Into<String>) {
+        self.at(element, element.tlv.offset, message);
+    }
+
+    /// A finding about the package.
+    fn package(&mut self, message: impl Into<String>) {
+        self.push("package".to_owned(), 0, message.into());
+    }
+
+    fn push(&mut self, element: String, offset: usize, message: String) {
+        let Rule { id, severity, hint, .. } = *self.rule;
+        self.findings.push(Finding { rule: id, severity, element, offset, message, hint });
+    }
+}
+
+/// Checks a package against every rule.
+pub fn lint(der: &[u8]) -> Lint {
+    let package = match Package::parse(der) {
+        Ok(package) if package.elements.is_empty() => return structure::not_der(0, "the file is empty"),
+        Ok(package) => package,
+        Err(error) => return structure::not_der(error.offset, &error.fault.to_string()),
+    };
+    // D01 has run: the package is strict DER.
+    let mut lint = Lint { rules_run: 1, findings: Vec::new() };
+    for rule in rules() {
+        let mut report = Report { rule, findings: Vec::new() };
+        (rule.check)(&package, &mut report);
+        lint.rules_run += 1;
+        lint.findings.append(&mut report.findings);
+    }
+    lint
+}
+
+fn rules() -> impl Iterator<Item = &'static Rule> {
+    let themes =
+        [structure::RULES, identity::RULES, services::RULES, order::RULES, codes::RULES, keys::RULES, files::RULES];
+    themes.into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests;
