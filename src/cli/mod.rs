@@ -7,11 +7,12 @@ mod doctor;
 mod export;
 mod fleet;
 pub mod init;
+mod intake;
 mod keys;
-//mod order;
+mod order;
 mod run;
 mod status;
-//mod template;
+mod template;
 mod verify;
 
 use std::path::PathBuf;
@@ -56,8 +57,11 @@ enum Command {
     Init(init::Init),
     Doctor(doctor::Doctor),
     Keys(keys::Keys),
+    Template(template::Template),
     #[command(subcommand)]
     Fleet(fleet::Fleet),
+    #[command(subcommand)]
+    Order(order::OrderCommand),
     Run(run::Run),
     Bind(bind::Bind),
     Verify(verify::Verify),
@@ -75,7 +79,9 @@ impl Cli {
             Command::Init(init) => init.run(site, voice.json),
             Command::Doctor(doctor) => doctor.run(site, voice.json),
             Command::Keys(keys) => keys.run(site, voice.json),
+            Command::Template(template) => template.run(site, voice.json),
             Command::Fleet(fleet) => fleet.run(site, voice),
+            Command::Order(order) => order.run_on(site, voice),
             Command::Run(run) => run.run(site, voice),
             Command::Bind(bind) => bind.run(site, voice),
             Command::Verify(verify) => verify.run(self.site.as_deref(), voice),

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use open::{load_chains, with_engine};
+pub use prepare::settings_of;
 pub use stored::{Bound, bind_stored};
 pub use work::Engine;
 

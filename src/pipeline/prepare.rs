@@ -112,25 +112,29 @@ fn check_validity<H: Hsm>(engine: &Engine<'_, H>, line: &Line) -> Result<(), Fau
 }
 
 /// The template of a line from the shelf, compiled; with the SHA-256 of its DER.
-pub(super) fn compile(site: &Site, line: &Line) -> Result<(CompiledTemplate, String), Fault> {
+fn compile(site: &Site, line: &Line) -> Result<(CompiledTemplate, String), Fault> {
     let refused = |what: String, hint: &str| {
         Fault::new(Exit::Config, format!("line {}: template {}: {what}", line.line, line.template)).hint(hint)
     };
     let name: TemplateName = line.template.parse().map_err(|e| refused(format!("{e}"), "name it NAME@VERSION"))?;
     let der = Shelf::open(site.templates()).load(&name).map_err(|e| refused(e.to_string(), e.hint()))?;
-    let settings = Settings {
+    let compiled = CompiledTemplate::compile(&der, &settings_of(line)).map_err(|e| refused(e.to_string(), e.hint()))?;
+    Ok((compiled, data_encoding::HEXLOWER.encode(&sha256(&der))))
+}
+
+/// What a line sets for all its records.
+pub fn settings_of(line: &Line) -> Settings {
+    Settings {
         algorithm: match line.algorithm {
             Algorithm::Milenage => saip::Algorithm::Milenage,
             Algorithm::Tuak => saip::Algorithm::Tuak,
         },
         vars: line.vars.clone(),
-    };
-    let compiled = CompiledTemplate::compile(&der, &settings).map_err(|e| refused(e.to_string(), e.hint()))?;
-    Ok((compiled, data_encoding::HEXLOWER.encode(&sha256(&der))))
+    }
 }
 
 /// Transport key and scheme of a line: the order's own, else those of the core target it names, else those of the site's only one.
-pub(super) fn transport(site: &Site, line: &Line) -> Result<(String, &'static str), Fault> {
+fn transport(site: &Site, line: &Line) -> Result<(String, &'static str), Fault> {
     let targets = &site.config.export.core;
     let named = line.export.iter().find_map(|export| match export {
         Export::Core(name) => Some(name),

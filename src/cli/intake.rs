@@ -1,0 +1,97 @@
+//! What `order check|submit` need of the site: ledger, templates, the judge of key files on all cores, the site's targets.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Voice;
+use super::order::{Context, OrderCommand};
+use crate::certs::{EuiccJudge, Trust};
+use crate::config::Site;
+use crate::error::{Exit, Fault};
+use crate::hsm::Role;
+use crate::hsm::policy::KeyPolicy;
+use crate::order::file::{Algorithm, Line};
+use crate::order::{Intake, KeyLine, KeyRefusal, Targets, TemplateRefusal, Templates};
+use crate::personalise::CompiledTemplate;
+use crate::personalise::TemplateError;
+use crate::personalise::shelf::{Shelf, TemplateName};
+use crate::pipeline::fan_out::FanOut;
+use crate::pipeline::settings_of;
+use crate::store::sqlite::Ledger;
+
+impl OrderCommand {
+    /// Opens what the command needs and runs it.
+    pub(crate) fn run_on(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
+        let site = Site::open(site_dir)?;
+        let ledger = Ledger::open(&site.state_db())?;
+        let cpu = FanOut::new(site.config.run.threads)?;
+        let now = jiff::Timestamp::now();
+        let judge = || Ok::<_, Fault>(EuiccJudge::new(Arc::new(Trust::load(&site.path("certs/ci"))?), now));
+        let judge = judge()?;
+        let check_keys = |lines: &[KeyLine]| cpu.map(lines, |line| check_key(&judge, line));
+        let templates = ShelvedTemplates(Shelf::open(site.templates()));
+        let targets = targets(&site)?;
+        let intake = || {
+            Ok(Intake {
+                ledger: &ledger,
+                outbox: site.outbox(),
+                templates: &templates,
+                check_keys: &check_keys,
+                targets: &targets,
+                now,
+            })
+        };
+        self.run(&Context { ledger: &ledger, intake: &intake, json: voice.json })
+    }
+}
+
+fn check_key(judge: &EuiccJudge, line: &KeyLine) -> Result<(), KeyRefusal> {
+    let KeyLine { eid, euicc_otpk, signature, euicc_certificate, eum_certificate, .. } = line;
+    let believed = judge.check(eid, euicc_otpk, signature, euicc_certificate, eum_certificate);
+    believed.map(drop).map_err(|no| KeyRefusal { code: no.code, message: no.message, hint: no.hint.to_owned() })
+}
+
+/// What the site offers to orders.
+fn targets(site: &Site) -> Result<Targets, Fault> {
+    let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
+    let transport = |role: &Role| match role {
+        Role::Transport(name) => Some(name.clone()),
+        _ => None,
+    };
+    Ok(Targets {
+        eims: site.config.export.eim.keys().cloned().collect(),
+        cores: site.config.export.core.keys().cloned().collect(),
+        transport_keys: policy.keys.iter().filter_map(|rule| transport(&rule.role)).collect(),
+        algorithms: vec![Algorithm::Milenage, Algorithm::Tuak],
+    })
+}
+
+/// The shelf, asked whether a template can carry a line: by compiling it, as the run will.
+struct ShelvedTemplates(Shelf);
+
+impl Templates for ShelvedTemplates {
+    fn check(&self, name: &str, _algorithm: &str, line: &Line) -> Result<(), TemplateRefusal> {
+        let refusal = |member: &str, code, message: String, hint: &str| TemplateRefusal {
+            member: member.to_owned(),
+            code,
+            message,
+            hint: hint.to_owned(),
+        };
+        let named: TemplateName = name.parse().map_err(|e| {
+            refusal("template", "template-name", format!("{e}"), "name it NAME@VERSION; `bindery template list` shows them")
+        })?;
+        let der = self.0.load(&named).map_err(|e| refusal("template", "template-missing", e.to_string(), e.hint()))?;
+        let compiled = CompiledTemplate::compile(&der, &settings_of(line)).map_err(|e| match &e {
+            TemplateError::Variable { name, .. } => {
+                refusal(&format!("vars.{name}"), "template-variable", e.to_string(), e.hint())
+            }
+            _ => refusal("template", "template-unfit", e.to_string(), e.hint()),
+        })?;
+        let has_imsi = line.imsi.is_some() || line.rows.is_some();
+        if compiled.takes_imsi() && !has_imsi {
+            let message = format!("template {name} needs an IMSI and the line gives none");
+            return Err(refusal("imsi", "imsi-missing", message, "give imsi.first, or an imsi column in the rows"));
+        }
+        Ok(())
+    }
+}
