@@ -17,7 +17,7 @@ use super::file::{Accept, Line, Mode, Numbers, Order, Rows};
 use super::header::{self, Targets, Templates};
 use super::judge::{OrderNumbers, RowJudge};
 use super::keys::{CheckKeys, KeyRules, KeyTable};
-use super::parse::MAX_OCTETS;
+use super::parse::{MAX_OCTETS, Unreadable};
 use super::ranges::Number;
 use super::refusals::{self, Refusals, RejectsFile};
 use super::rows::{RowSource, Seen};
@@ -74,7 +74,7 @@ impl Intake<'_> {
         }
         match parsed {
             Ok(order) => self.validate(&order, &received),
-            Err(unreadable) => self.reject_unreadable(key.as_ref(), unreadable.refusals, &received),
+            Err(unreadable) => self.reject_unreadable(unreadable, &received),
         }
     }
 
@@ -138,19 +138,15 @@ impl Intake<'_> {
     }
 
     /// No order could be made of the file; its sender is answered if at least the key is known.
-    fn reject_unreadable(
-        &self,
-        key: Option<&OrderKey>,
-        refused: Vec<Refusal>,
-        received: &Received,
-    ) -> Result<Answer, Fault> {
+    fn reject_unreadable(&self, unreadable: Unreadable, received: &Received) -> Result<Answer, Fault> {
+        let Unreadable { key, lines, refusals: refused } = unreadable;
+        let key = key.as_ref();
         let book = Book::open(self.ledger, received.submit && key.is_some())?;
         if let Some(first) = book.first_answer(key)? {
             drop(book);
             return self.known(&first, received);
         }
-        let several = refused.iter().any(|refusal| refusal.line > 1);
-        let mut refusals = self.refusals(key, several, received)?;
+        let mut refusals = self.refusals(key, lines > 1, received)?;
         refusals.general(refused)?;
         self.finish(key, Tally::default(), refusals, book, Accept::AllOrNothing, received)
     }

@@ -21,6 +21,19 @@ pub(super) enum Node {
     Object(Vec<(String, Node)>),
 }
 
+impl Node {
+    /// A member of an object, if this is one and has it.
+    fn member(&self, name: &str) -> Option<&Node> {
+        let Self::Object(members) = self else { return None };
+        members.iter().find(|(member, _)| member == name).map(|(_, node)| node)
+    }
+
+    /// Elements of the list behind a member; 0 if there is none.
+    pub(super) fn count_of(&self, name: &str) -> usize {
+        if let Some(Self::List(list)) = self.member(name) { list.len() } else { 0 }
+    }
+}
+
 /// Where refusals of a document are collected.
 #[derive(Debug, Default)]
 pub(super) struct Problems(RefCell<Vec<Refusal>>);
@@ -57,12 +70,6 @@ impl<'d> Place<'d> {
         Self { path: String::new(), line: 0, problems }
     }
 
-    /// The same place, its refusals counted to this order line.
-    pub(super) fn of_line(mut self, line: u32) -> Self {
-        self.line = line;
-        self
-    }
-
     fn member(&self, name: &str) -> Self {
         let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
         Self { path, ..self.clone() }
@@ -86,6 +93,16 @@ impl<'d> Value<'d> {
 
     pub(super) fn place(&self) -> &'d Place<'d> {
         self.place
+    }
+
+    /// The same value, its refusals counted to the order line that its member `line` names, if it does.
+    pub(super) fn read_as_line<T>(&self, read: impl FnOnce(Value<'_>) -> Option<T>) -> Option<T> {
+        let line = match self.node.member("line") {
+            Some(Node::Integer(number)) => u32::try_from(*number).unwrap_or(0),
+            _ => 0,
+        };
+        let place = Place { line, ..self.place.clone() };
+        read(Value::new(self.node, &place))
     }
 
     fn wrong_type<T>(&self, expected: &str) -> Option<T> {

@@ -19,6 +19,8 @@ pub(super) const MAX_OCTETS: u64 = 4 << 20;
 pub struct Unreadable {
     /// The order's key, if at least that could be read: then its sender can be answered.
     pub key: Option<OrderKey>,
+    /// Elements of `lines`, as far as there are any.
+    pub lines: usize,
     /// Everything that is wrong.
     pub refusals: Vec<Refusal>,
 }
@@ -27,8 +29,12 @@ impl Order {
     /// Reads an order file's octets.
     pub fn from_json(octets: &[u8]) -> Result<Self, Unreadable> {
         let problems = Problems::default();
+        let mut lines = 0;
         let (key, order) = match serde_json::from_slice::<Node>(octets) {
-            Ok(root) => read_root(&root, &problems),
+            Ok(root) => {
+                lines = root.count_of("lines");
+                read_root(&root, &problems)
+            }
             Err(error) => {
                 let at = format!("line {}, character {}: {}", error.line(), error.column(), reason(&error));
                 problems.add(0, "", "", "json", &at, "the order file is one JSON object (RFC 8259) in UTF-8");
@@ -38,7 +44,7 @@ impl Order {
         let refusals = problems.into_refusals();
         match order {
             Some(order) if refusals.is_empty() => Ok(order),
-            _ => Err(Unreadable { key, refusals }),
+            _ => Err(Unreadable { key, lines, refusals }),
         }
     }
 }
@@ -97,7 +103,8 @@ fn supported<T>(value: Value<'_>, meaning: Option<T>, code: &'static str, messag
 }
 
 fn read_lines(value: Value<'_>) -> Option<Vec<Line>> {
-    let lines = value.elements(|v| v.object(read_line).map(|line| (line, v.place().path.clone())))?;
+    let lines =
+        value.elements(|v| v.read_as_line(|v| v.object(read_line).map(|line| (line, v.place().path.clone()))))?;
     if lines.is_empty() {
         return value.place().refuse("", "bad-value", "has no element", "an order has at least one line");
     }
