@@ -1,1 +1,35 @@
-//! (being built)
+//! Orders: a JSON header and its rows come in, an accepted order in the ledger and an answer in the outbox go out.
+//!
+//! In: `bindery.order/1`, CSV rows, eUICC key file. Out: [`Answer`]; in the ledger the order, its devices, numbers and one-time keys.
+//! Next: the pipeline. Rule: everything is validated before a number or key is used; nothing is consumed by an order that is
+//! rejected. What this room needs of the others comes in as arguments: [`Templates`], [`CheckKeys`], [`Targets`], the time.
+
+mod answer;
+mod beside;
+mod columns;
+pub mod file;
+mod header;
+mod intake;
+mod json;
+mod judge;
+pub mod key_file;
+mod keys;
+mod parse;
+mod ranges;
+mod refusals;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use answer::{ACK_SCHEMA, Answer, Counts, Verdict};
+pub use columns::{COLUMNS, Column};
+pub use file::{
+    Accept, Algorithm, Bootstrap, BootstrapMode, ConfirmationCode, Export, FileRef, Icon, IconKind, InlineRow, Kind,
+    Line, MAX_INLINE_ROWS, MAX_QUANTITY, Metadata, Mode, Notification, NotificationEvent, Numbers, Order, Owner,
+    PolicyRule, ProfileClass, Rows, SCHEMA, Validity,
+};
+pub use header::{Targets, TemplateRefusal, Templates};
+pub use intake::Intake;
+pub use keys::{CheckKeys, KeyLine, KeyRefusal};
+pub use parse::Unreadable;
+pub use refusals::SHOWN;

@@ -31,7 +31,7 @@ use crate::export::report::ChunkTiming;
 use crate::hsm::{Hsm, draw};
 use crate::ids::{Eid, TransactionId};
 use crate::order::key_file::KeyFile;
-use crate::order::keys::KeyLine;
+use crate::order::KeyLine;
 use crate::protect::{Ppk, Ppp};
 use crate::store::packages::{LocalFiles, Packages};
 use crate::store::sealed::Content;

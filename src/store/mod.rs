@@ -52,19 +52,19 @@ pub enum StoreError {
     },
 }
 
-impl StoreError {
-    /// As the error that ends a command.
-    pub fn fault(self) -> Fault {
-        let what = self.to_string();
-        match self {
-            Self::Busy => {
-                Fault::new(Exit::Locked, what).hint("wait until the other command has ended, then run this one again")
+/// As the error that ends a command.
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        let what = error.to_string();
+        match error {
+            StoreError::Busy => {
+                Self::new(Exit::Locked, what).hint("wait until the other command has ended, then try again")
             }
-            Self::Damaged(_) => Fault::new(Exit::IntegrityFailure, what)
+            StoreError::Damaged(_) => Self::new(Exit::IntegrityFailure, what)
                 .hint("keep the file as it is and restore the site's last backup beside it"),
-            Self::Taken { .. } | Self::State(_) => Fault::new(Exit::IntegrityFailure, what),
-            Self::Database(_) | Self::File { .. } => {
-                Fault::new(Exit::Config, what).hint("check the site's disk space and permissions")
+            StoreError::Taken { .. } | StoreError::State(_) => Self::new(Exit::IntegrityFailure, what),
+            StoreError::Database(_) | StoreError::File { .. } => {
+                Self::new(Exit::Config, what).hint("check the site's disk space and permissions")
             }
         }
     }

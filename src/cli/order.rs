@@ -1,0 +1,208 @@
+//! `bindery order check|submit|list|show`: wiring, words and tables. The lead of the commands opens the site and hands in
+//! what an order needs of it.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use comfy_table::{ContentArrangement, Table};
+use serde_json::json;
+
+use crate::error::{Exit, Fault};
+use crate::order::{Answer, Intake, Verdict};
+use crate::store::sqlite::{Ledger, OrderSummary};
+use crate::store::{OrderState, Refusal, Store};
+
+/// Columns of a terminal that a table may fill.
+const WIDTH: u16 = 100;
+/// Rejected and failed rows that `show` names.
+const SHOWN_ROWS: u32 = 20;
+
+/// Check, submit, list and show orders
+#[derive(Debug, clap::Subcommand)]
+pub enum OrderCommand {
+    /// Validate an order file as `submit` would; store and write nothing
+    Check {
+        /// Order file (bindery.order/1, JSON)
+        file: PathBuf,
+    },
+    /// Validate an order file, claim its numbers and keys, answer it in the outbox
+    Submit {
+        /// Order file (bindery.order/1, JSON)
+        file: PathBuf,
+    },
+    /// List accepted orders
+    List,
+    /// Show one order: counts by state, rows in trouble
+    Show {
+        /// ORDER_ID, TENANT/ORDER_ID or TENANT/ORDER_ID@REV
+        id: String,
+    },
+}
+
+/// What the commands work on.
+pub struct Context<'a> {
+    /// The ledger.
+    pub ledger: &'a Ledger,
+    /// Made only when an order comes in: it needs templates and certificates.
+    pub intake: &'a dyn Fn() -> Result<Intake<'a>, Fault>,
+    /// `--json`.
+    pub json: bool,
+}
+
+impl OrderCommand {
+    /// Runs the command; result on stdout, everything else on stderr.
+    pub fn run(self, context: &Context<'_>) -> Result<Exit, Fault> {
+        match self {
+            Self::Check { file } => report(&(context.intake)()?.check(&file)?, context.json),
+            Self::Submit { file } => report(&(context.intake)()?.submit(&file)?, context.json),
+            Self::List => list(context),
+            Self::Show { id } => show(context, &id),
+        }
+    }
+}
+
+fn report(answer: &Answer, json: bool) -> Result<Exit, Fault> {
+    if json {
+        print(&String::from_utf8_lossy(&answer.ack))?;
+    } else {
+        print(&format!("{}\n", answer_table(answer)))?;
+    }
+    let mut stderr = String::new();
+    for refusal in &answer.first_refusals {
+        stderr += &refusal_text(refusal);
+    }
+    let shown = answer.first_refusals.len() as u64;
+    if answer.refusals_total > shown {
+        stderr += &format!("... and {} more", answer.refusals_total - shown);
+        stderr += match &answer.outbox {
+            Some(_) => " in rejects.csv\n",
+            None => "; `order submit` writes all of them to rejects.csv\n",
+        };
+    }
+    if let Some(directory) = answer.outbox.as_ref().filter(|_| answer.refusals_total > 0) {
+        stderr += &format!("all refusals: {}\n", directory.join("rejects.csv").display());
+    }
+    if answer.verdict == Verdict::Duplicate {
+        stderr += "this order key was accepted with another body; nothing was changed\n";
+        stderr += "  hint: send the file that was accepted, or give the changed order a new `rev`\n";
+    }
+    std::io::stderr().write_all(stderr.as_bytes()).map_err(|e| Fault::new(Exit::Bug, format!("stderr: {e}")))?;
+    Ok(answer.exit)
+}
+
+fn answer_table(answer: &Answer) -> Table {
+    let mut table = table(&["order", "verdict", "rows", "accepted", "refused", "answer"]);
+    let key = answer.key.as_ref().map_or("(unreadable)".to_owned(), ToString::to_string);
+    let verdict = if answer.repeated {
+        format!("{} (before)", answer.verdict.as_str())
+    } else {
+        answer.verdict.as_str().to_owned()
+    };
+    let outbox = answer.outbox.as_ref().map_or("not written".to_owned(), |path| path.display().to_string());
+    let counts = [answer.counts.rows, answer.counts.accepted, answer.counts.refused].map(|n| n.to_string());
+    let [rows, accepted, refused] = counts;
+    table.add_row([key, verdict, rows, accepted, refused, outbox]);
+    table
+}
+
+/// One refusal in two lines: where and what, then the remedy.
+fn refusal_text(refusal: &Refusal) -> String {
+    let Refusal { line, row, column, value, message, hint, .. } = refusal;
+    let place = match (*line, *row) {
+        (0, 0) => "order".to_owned(),
+        (line, 0) => format!("line {line}"),
+        (line, row) => format!("line {line}, row {row}"),
+    };
+    let column = if column.is_empty() { String::new() } else { format!(", {column}") };
+    let value = if value.is_empty() { String::new() } else { format!(" {value}") };
+    format!("{place}{column}:{value} {message}\n  hint: {hint}\n")
+}
+
+fn list(context: &Context<'_>) -> Result<Exit, Fault> {
+    let orders = context.ledger.orders()?;
+    if context.json {
+        let orders: Vec<_> = orders.iter().map(summary_json).collect();
+        return print_json(&json!(orders));
+    }
+    let mut table = table(&["order", "state", "rows", "refused", "accepted at"]);
+    for order in &orders {
+        table.add_row([
+            order.key.to_string(),
+            state_word(order.state).to_owned(),
+            order.rows.to_string(),
+            order.refused.to_string(),
+            order.accepted_at.clone(),
+        ]);
+    }
+    print(&format!("{table}\n")).map(|()| Exit::Done)
+}
+
+fn show(context: &Context<'_>, id: &str) -> Result<Exit, Fault> {
+    let named = |order: &OrderSummary| order.key.order_id.as_str() == id || order.key.to_string() == id;
+    let orders: Vec<_> = context.ledger.orders()?.into_iter().filter(named).collect();
+    if orders.is_empty() {
+        return Err(Fault::new(Exit::Usage, format!("no accepted order {id:?}")).hint("`bindery order list` shows all"));
+    }
+    let mut documents = Vec::new();
+    for order in &orders {
+        let counts = context.ledger.counts(order.pk)?;
+        let troubles = context.ledger.troubles(order.pk, SHOWN_ROWS)?;
+        if context.json {
+            let mut document = summary_json(order);
+            document["states"] = counts.iter().map(|(state, n)| (state.as_str().to_owned(), json!(n))).collect();
+            let trouble = |t: &crate::store::sqlite::Trouble| {
+                json!({"line": t.line, "row": t.row, "state": t.state.as_str(), "eid": t.eid.map(|eid| eid.to_string()),
+                       "error_class": t.error_class, "error": t.error})
+            };
+            document["troubles"] = troubles.iter().map(trouble).collect();
+            documents.push(document);
+            continue;
+        }
+        let mut states = table(&["order", "state", "devices"]);
+        for (state, devices) in counts {
+            states.add_row([order.key.to_string(), state.as_str().to_owned(), devices.to_string()]);
+        }
+        print(&format!("{states}\n"))?;
+        if !troubles.is_empty() {
+            let mut rows = table(&["line", "row", "state", "eid", "class", "error"]);
+            for t in troubles {
+                let eid = t.eid.map(|eid| eid.masked()).unwrap_or_default();
+                let [class, error] = [t.error_class, t.error].map(Option::unwrap_or_default);
+                rows.add_row([t.line.to_string(), t.row.to_string(), t.state.as_str().to_owned(), eid, class, error]);
+            }
+            print(&format!("{rows}\n"))?;
+        }
+    }
+    if context.json { print_json(&json!(documents)) } else { Ok(Exit::Done) }
+}
+
+fn summary_json(order: &OrderSummary) -> serde_json::Value {
+    json!({"tenant": order.key.tenant.as_str(), "order_id": order.key.order_id.as_str(), "rev": order.key.rev,
+           "state": state_word(order.state), "rows": order.rows, "refused": order.refused,
+           "body_sha256": order.body_sha256, "accepted_at": order.accepted_at})
+}
+
+fn state_word(state: OrderState) -> &'static str {
+    match state {
+        OrderState::Open => "open",
+        OrderState::Exported => "exported",
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH).set_header(header.iter().copied());
+    table
+}
+
+fn print_json(value: &serde_json::Value) -> Result<Exit, Fault> {
+    print(&format!("{value:#}\n")).map(|()| Exit::Done)
+}
+
+/// A reader that went away (`| head`) is no error of ours.
+fn print(text: &str) -> Result<(), Fault> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Fault::new(Exit::Bug, format!("stdout: {e}"))),
+        _ => Ok(()),
+    }
+}

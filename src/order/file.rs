@@ -1,0 +1,324 @@
+//! The order file `bindery.order/1` as types that hold no wrong value. The pipeline reads a stored order's body again with
+//! [`Order::from_json`]; nothing here depends on the clock or the site.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::ids::{Iccid, Imsi, OrderKey};
+
+/// Schema word of an order file.
+pub const SCHEMA: &str = "bindery.order/1";
+/// Rows of one line at most.
+pub const MAX_QUANTITY: u32 = 10_000_000;
+/// Rows written into the order file itself at most.
+pub const MAX_INLINE_ROWS: usize = 1_000;
+
+/// An order.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Tenant, order id and revision: what makes it unique.
+    pub key: OrderKey,
+    /// What the profiles are for.
+    pub kind: Kind,
+    /// What a refused row does to the others.
+    pub accept: Accept,
+    /// When it should be exported.
+    pub due: Option<jiff::Timestamp>,
+    /// Its lines; at least one, numbers differ.
+    pub lines: Vec<Line>,
+}
+
+impl Order {
+    /// Rows of all lines.
+    pub fn quantity(&self) -> u64 {
+        self.lines.iter().map(|line| u64::from(line.quantity)).sum()
+    }
+}
+
+/// What the profiles of an order are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Subscribers'.
+    Production,
+    /// The profile a device leaves the factory with.
+    Bootstrap,
+    /// Tests.
+    Test,
+}
+
+/// What a refused row does to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// One refused row rejects the order.
+    AllOrNothing,
+    /// The others are accepted.
+    Partial,
+}
+
+/// A line of an order: one template, one mode, `quantity` devices.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Its number in the order, from 1.
+    pub line: u32,
+    /// `name@version`.
+    pub template: String,
+    /// When and how packages are bound.
+    pub mode: Mode,
+    /// Rows, refused ones included.
+    pub quantity: u32,
+    /// Where ICCIDs come from.
+    pub iccid: Numbers<Iccid>,
+    /// Where IMSIs come from; none: from the rows if they have the column, else the profiles get none of ours.
+    pub imsi: Option<Numbers<Imsi>>,
+    /// AKA algorithm written into the profiles.
+    pub algorithm: Algorithm,
+    /// Transport key of the core file, where it is not the core target's own.
+    pub transport_key: Option<String>,
+    /// Values of the template's variables.
+    pub vars: BTreeMap<String, String>,
+    /// What StoreMetadata says.
+    pub metadata: Metadata,
+    /// When the profiles are good for use.
+    pub validity: Option<Validity>,
+    /// How a bootstrap profile is used.
+    pub bootstrap: Option<Bootstrap>,
+    /// What a user must type before the download.
+    pub confirmation_code: Option<ConfirmationCode>,
+    /// Values by row.
+    pub rows: Option<Rows>,
+    /// eUICC key file (`euicc.jsonl`).
+    pub euicc_data: Option<FileRef>,
+    /// Where results go.
+    pub export: Vec<Export>,
+}
+
+/// Where numbers come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Numbers<T> {
+    /// Row r gets the number `first + r - 1`.
+    First(T),
+    /// From the rows.
+    Rows,
+}
+
+/// When and how packages are bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Protected now under random keys, bound when the eUICC asks.
+    Order,
+    /// Bound now under session keys, with one-time keys from the key file.
+    Prebound,
+}
+
+/// AKA algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// 3GPP TS 35.206.
+    Milenage,
+    /// 3GPP TS 35.231.
+    Tuak,
+}
+
+impl Algorithm {
+    /// The word in orders and core files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Milenage => "milenage",
+            Self::Tuak => "tuak",
+        }
+    }
+}
+
+/// What StoreMetadataRequest (SGP.22 §5.5.3) says of the profiles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// At most 32 octets.
+    pub service_provider: String,
+    /// At most 64 octets.
+    pub profile_name: String,
+    /// Class.
+    pub class: ProfileClass,
+    /// Icon.
+    pub icon: Option<Icon>,
+    /// Profile policy rules.
+    pub ppr: Vec<PolicyRule>,
+    /// Who is told of what.
+    pub notifications: Vec<Notification>,
+    /// Profile owner.
+    pub owner: Option<Owner>,
+    /// SGP.32 fallback attribute.
+    pub fallback_allowed: bool,
+    /// SGP.32 emergency call indication.
+    pub ecall: bool,
+}
+
+/// Profile class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProfileClass {
+    /// 0.
+    Test,
+    /// 1.
+    Provisioning,
+    /// 2.
+    Operational,
+}
+
+impl ProfileClass {
+    /// The word in orders and exports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Provisioning => "provisioning",
+            Self::Operational => "operational",
+        }
+    }
+}
+
+/// A profile icon of at most 1,024 octets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Icon {
+    /// What it is.
+    pub kind: IconKind,
+    /// The file.
+    pub data: Vec<u8>,
+}
+
+/// IconType.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IconKind {
+    /// 0.
+    Jpg,
+    /// 1.
+    Png,
+}
+
+/// Profile policy rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyRule {
+    /// `ppr1`: must not be disabled.
+    Ppr1,
+    /// `ppr2`: must not be deleted.
+    Ppr2,
+}
+
+/// NotificationConfigurationInformation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// What is told.
+    pub events: Vec<NotificationEvent>,
+    /// FQDN of who is told.
+    pub address: String,
+}
+
+/// NotificationEvent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotificationEvent {
+    /// Bit 0.
+    Install,
+    /// Bit 1.
+    Enable,
+    /// Bit 2.
+    Disable,
+    /// Bit 3.
+    Delete,
+}
+
+/// OperatorId: who owns the profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// 5 or 6 digits.
+    pub mcc_mnc: String,
+    /// Group identifier level 1.
+    pub gid1: Option<Vec<u8>>,
+    /// Group identifier level 2.
+    pub gid2: Option<Vec<u8>>,
+}
+
+/// When profiles are good for use; both days included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// First day.
+    pub from: Option<jiff::civil::Date>,
+    /// Last day.
+    pub until: Option<jiff::civil::Date>,
+}
+
+/// How a bootstrap profile is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// Static or managed.
+    pub mode: BootstrapMode,
+    /// Data it may use.
+    pub allowance_bytes: Option<u64>,
+}
+
+/// Whether somebody steers the bootstrap connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootstrapMode {
+    /// Nobody does.
+    Static,
+    /// A platform does.
+    Managed,
+}
+
+/// A confirmation code: wiped, silent.
+#[derive(Clone)]
+pub struct ConfirmationCode(Zeroizing<String>);
+
+impl ConfirmationCode {
+    /// 1 to 64 printable ASCII characters.
+    pub(super) fn new(text: &str) -> Option<Self> {
+        let sound = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        sound.then(|| Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// The code, for its hash only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ConfirmationCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ConfirmationCode(redacted)")
+    }
+}
+
+/// Values by row.
+#[derive(Clone, Debug)]
+pub enum Rows {
+    /// In a CSV beside the order.
+    File {
+        /// The file.
+        file: FileRef,
+        /// Rows it has.
+        count: u32,
+    },
+    /// In the order itself.
+    Inline(Vec<InlineRow>),
+}
+
+/// A row written into the order: one cell a column of [`super::columns::Column`], empty cells absent.
+pub type InlineRow = [Option<Box<str>>; super::columns::COLUMNS];
+
+/// A file beside the order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRef {
+    /// Relative to the order file.
+    pub file: String,
+    /// Lower-case hex.
+    pub sha256: String,
+}
+
+/// Where results go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Export {
+    /// `eim:NAME`.
+    Eim(String),
+    /// `core:NAME`.
+    Core(String),
+    /// `qr`.
+    Qr,
+}

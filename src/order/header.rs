@@ -1,0 +1,198 @@
+//! What the header asks for against what the site has: targets, transport keys, algorithms, templates, dates, ranges.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::file::{Algorithm, Export, Line, Mode, Numbers, Order, Rows};
+use super::json::excerpt;
+use super::ranges::{Number, Range};
+use crate::store::Refusal;
+
+/// What a site offers to orders.
+#[derive(Clone, Debug, Default)]
+pub struct Targets {
+    /// Names behind `eim:`.
+    pub eims: Vec<String>,
+    /// Names behind `core:`.
+    pub cores: Vec<String>,
+    /// Transport keys of the token.
+    pub transport_keys: Vec<String>,
+    /// AKA algorithms the engine writes.
+    pub algorithms: Vec<Algorithm>,
+}
+
+/// Why a template cannot carry a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateRefusal {
+    /// Member of the line it is about: `template`, `algorithm`, `vars.NAME`.
+    pub member: String,
+    /// Stable code, kebab-case: `template-missing`, `template-algorithm`, `unknown-variable`, ...
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// The site's templates, as far as an order needs them.
+pub trait Templates {
+    /// Can the template `name` carry the line with this algorithm (`milenage`, `tuak`)?
+    fn check(&self, name: &str, algorithm: &str, line: &Line) -> Result<(), TemplateRefusal>;
+}
+
+/// Everything wrong with an order that shows without its rows.
+pub(super) fn check(order: &Order, targets: &Targets, templates: &dyn Templates, now: Timestamp) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for (at, line) in order.lines.iter().enumerate() {
+        let mut judge = LineHeader { line, at, refusals: &mut refusals };
+        judge.targets(targets);
+        judge.template(templates);
+        judge.validity(now);
+        judge.sources();
+    }
+    let iccids = iccid_ranges(order);
+    let imsis = imsi_ranges(order);
+    refusals.extend(overlaps(order, &iccids, "iccid"));
+    refusals.extend(overlaps(order, &imsis, "imsi"));
+    refusals
+}
+
+pub(super) fn iccid_ranges(order: &Order) -> Vec<Range<crate::ids::Iccid>> {
+    order.lines.iter().filter_map(|line| range(line, Some(&line.iccid))).collect()
+}
+
+pub(super) fn imsi_ranges(order: &Order) -> Vec<Range<crate::ids::Imsi>> {
+    order.lines.iter().filter_map(|line| range(line, line.imsi.as_ref())).collect()
+}
+
+fn range<T: Number>(line: &Line, numbers: Option<&Numbers<T>>) -> Option<Range<T>> {
+    match numbers {
+        Some(Numbers::First(first)) => Some(Range::new(line.line, *first, line.quantity)),
+        _ => None,
+    }
+}
+
+fn overlaps<T: Number>(order: &Order, ranges: &[Range<T>], kind: &str) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for (at, range) in ranges.iter().enumerate() {
+        let Some(earlier) = ranges[..at].iter().find(|earlier| earlier.overlaps(range)) else { continue };
+        let member = order.lines.iter().position(|line| line.line == range.line).unwrap_or_default();
+        refusals.push(Refusal {
+            line: range.line,
+            row: 0,
+            column: format!("lines[{member}].{kind}.first"),
+            value: range.first.masked(),
+            code: "range-overlap",
+            message: format!("the range shares numbers with the one of line {}", earlier.line),
+            hint: "begin one of the ranges later".to_owned(),
+        });
+    }
+    refusals
+}
+
+struct LineHeader<'o> {
+    line: &'o Line,
+    at: usize,
+    refusals: &'o mut Vec<Refusal>,
+}
+
+impl LineHeader<'_> {
+    fn refuse(&mut self, member: &str, value: &str, code: &'static str, message: &str, hint: &str) {
+        self.refusals.push(Refusal {
+            line: self.line.line,
+            row: 0,
+            column: format!("lines[{}].{member}", self.at),
+            value: excerpt(value),
+            code,
+            message: message.to_owned(),
+            hint: hint.to_owned(),
+        });
+    }
+
+    fn targets(&mut self, targets: &Targets) {
+        for (at, export) in self.line.export.iter().enumerate() {
+            let (name, known) = match export {
+                Export::Eim(name) => (name, &targets.eims),
+                Export::Core(name) => (name, &targets.cores),
+                Export::Qr => continue,
+            };
+            if !known.contains(name) {
+                let hint = known_names(known, "none is set up in bindery.toml, [export]");
+                self.refuse(&format!("export[{at}]"), name, "unknown-target", "is no target of this site", &hint);
+            }
+        }
+        if let Some(key) = self.line.transport_key.as_ref().filter(|key| !targets.transport_keys.contains(*key)) {
+            let hint = known_names(&targets.transport_keys, "the token holds none: see `bindery keys list`");
+            self.refuse("transport_key", key, "unknown-transport-key", "is no transport key of this site", &hint);
+        }
+        let algorithm = self.line.algorithm;
+        if !targets.algorithms.contains(&algorithm) {
+            let known: Vec<String> = targets.algorithms.iter().map(|a| a.as_str().to_owned()).collect();
+            let hint = known_names(&known, "no algorithm is available");
+            self.refuse(
+                "algorithm",
+                algorithm.as_str(),
+                "unsupported-algorithm",
+                "is not written by this version",
+                &hint,
+            );
+        }
+    }
+
+    fn template(&mut self, templates: &dyn Templates) {
+        let line = self.line;
+        if let Err(refusal) = templates.check(&line.template, line.algorithm.as_str(), line) {
+            let value = if refusal.member.starts_with("vars") { "" } else { &line.template };
+            self.refuse(&refusal.member, value, refusal.code, &refusal.message, &refusal.hint);
+        }
+    }
+
+    fn validity(&mut self, now: Timestamp) {
+        let today = now.to_zoned(TimeZone::UTC).date();
+        if let Some(until) = self.line.validity.and_then(|validity| validity.until).filter(|until| *until < today) {
+            let message = format!("is over, today is {today} (UTC)");
+            self.refuse(
+                "validity.until",
+                &until.to_string(),
+                "validity",
+                &message,
+                "order profiles that can still be used",
+            );
+        }
+    }
+
+    /// Each value needs a place it comes from.
+    fn sources(&mut self) {
+        let line = self.line;
+        if line.mode == Mode::Prebound && line.euicc_data.is_none() {
+            let hint = "name the eUICC key file (euicc.jsonl) with its SHA-256, or order with mode order";
+            self.refuse("euicc_data", "", "missing-member", "is missing: mode prebound binds to one-time keys", hint);
+        }
+        let hint = "give the rows, or the first number of a range";
+        if line.rows.is_none() && line.iccid == Numbers::Rows {
+            self.refuse("iccid", "rows", "rows-needed", "says rows, but the line has none", hint);
+        }
+        if line.rows.is_none() && line.imsi == Some(Numbers::Rows) {
+            self.refuse("imsi", "rows", "rows-needed", "says rows, but the line has none", hint);
+        }
+        let (member, count) = match &line.rows {
+            Some(Rows::File { count, .. }) => ("rows.count", u64::from(*count)),
+            Some(Rows::Inline(rows)) => ("rows", rows.len() as u64),
+            None => return,
+        };
+        if count != u64::from(line.quantity) {
+            let message = format!("is {count}, but quantity is {}", line.quantity);
+            self.refuse(
+                member,
+                &count.to_string(),
+                "count-mismatch",
+                &message,
+                "quantity counts every row: correct one of them",
+            );
+        }
+    }
+}
+
+fn known_names(names: &[String], none: &str) -> String {
+    if names.is_empty() { none.to_owned() } else { format!("known: {}", names.join(", ")) }
+}

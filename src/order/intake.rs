@@ -1,0 +1,547 @@
+//! Checking and submitting: everything is validated before a number or key is used, and what is accepted is accepted in
+//! one transaction.
+//!
+//! Rule: same key and same body get the first answer again; same key and another body change nothing. The order's files are
+//! read as streams, the octets that are judged are the octets that are hashed.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use jiff::Timestamp;
+
+use super::answer::{self, ACK_FILE, ACK_SCHEMA, Ack, Answer, Counts, RangeAck, Verdict};
+use super::beside;
+use super::columns::Column;
+use super::file::{Accept, Line, Mode, Numbers, Order, Rows};
+use super::header::{self, Targets, Templates};
+use super::judge::{OrderNumbers, RowJudge};
+use super::keys::{CheckKeys, KeyRules, KeyTable};
+use super::parse::{MAX_OCTETS, Unreadable};
+use super::ranges::Number;
+use super::refusals::{self, Refusals, RejectsFile};
+use super::rows::{RowSource, Seen};
+use crate::error::{Exit, Fault};
+use crate::ids::{Eid, OrderKey};
+use crate::store::sqlite::{Acceptance, AcceptedOrder, Claimed, ClaimedGuard, Ledger};
+use crate::store::{NewDevice, Refusal, Store, StoreError, StoredOrder};
+
+/// Where orders come in.
+pub struct Intake<'a> {
+    /// The ledger.
+    pub ledger: &'a Ledger,
+    /// Directory of the answers.
+    pub outbox: PathBuf,
+    /// The site's templates.
+    pub templates: &'a dyn Templates,
+    /// Judge of key files.
+    pub check_keys: CheckKeys<'a>,
+    /// What the site offers.
+    pub targets: &'a Targets,
+    /// The time of this submission.
+    pub now: Timestamp,
+}
+
+impl Intake<'_> {
+    /// Everything [`Self::submit`] does, but nothing is stored and nothing written.
+    pub fn check(&self, path: &Path) -> Result<Answer, Fault> {
+        self.take(path, false)
+    }
+
+    /// Validates an order file, claims what it needs and answers it.
+    pub fn submit(&self, path: &Path) -> Result<Answer, Fault> {
+        self.take(path, true)
+    }
+
+    fn take(&self, path: &Path, submit: bool) -> Result<Answer, Fault> {
+        let body = read_body(path)?;
+        let received = Received {
+            body_sha256: HEXLOWER.encode(&openssl::sha::sha256(&body)),
+            directory: path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned(),
+            body,
+            at: self.now.round(jiff::Unit::Second).unwrap_or(self.now).to_string(),
+            submit,
+        };
+        let parsed = Order::from_json(&received.body);
+        let key = match &parsed {
+            Ok(order) => Some(order.key.clone()),
+            Err(unreadable) => unreadable.key.clone(),
+        };
+        if let Some(key) = &key
+            && let Some(first) = self.ledger.find_order(key)?
+        {
+            return self.known(&first, &received);
+        }
+        match parsed {
+            Ok(order) => self.validate(&order, &received),
+            Err(unreadable) => self.reject_unreadable(unreadable, &received),
+        }
+    }
+
+    /// The key is in the ledger: the first answer again, or a conflict.
+    fn known(&self, first: &StoredOrder, received: &Received) -> Result<Answer, Fault> {
+        if first.body_sha256 != received.body_sha256 {
+            return Ok(conflict(
+                &first.key,
+                received.ack(Some(&first.key), Verdict::Duplicate, Counts::default(), vec![])?,
+            ));
+        }
+        let directory = self.outbox.join(first.key.outbox_path());
+        let mut shown = Vec::new();
+        let mut total = 0;
+        self.ledger.kept_refusals::<Fault>(first.pk, |kept| {
+            total += 1;
+            if shown.len() < refusals::SHOWN {
+                let [column, value, _, message, hint] = kept.texts;
+                shown.push(Refusal {
+                    line: kept.line,
+                    row: kept.row,
+                    column,
+                    value,
+                    code: "refused-before",
+                    message,
+                    hint,
+                });
+            }
+            Ok(())
+        })?;
+        if received.submit {
+            self.restore(first, &directory)?;
+        }
+        let verdict = if first.refused == 0 { Verdict::Accepted } else { Verdict::AcceptedPartial };
+        Ok(Answer {
+            key: Some(first.key.clone()),
+            verdict,
+            exit: verdict.exit(),
+            ack: first.ack.clone(),
+            counts: Counts { rows: first.rows, accepted: first.rows - first.refused, refused: first.refused },
+            refusals_total: total,
+            first_refusals: shown,
+            outbox: received.submit.then_some(directory),
+            repeated: true,
+        })
+    }
+
+    /// Writes the answer files that are missing: their directory was emptied, or a crash came between commit and answer.
+    fn restore(&self, first: &StoredOrder, directory: &Path) -> Result<(), Fault> {
+        answer::create_directory(directory)?;
+        if !directory.join(refusals::FILE).exists() {
+            let several = Order::from_json(&first.body).is_ok_and(|order| order.lines.len() > 1);
+            let mut file = RejectsFile::create(directory, several)?;
+            self.ledger.kept_refusals::<Fault>(first.pk, |kept| file.write_kept(&kept))?;
+            file.finish()?.publish()?;
+        }
+        if !directory.join(ACK_FILE).exists() {
+            answer::write_ack(directory, &first.ack)?;
+        }
+        Ok(())
+    }
+
+    /// No order could be made of the file; its sender is answered if at least the key is known.
+    fn reject_unreadable(&self, unreadable: Unreadable, received: &Received) -> Result<Answer, Fault> {
+        let Unreadable { key, lines, refusals: refused } = unreadable;
+        let key = key.as_ref();
+        let book = Book::open(self.ledger, received.submit && key.is_some())?;
+        if let Some(first) = book.first_answer(key)? {
+            drop(book);
+            return self.known(&first, received);
+        }
+        let mut refusals = self.refusals(key, lines > 1, received)?;
+        refusals.general(refused)?;
+        self.finish(key, Tally::default(), refusals, book, Accept::AllOrNothing, received)
+    }
+
+    fn validate(&self, order: &Order, received: &Received) -> Result<Answer, Fault> {
+        let mut refusals = self.refusals(Some(&order.key), order.lines.len() > 1, received)?;
+        refusals.general(header::check(order, self.targets, self.templates, self.now))?;
+        // Keys are checked before the transaction begins: a million signatures take minutes, and others want to write.
+        let mut given = HashSet::new();
+        let mut keys = Vec::new();
+        for (at, line) in order.lines.iter().enumerate() {
+            keys.push(self.keys(at, line, received, &mut given, &mut refusals)?);
+        }
+        drop(given);
+        let mut book = Book::open(self.ledger, received.submit)?;
+        if let Some(first) = book.first_answer(Some(&order.key))? {
+            drop(book);
+            return self.known(&first, received);
+        }
+        let mut numbers = OrderNumbers::new(order);
+        let mut tally = Tally { rows: order.quantity(), ..Tally::default() };
+        for ((at, line), keys) in order.lines.iter().enumerate().zip(keys) {
+            let pass = LinePass { order, at, line, received };
+            pass.run(keys, &mut numbers, &mut book, &mut refusals, &mut tally)?;
+        }
+        self.finish(Some(&order.key), tally, refusals, book, order.accept, received)
+    }
+
+    /// Reads the line's key file; `None` if the mode binds no keys or the file could not be read.
+    fn keys(
+        &self,
+        at: usize,
+        line: &Line,
+        received: &Received,
+        given: &mut HashSet<[u8; 32]>,
+        refusals: &mut Refusals,
+    ) -> Result<Option<KeyTable>, Fault> {
+        let Some(reference) = &line.euicc_data else { return Ok(None) };
+        let member = format!("lines[{at}].euicc_data");
+        let file = match beside::open(&received.directory, reference, line.line, &member) {
+            Ok(file) => file,
+            Err(refusal) => return refusals.general([*refusal]).map(|()| None),
+        };
+        if line.mode == Mode::Order {
+            let sha256 = file.finish().map_err(|e| Fault::file(Path::new(&reference.file), &e))?;
+            return refusals.general(beside::compare(&sha256, reference, line.line, &member)).map(|()| None);
+        }
+        let Some(mut table) = wanted_keys(at, line, received)? else { return Ok(None) };
+        let is_used = |point: &[u8; 65]| Ok(self.ledger.claimed().view().one_time_key(point)?);
+        let mut rules = KeyRules { check_keys: self.check_keys, is_used: &is_used, given };
+        let sha256 = table.read(file, &mut rules)?;
+        refusals.general(beside::compare(&sha256, reference, line.line, &member))?;
+        Ok(Some(table))
+    }
+
+    fn refusals(&self, key: Option<&OrderKey>, several: bool, received: &Received) -> Result<Refusals, Fault> {
+        let file = match key.filter(|_| received.submit) {
+            None => None,
+            Some(key) => {
+                let directory = self.outbox.join(key.outbox_path());
+                answer::create_directory(&directory)?;
+                Some(RejectsFile::create(&directory, several)?)
+            }
+        };
+        Ok(Refusals::new(file))
+    }
+
+    /// Verdict, commit, answer files; in this order, so that an answer never speaks of what is not durable.
+    fn finish(
+        &self,
+        key: Option<&OrderKey>,
+        tally: Tally,
+        mut refusals: Refusals,
+        book: Book<'_>,
+        accept: Accept,
+        received: &Received,
+    ) -> Result<Answer, Fault> {
+        let verdict = match (refusals.total, accept) {
+            (0, _) => Verdict::Accepted,
+            (_, Accept::Partial) if refusals.general == 0 && tally.accepted > 0 => Verdict::AcceptedPartial,
+            _ => Verdict::Rejected,
+        };
+        let rejected = verdict == Verdict::Rejected;
+        let accepted = if rejected { 0 } else { tally.accepted };
+        let counts = Counts { rows: tally.rows, accepted, refused: refusals.rows };
+        let ack = received.ack(key, verdict, counts, if rejected { Vec::new() } else { tally.ranges })?;
+        let file = refusals.finish_file()?;
+        let directory = key.filter(|_| received.submit).map(|key| self.outbox.join(key.outbox_path()));
+        let publish = || -> Result<(), Fault> {
+            file.map_or(Ok(()), |file| file.publish())?;
+            directory.as_ref().map_or(Ok(()), |directory| answer::write_ack(directory, &ack))
+        };
+        match (book, key) {
+            (Book::Submit(acceptance), Some(key)) if !rejected => {
+                let (body, body_sha256) = (received.body.as_slice(), received.body_sha256.as_str());
+                let accepted_at = received.at.as_str();
+                let refused = counts.refused;
+                let order =
+                    AcceptedOrder { key, body_sha256, body, ack: &ack, rows: counts.rows, refused, accepted_at };
+                acceptance.commit(&order)?;
+                publish()?;
+            }
+            // The transaction stays open while a rejection is written: no other submission of this key is accepted meanwhile.
+            (_book, _) => publish()?,
+        }
+        Ok(Answer {
+            key: key.cloned(),
+            verdict,
+            exit: verdict.exit(),
+            ack,
+            counts,
+            refusals_total: refusals.total,
+            first_refusals: refusals.first,
+            outbox: directory,
+            repeated: false,
+        })
+    }
+}
+
+/// A file that came in.
+struct Received {
+    body: Vec<u8>,
+    body_sha256: String,
+    directory: PathBuf,
+    at: String,
+    submit: bool,
+}
+
+impl Received {
+    fn ack(
+        &self,
+        key: Option<&OrderKey>,
+        verdict: Verdict,
+        counts: Counts,
+        ranges: Vec<RangeAck>,
+    ) -> Result<Vec<u8>, Fault> {
+        let ack = Ack {
+            schema: ACK_SCHEMA,
+            tenant: key.map(|key| key.tenant.as_str()),
+            order_id: key.map(|key| key.order_id.as_str()),
+            rev: key.map(|key| key.rev),
+            verdict,
+            counts,
+            body_sha256: &self.body_sha256,
+            ranges,
+            received: self.at.clone(),
+            engine: env!("CARGO_PKG_VERSION"),
+        };
+        ack.octets()
+    }
+}
+
+/// Where accepted rows go: into the transaction, or nowhere.
+enum Book<'l> {
+    Check(ClaimedGuard<'l>),
+    Submit(Box<Acceptance<'l>>),
+}
+
+impl<'l> Book<'l> {
+    fn open(ledger: &'l Ledger, submit: bool) -> Result<Self, Fault> {
+        if submit { Ok(Self::Submit(Box::new(ledger.acceptance()?))) } else { Ok(Self::Check(ledger.claimed())) }
+    }
+
+    fn claimed(&self) -> Claimed<'_> {
+        match self {
+            Self::Check(guard) => guard.view(),
+            Self::Submit(acceptance) => acceptance.claimed(),
+        }
+    }
+
+    /// Another process may have been quicker since the first look.
+    fn first_answer(&self, key: Option<&OrderKey>) -> Result<Option<StoredOrder>, Fault> {
+        match (self, key) {
+            (Self::Submit(acceptance), Some(key)) => Ok(acceptance.find_order(key)?),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What the rows came to.
+#[derive(Default)]
+struct Tally {
+    rows: u64,
+    accepted: u64,
+    ranges: Vec<RangeAck>,
+}
+
+/// One pass over the rows of one line.
+struct LinePass<'o> {
+    order: &'o Order,
+    at: usize,
+    line: &'o Line,
+    received: &'o Received,
+}
+
+impl LinePass<'_> {
+    fn run(
+        &self,
+        keys: Option<KeyTable>,
+        numbers: &mut OrderNumbers,
+        book: &mut Book<'_>,
+        refusals: &mut Refusals,
+        tally: &mut Tally,
+    ) -> Result<(), Fault> {
+        let line = self.line;
+        let member = format!("lines[{}]", self.at);
+        let source = match RowSource::open(line, &self.received.directory, &member)? {
+            Ok(source) => source,
+            Err(refused) => return refusals.general(refused),
+        };
+        let missing = missing_columns(line, &source, &member);
+        if !missing.is_empty() {
+            return refusals.general(missing);
+        }
+        let mut judge = RowJudge::new(line, &self.order.key.tenant, &source, keys, book.claimed())?;
+        let mut ranges = Reserved::new(line);
+        let seen = source.for_each(|cells| {
+            if cells.position > line.quantity {
+                return Ok(()); // counted, and refused as a wrong count
+            }
+            let mut device = judge.judge(&cells, numbers, book.claimed())?;
+            if let Book::Submit(acceptance) = book
+                && !self.doomed(refusals)
+            {
+                self.enter(acceptance, &mut device, &mut judge)?;
+            }
+            refusals.row(&judge.refusals)?;
+            if !device.rejected {
+                tally.accepted += 1;
+                ranges.note(&device);
+            }
+            Ok(())
+        })?;
+        tally.ranges.extend(ranges.into_acks());
+        refusals.general(self.whole_file(&seen, &member))
+    }
+
+    /// Nothing more is entered when the order cannot be accepted any more; rows are still judged, for the answer.
+    fn doomed(&self, refusals: &Refusals) -> bool {
+        refusals.general > 0 || (self.order.accept == Accept::AllOrNothing && refusals.total > 0)
+    }
+
+    fn enter(
+        &self,
+        acceptance: &mut Acceptance<'_>,
+        device: &mut NewDevice,
+        judge: &mut RowJudge<'_>,
+    ) -> Result<(), Fault> {
+        let tenant = &self.order.key.tenant;
+        match acceptance.add_device(tenant, device) {
+            Err(StoreError::Taken { column, value, .. }) => {
+                judge.refuse_taken(device, column, value);
+                acceptance.add_device(tenant, device)?;
+            }
+            other => other?,
+        }
+        Ok(judge.refusals.iter().try_for_each(|refusal| acceptance.keep_refusal(refusal))?)
+    }
+
+    /// Hash and count of the file are known at its end.
+    fn whole_file(&self, seen: &Seen, member: &str) -> Vec<Refusal> {
+        let Some(Rows::File { file, count }) = &self.line.rows else { return Vec::new() };
+        let mut refused = Vec::new();
+        if let Some(sha256) = &seen.sha256 {
+            refused.extend(beside::compare(sha256, file, self.line.line, &format!("{member}.rows")));
+        }
+        if seen.rows != u64::from(*count) {
+            refused.push(Refusal {
+                line: self.line.line,
+                row: 0,
+                column: format!("{member}.rows.count"),
+                value: count.to_string(),
+                code: "count-mismatch",
+                message: format!("{} has {} rows", super::json::excerpt(&file.file), seen.rows),
+                hint: "rows are missing or too many: send the file again, or correct the count".to_owned(),
+            });
+        }
+        refused
+    }
+}
+
+/// Lowest and highest number that the accepted rows of a line took from its ranges.
+struct Reserved {
+    line: u32,
+    iccid: Option<Span<crate::ids::Iccid>>,
+    imsi: Option<Span<crate::ids::Imsi>>,
+}
+
+struct Span<T> {
+    ends: Option<(T, T)>,
+    count: u64,
+}
+
+impl Reserved {
+    fn new(line: &Line) -> Self {
+        let iccid = matches!(line.iccid, Numbers::First(_)).then_some(Span { ends: None, count: 0 });
+        let imsi = matches!(line.imsi, Some(Numbers::First(_))).then_some(Span { ends: None, count: 0 });
+        Self { line: line.line, iccid, imsi }
+    }
+
+    fn note(&mut self, device: &NewDevice) {
+        if let (Some(span), Some(iccid)) = (&mut self.iccid, device.iccid) {
+            span.note(iccid);
+        }
+        if let (Some(span), Some(imsi)) = (&mut self.imsi, device.imsi) {
+            span.note(imsi);
+        }
+    }
+
+    fn into_acks(self) -> impl Iterator<Item = RangeAck> {
+        let iccid = self.iccid.and_then(|span| span.ack(self.line, "iccid"));
+        let imsi = self.imsi.and_then(|span| span.ack(self.line, "imsi"));
+        iccid.into_iter().chain(imsi)
+    }
+}
+
+impl<T: Number> Span<T> {
+    fn note(&mut self, number: T) {
+        let (first, last) = self.ends.unwrap_or((number, number));
+        self.ends = Some((first.min(number), last.max(number)));
+        self.count += 1;
+    }
+
+    fn ack(self, line: u32, kind: &'static str) -> Option<RangeAck> {
+        let (first, last) = self.ends?;
+        let [first, last] = [first, last].map(|number| number.digits().to_owned());
+        Some(RangeAck { line, kind, first, last, count: self.count })
+    }
+}
+
+/// A regular file of bounded size: a pipe or a device must not make us wait.
+fn read_body(path: &Path) -> Result<Vec<u8>, Fault> {
+    let failed = |e: std::io::Error| Fault::file(path, &e).hint("name the order's JSON file");
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(Fault::new(Exit::Usage, format!("{}: is not a regular file", path.display())));
+    }
+    if metadata.len() > MAX_OCTETS {
+        let what = format!("{}: has {} octets, an order file has at most {MAX_OCTETS}", path.display(), metadata.len());
+        return Err(Fault::new(Exit::OrderRejected, what).hint("put the rows into a CSV and name it with its SHA-256"));
+    }
+    std::fs::read(path).map_err(failed)
+}
+
+/// The key slots of a line: the rows' EIDs, or the first of the key file. `None` if the rows cannot be read; the pass over the
+/// rows says why.
+fn wanted_keys(at: usize, line: &Line, received: &Received) -> Result<Option<KeyTable>, Fault> {
+    if line.rows.is_none() {
+        return Ok(Some(KeyTable::first_of_file(line.quantity)));
+    }
+    let Ok(source) = RowSource::open(line, &received.directory, &format!("lines[{at}]"))? else { return Ok(None) };
+    let mut table = KeyTable::wanted();
+    source.for_each(|cells| {
+        let text = cells.cell(Column::Eid).and_then(|cell| std::str::from_utf8(cell).ok());
+        if let Some(eid) = text.and_then(|text| text.parse::<Eid>().ok()).filter(|_| cells.position <= line.quantity) {
+            table.want(eid);
+        }
+        Ok(())
+    })?;
+    Ok(Some(table))
+}
+
+/// Columns that the header of the rows must name because nothing else gives their values.
+fn missing_columns(line: &Line, source: &RowSource<'_>, member: &str) -> Vec<Refusal> {
+    if line.rows.is_none() {
+        return Vec::new(); // the header check has refused what needs rows
+    }
+    let needed = [
+        (Column::Eid, line.mode == Mode::Prebound, "mode prebound binds each row to its eUICC"),
+        (Column::Iccid, line.iccid == Numbers::Rows, "iccid says rows"),
+        (Column::Imsi, line.imsi == Some(Numbers::Rows), "imsi says rows"),
+    ];
+    let missing = needed.into_iter().filter(|(column, needed, _)| *needed && !source.has(*column));
+    let refuse = |(column, _, why): (Column, bool, &str)| Refusal {
+        line: line.line,
+        row: 0,
+        column: column.name().to_owned(),
+        value: String::new(),
+        code: "missing-column",
+        message: format!("{member}.rows has no such column: {why}"),
+        hint: "add the column".to_owned(),
+    };
+    missing.map(refuse).collect()
+}
+
+fn conflict(key: &OrderKey, ack: Vec<u8>) -> Answer {
+    Answer {
+        key: Some(key.clone()),
+        verdict: Verdict::Duplicate,
+        exit: Exit::DuplicateConflict,
+        ack,
+        counts: Counts::default(),
+        refusals_total: 0,
+        first_refusals: Vec::new(),
+        outbox: None,
+        repeated: false,
+    }
+}

@@ -1,0 +1,349 @@
+//! A strict view of a JSON document: every member is asked for by name, what nobody asked for is refused by its path, and
+//! a wrong value does not hide the next one. Values of unknown members are never repeated: one of them could be a key.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::store::Refusal;
+
+/// A JSON value that still knows its duplicate members.
+#[derive(Debug)]
+pub(super) enum Node {
+    Null,
+    Bool(bool),
+    Integer(u64),
+    OtherNumber,
+    Text(String),
+    List(Vec<Node>),
+    Object(Vec<(String, Node)>),
+}
+
+impl Node {
+    /// A member of an object, if this is one and has it.
+    fn member(&self, name: &str) -> Option<&Node> {
+        let Self::Object(members) = self else { return None };
+        members.iter().find(|(member, _)| member == name).map(|(_, node)| node)
+    }
+
+    /// Elements of the list behind a member; 0 if there is none.
+    pub(super) fn count_of(&self, name: &str) -> usize {
+        if let Some(Self::List(list)) = self.member(name) { list.len() } else { 0 }
+    }
+}
+
+/// Where refusals of a document are collected.
+#[derive(Debug, Default)]
+pub(super) struct Problems(RefCell<Vec<Refusal>>);
+
+impl Problems {
+    pub(super) fn add(&self, line: u32, path: &str, value: &str, code: &'static str, message: &str, hint: &str) {
+        let (column, value) = (path.to_owned(), value.to_owned());
+        let (message, hint) = (message.to_owned(), hint.to_owned());
+        self.0.borrow_mut().push(Refusal { line, row: 0, column, value, code, message, hint });
+    }
+
+    pub(super) fn into_refusals(self) -> Vec<Refusal> {
+        self.0.into_inner()
+    }
+}
+
+/// One value of the document: where it stands and what it is.
+#[derive(Clone, Copy)]
+pub(super) struct Value<'d> {
+    node: &'d Node,
+    place: &'d Place<'d>,
+}
+
+/// Path of a value, made into text only when something is wrong with it.
+#[derive(Clone)]
+pub(super) struct Place<'d> {
+    pub(super) path: String,
+    line: u32,
+    problems: &'d Problems,
+}
+
+impl<'d> Place<'d> {
+    pub(super) fn root(problems: &'d Problems) -> Self {
+        Self { path: String::new(), line: 0, problems }
+    }
+
+    fn member(&self, name: &str) -> Self {
+        let path = if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
+        Self { path, ..self.clone() }
+    }
+
+    fn element(&self, index: usize) -> Self {
+        Self { path: format!("{}[{index}]", self.path), ..self.clone() }
+    }
+
+    /// Refuses what stands here. `None`, so that a reader can end with it.
+    pub(super) fn refuse<T>(&self, value: &str, code: &'static str, message: &str, hint: &str) -> Option<T> {
+        self.problems.add(self.line, &self.path, value, code, message, hint);
+        None
+    }
+}
+
+impl<'d> Value<'d> {
+    pub(super) fn new(node: &'d Node, place: &'d Place<'d>) -> Self {
+        Self { node, place }
+    }
+
+    pub(super) fn place(&self) -> &'d Place<'d> {
+        self.place
+    }
+
+    /// The same value, its refusals counted to the order line that its member `line` names, if it does.
+    pub(super) fn read_as_line<T>(&self, read: impl FnOnce(Value<'_>) -> Option<T>) -> Option<T> {
+        let line = match self.node.member("line") {
+            Some(Node::Integer(number)) => u32::try_from(*number).unwrap_or(0),
+            _ => 0,
+        };
+        let place = Place { line, ..self.place.clone() };
+        read(Value::new(self.node, &place))
+    }
+
+    fn wrong_type<T>(&self, expected: &str) -> Option<T> {
+        let found = match self.node {
+            Node::Null => "null",
+            Node::Bool(_) => "a boolean",
+            Node::Integer(_) | Node::OtherNumber => "a number",
+            Node::Text(_) => "a text",
+            Node::List(_) => "a list",
+            Node::Object(_) => "an object",
+        };
+        let hint =
+            if expected == "a text" { "put the value in quotation marks" } else { "see docs of bindery.order/1" };
+        self.place.refuse(found, "wrong-type", &format!("is {found}, expected {expected}"), hint)
+    }
+
+    pub(super) fn text(&self) -> Option<&'d str> {
+        match self.node {
+            Node::Text(text) => Some(text),
+            _ => self.wrong_type("a text"),
+        }
+    }
+
+    pub(super) fn bool(&self) -> Option<bool> {
+        match self.node {
+            Node::Bool(value) => Some(*value),
+            _ => self.wrong_type("true or false"),
+        }
+    }
+
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self.node, Node::Text(_))
+    }
+
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.node, Node::List(_))
+    }
+
+    pub(super) fn integer(&self) -> Option<u64> {
+        match self.node {
+            Node::Integer(value) => Some(*value),
+            _ => self.wrong_type("a whole number"),
+        }
+    }
+
+    /// A whole number from `least` to `most`.
+    pub(super) fn number(&self, least: u32, most: u32) -> Option<u32> {
+        let value = self.integer()?;
+        match u32::try_from(value).ok().filter(|n| (least..=most).contains(n)) {
+            Some(number) => Some(number),
+            None => {
+                let message = format!("is outside {least} to {most}");
+                self.place.refuse(&value.to_string(), "out-of-range", &message, "correct the number")
+            }
+        }
+    }
+
+    /// One of a closed list of words.
+    pub(super) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text()?;
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*meaning);
+        }
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        self.place.refuse(
+            &excerpt(text),
+            "bad-value",
+            "is not a word known here",
+            &format!("one of {}", known.join(", ")),
+        )
+    }
+
+    /// An identifier or date; its own parser says what is wrong. `mask` decides what of the value is repeated.
+    pub(super) fn parse<T>(&self, mask: fn(&str) -> String, hint: &str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        let text = self.text()?;
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(error) => self.place.refuse(&mask(text), "bad-value", &error.to_string(), hint),
+        }
+    }
+
+    pub(super) fn elements<T>(&self, mut read: impl FnMut(Value<'_>) -> Option<T>) -> Option<Vec<T>> {
+        let Node::List(list) = self.node else { return self.wrong_type("a list") };
+        let elements = list.iter().enumerate().map(|(index, node)| {
+            let place = self.place.element(index);
+            read(Value::new(node, &place))
+        });
+        // All elements are read before the first failure counts, so that each gets its refusal.
+        elements.collect::<Vec<_>>().into_iter().collect()
+    }
+
+    /// Members by name; `read` asks for them, what it left is refused.
+    pub(super) fn object<T>(&self, read: impl FnOnce(&Members<'_>) -> Option<T>) -> Option<T> {
+        let Node::Object(list) = self.node else { return self.wrong_type("an object") };
+        let members = Members {
+            place: self.place,
+            members: list.iter().map(|(name, node)| (name.as_str(), node, Cell::new(false))).collect(),
+            asked: RefCell::new(Vec::new()),
+        };
+        let result = read(&members);
+        if members.all_known() { result } else { None }
+    }
+
+    /// Every member, whatever its name: for `vars`.
+    pub(super) fn entries<T>(&self, mut read: impl FnMut(&str, Value<'_>) -> Option<T>) -> Option<Vec<T>> {
+        let Node::Object(list) = self.node else { return self.wrong_type("an object") };
+        let mut read_one = |(at, (name, node)): (usize, &(String, Node))| {
+            let place = self.place.member(&excerpt(name));
+            if list[..at].iter().any(|(earlier, _)| earlier == name) {
+                return duplicate(&place);
+            }
+            read(name, Value::new(node, &place))
+        };
+        list.iter().enumerate().map(&mut read_one).collect::<Vec<_>>().into_iter().collect()
+    }
+}
+
+/// The members of one object.
+pub(super) struct Members<'d> {
+    place: &'d Place<'d>,
+    members: Vec<(&'d str, &'d Node, Cell<bool>)>,
+    asked: RefCell<Vec<&'static str>>,
+}
+
+impl Members<'_> {
+    /// A member that may be absent (or null). Outer `None`: refused.
+    pub(super) fn optional<T>(
+        &self,
+        name: &'static str,
+        read: impl FnOnce(Value<'_>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        self.asked.borrow_mut().push(name);
+        let mut found = self.members.iter().filter(|(member, ..)| *member == name);
+        let Some((_, node, used)) = found.next() else { return Some(None) };
+        used.set(true);
+        let place = self.place.member(name);
+        if let Some((_, _, used)) = found.next() {
+            used.set(true);
+            return duplicate(&place);
+        }
+        match node {
+            Node::Null => Some(None),
+            _ => read(Value::new(node, &place)).map(Some),
+        }
+    }
+
+    /// A member that must be there.
+    pub(super) fn required<T>(&self, name: &'static str, read: impl FnOnce(Value<'_>) -> Option<T>) -> Option<T> {
+        match self.optional(name, read)? {
+            Some(value) => Some(value),
+            None => self.place.member(name).refuse(
+                "",
+                "missing-member",
+                "is missing",
+                "add it; see docs of bindery.order/1",
+            ),
+        }
+    }
+
+    /// A member with a default.
+    pub(super) fn or<T>(&self, name: &'static str, default: T, read: impl FnOnce(Value<'_>) -> Option<T>) -> Option<T> {
+        Some(self.optional(name, read)?.unwrap_or(default))
+    }
+
+    fn all_known(&self) -> bool {
+        let asked = self.asked.borrow();
+        let unknown: Vec<_> = self.members.iter().filter(|(.., used)| !used.get()).collect();
+        for (name, ..) in &unknown {
+            let place = self.place.member(&excerpt(name));
+            let hint = format!("known here: {}", asked.join(", "));
+            place.refuse::<()>("", "unknown-member", "is not a member of bindery.order/1", &hint);
+        }
+        unknown.is_empty()
+    }
+}
+
+fn duplicate<T>(place: &Place<'_>) -> Option<T> {
+    place.refuse("", "duplicate-member", "stands here twice", "keep one of them: which one counts must not be guessed")
+}
+
+/// At most 64 characters, control characters replaced: what a message may repeat of a foreign word.
+pub(super) fn excerpt(text: &str) -> String {
+    text.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Integer(value))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Node, E> {
+        Ok(Node::OtherNumber)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
+        Ok(Node::OtherNumber)
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
+        let mut nodes = Vec::new();
+        while let Some(node) = list.next_element()? {
+            nodes.push(node);
+        }
+        Ok(Node::List(nodes))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = map.next_entry()? {
+            members.push(member);
+        }
+        Ok(Node::Object(members))
+    }
+}

@@ -1,0 +1,359 @@
+//! The eUICC key file (`euicc.jsonl`): which one-time key each row gets. One line a key; lines are checked in batches by the
+//! caller's closure, which may use all cores.
+//!
+//! Rule: a key goes to one profile, ever. Of two lines with one key the first that is not refused stands. A row is refused only
+//! if no line of its eUICC gives it a key; it is told what was wrong with the first of them.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::io::{BufRead, BufReader, Read};
+
+use data_encoding::BASE64;
+use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+
+use super::beside::Hashed;
+use super::json::excerpt;
+use super::refusals::masked;
+use crate::error::{Exit, Fault};
+use crate::ids::Eid;
+use crate::store::sqlite::one_time_key_x;
+
+/// Lines checked at once.
+const BATCH: usize = 1_000;
+/// Octets of a line at most: two certificates of 4 KB each, in base64, with room.
+const MAX_LINE_OCTETS: u64 = 64 * 1024;
+
+/// One line of a key file, decoded.
+#[derive(Debug)]
+pub struct KeyLine {
+    /// 1-based line of the file.
+    pub line_no: u64,
+    /// Whose key it is.
+    pub eid: Eid,
+    /// otPK.EUICC.KA, uncompressed; not yet known to be on the curve.
+    pub euicc_otpk: [u8; 65],
+    /// `r || s` by the eUICC over `30 L { 5A 10 EID, 5F49 41 otPK }`.
+    pub signature: [u8; 64],
+    /// CERT.EUICC.ECDSA, DER.
+    pub euicc_certificate: Vec<u8>,
+    /// CERT.EUM.ECDSA, DER.
+    pub eum_certificate: Vec<u8>,
+}
+
+/// Why a key must not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRefusal {
+    /// Stable code, kebab-case.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// Checks a batch of lines; as many results as lines, in their order.
+pub type CheckKeys<'a> = &'a (dyn Fn(&[KeyLine]) -> Vec<Result<(), KeyRefusal>> + Sync);
+
+/// Which one-time key each eUICC of an order line gets.
+pub(super) struct KeyTable {
+    slots: Vec<Slot>,
+    index: HashMap<Eid, u32>,
+    /// Slots are the file's own EIDs, in its order, at most this many; none: the rows name the EIDs.
+    from_file: Option<u32>,
+}
+
+struct Slot {
+    eid: Option<Eid>,
+    key: SlotKey,
+}
+
+enum SlotKey {
+    None,
+    Usable([u8; 65]),
+    Refused(Box<KeyRefusal>),
+}
+
+/// Lines read and not judged yet.
+#[derive(Default)]
+struct Batch {
+    /// Every line's key, and the slot that waits for it; none: nobody needs the key, but it must not come again.
+    keys: Vec<([u8; 32], Option<u32>)>,
+    /// The lines with a slot.
+    lines: Vec<KeyLine>,
+}
+
+/// What the key pass must know besides the file.
+pub(super) struct KeyRules<'a> {
+    pub(super) check_keys: CheckKeys<'a>,
+    /// Is a profile bound to this key?
+    pub(super) is_used: &'a dyn Fn(&[u8; 65]) -> Result<bool, Fault>,
+    /// Keys that earlier lines of the order got.
+    pub(super) given: &'a mut HashSet<[u8; 32]>,
+}
+
+impl KeyTable {
+    /// Rows have their EIDs: [`Self::want`] names them.
+    pub(super) fn wanted() -> Self {
+        Self { slots: Vec::new(), index: HashMap::new(), from_file: None }
+    }
+
+    /// A row has this EID.
+    pub(super) fn want(&mut self, eid: Eid) {
+        self.add(Some(eid));
+    }
+
+    /// Row r takes the r-th distinct EID of the file.
+    pub(super) fn first_of_file(quantity: u32) -> Self {
+        Self { slots: Vec::new(), index: HashMap::new(), from_file: Some(quantity) }
+    }
+
+    /// The key of the eUICC.
+    pub(super) fn key_of(&self, eid: &Eid) -> Result<[u8; 65], Cow<'_, KeyRefusal>> {
+        match self.index.get(eid).and_then(|at| self.slots.get(*at as usize)) {
+            Some(slot) => slot.usable(),
+            None => Err(Cow::Owned(no_key())),
+        }
+    }
+
+    /// EID and key of row `row`, where the rows name none. The EID is unknown if the file's line is unreadable.
+    pub(super) fn of_row(&self, row: u32) -> (Option<Eid>, Result<[u8; 65], Cow<'_, KeyRefusal>>) {
+        match self.slots.get(row as usize - 1) {
+            Some(slot) => (slot.eid, slot.usable()),
+            None => (None, Err(Cow::Owned(no_key()))),
+        }
+    }
+
+    /// Reads the whole file; returns its hash in lower-case hex.
+    pub(super) fn read(&mut self, file: Hashed, rules: &mut KeyRules<'_>) -> Result<String, Fault> {
+        let failed = |e: std::io::Error| Fault::new(Exit::Config, format!("eUICC key file: {e}"));
+        let mut reader = BufReader::with_capacity(256 * 1024, file);
+        let mut seen = HashSet::new();
+        let mut batch = Batch::default();
+        let mut text = Vec::new();
+        let mut line_no = 0;
+        while read_line(&mut reader, &mut text).map_err(failed)? {
+            line_no += 1;
+            if text.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            match decode(&text, line_no) {
+                Ok(line) => {
+                    let slot = self.slot_for(&line.eid).filter(|slot| self.lacks_key(*slot));
+                    batch.keys.push((one_time_key_x(&line.euicc_otpk), slot));
+                    batch.lines.extend(slot.map(|_| line));
+                }
+                Err((eid, refusal)) => self.refuse_unreadable(eid, refusal),
+            }
+            if batch.keys.len() == BATCH {
+                self.judge(std::mem::take(&mut batch), &mut seen, rules)?;
+            }
+        }
+        self.judge(batch, &mut seen, rules)?;
+        reader.into_inner().finish().map_err(failed)
+    }
+
+    fn judge(&mut self, batch: Batch, seen: &mut HashSet<[u8; 32]>, rules: &mut KeyRules<'_>) -> Result<(), Fault> {
+        let verdicts = if batch.lines.is_empty() { Vec::new() } else { (rules.check_keys)(&batch.lines) };
+        if verdicts.len() != batch.lines.len() {
+            let what = format!("{} keys were checked, {} verdicts came back", batch.lines.len(), verdicts.len());
+            return Err(Fault::new(Exit::Bug, what));
+        }
+        let mut checked = batch.lines.into_iter().zip(verdicts);
+        for (x, slot) in batch.keys {
+            let Some((slot, (line, verdict))) = slot.and_then(|slot| Some((slot, checked.next()?))) else {
+                seen.insert(x);
+                continue;
+            };
+            let refusal = match verdict {
+                Err(refusal) => Some(refusal),
+                Ok(()) if !seen.insert(x) => Some(repeated(line.line_no)),
+                Ok(()) if rules.given.contains(&x) || (rules.is_used)(&line.euicc_otpk)? => Some(used(line.line_no)),
+                Ok(()) => None,
+            };
+            let Some(slot) = self.slots.get_mut(slot as usize) else { continue };
+            match (refusal, &slot.key) {
+                (Some(refusal), SlotKey::None) => slot.key = SlotKey::Refused(Box::new(refusal)),
+                (None, SlotKey::None | SlotKey::Refused(_)) => {
+                    rules.given.insert(x);
+                    slot.key = SlotKey::Usable(line.euicc_otpk);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// A line that is no key takes the place of the eUICC it may have been for, so that no other row moves.
+    fn refuse_unreadable(&mut self, eid: Option<Eid>, refusal: KeyRefusal) {
+        let slot = match eid {
+            Some(eid) => self.slot_for(&eid),
+            None => self.has_room().then(|| self.add(None)),
+        };
+        if let Some(slot) = slot.and_then(|at| self.slots.get_mut(at as usize))
+            && matches!(slot.key, SlotKey::None)
+        {
+            slot.key = SlotKey::Refused(Box::new(refusal));
+        }
+    }
+
+    fn slot_for(&mut self, eid: &Eid) -> Option<u32> {
+        match self.index.get(eid) {
+            Some(at) => Some(*at),
+            None => self.has_room().then(|| self.add(Some(*eid))),
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.from_file.is_some_and(|quantity| self.slots.len() < quantity as usize)
+    }
+
+    fn lacks_key(&self, slot: u32) -> bool {
+        self.slots.get(slot as usize).is_some_and(|slot| !matches!(slot.key, SlotKey::Usable(_)))
+    }
+
+    fn add(&mut self, eid: Option<Eid>) -> u32 {
+        let next = self.slots.len() as u32;
+        if let Some(eid) = eid {
+            let at = *self.index.entry(eid).or_insert(next);
+            if at != next {
+                return at;
+            }
+        }
+        self.slots.push(Slot { eid, key: SlotKey::None });
+        next
+    }
+}
+
+impl Slot {
+    fn usable(&self) -> Result<[u8; 65], Cow<'_, KeyRefusal>> {
+        match &self.key {
+            SlotKey::Usable(point) => Ok(*point),
+            SlotKey::Refused(refusal) => Err(Cow::Borrowed(refusal)),
+            SlotKey::None => Err(Cow::Owned(no_key())),
+        }
+    }
+}
+
+fn no_key() -> KeyRefusal {
+    let message = "the key file has no one-time key for this eUICC".to_owned();
+    KeyRefusal { code: "no-one-time-key", message, hint: "ask the eUICC's maker for a key of this EID".to_owned() }
+}
+
+fn repeated(line_no: u64) -> KeyRefusal {
+    let message = format!("line {line_no} of the key file repeats the one-time key of an earlier line");
+    KeyRefusal {
+        code: "repeated-one-time-key",
+        message,
+        hint: "a key is good for one profile: ask for another".to_owned(),
+    }
+}
+
+fn used(line_no: u64) -> KeyRefusal {
+    let message = format!("the one-time key in line {line_no} of the key file has been used for another profile");
+    KeyRefusal { code: "one-time-key-used", message, hint: "a key is good for one profile: ask for another".to_owned() }
+}
+
+/// A line without its end; false at the end of the file. What is beyond the bound is read and dropped, so that the line is
+/// refused and the next one is a line again.
+pub(super) fn read_line(reader: &mut impl BufRead, text: &mut Vec<u8>) -> std::io::Result<bool> {
+    text.clear();
+    if reader.by_ref().take(MAX_LINE_OCTETS).read_until(b'\n', text)? == 0 {
+        return Ok(false);
+    }
+    if text.last() != Some(&b'\n') && text.len() as u64 == MAX_LINE_OCTETS {
+        reader.skip_until(b'\n')?;
+    }
+    Ok(true)
+}
+
+/// Members of a line as they stand in the file.
+#[derive(Default)]
+struct RawLine<'t> {
+    eid: Option<Cow<'t, str>>,
+    euicc_otpk: Option<Cow<'t, str>>,
+    signature: Option<Cow<'t, str>>,
+    euicc_certificate: Option<Cow<'t, str>>,
+    eum_certificate: Option<Cow<'t, str>>,
+}
+
+/// A decoded line, or what is wrong with it and whose it is, if that can be read.
+pub(super) fn decode(text: &[u8], line_no: u64) -> Result<KeyLine, (Option<Eid>, KeyRefusal)> {
+    let refusal = |what: String| {
+        let message = format!("line {line_no} of the key file: {what}");
+        KeyRefusal { code: "key-line", message, hint: "ask the eUICC's maker for the line again".to_owned() }
+    };
+    let raw: RawLine<'_> = serde_json::from_slice(text).map_err(|e| (None, refusal(excerpt(&e.to_string()))))?;
+    let missing = |name: &str| (None, refusal(format!("{name} is missing")));
+    let eid_text = raw.eid.ok_or_else(|| missing("eid"))?;
+    let eid: Eid = eid_text.parse().map_err(|e| (None, refusal(format!("eid {} {e}", masked(&eid_text)))))?;
+    let octets = |name: &str, member: Option<Cow<'_, str>>| {
+        let text = member.ok_or_else(|| (Some(eid), refusal(format!("{name} is missing"))))?;
+        BASE64.decode(text.as_bytes()).map_err(|_| (Some(eid), refusal(format!("{name} is not base64"))))
+    };
+    let euicc_otpk = octets("euicc_otpk", raw.euicc_otpk)?;
+    let signature = octets("signature", raw.signature)?;
+    let sized = |name: &str, length: usize| (Some(eid), refusal(format!("{name} has not {length} octets")));
+    let euicc_otpk: [u8; 65] = euicc_otpk.try_into().map_err(|_| sized("euicc_otpk", 65))?;
+    if euicc_otpk[0] != 4 {
+        return Err((Some(eid), refusal("euicc_otpk is not an uncompressed point".to_owned())));
+    }
+    Ok(KeyLine {
+        line_no,
+        eid,
+        euicc_otpk,
+        signature: signature.try_into().map_err(|_| sized("signature", 64))?,
+        euicc_certificate: octets("euicc_certificate", raw.euicc_certificate)?,
+        eum_certificate: octets("eum_certificate", raw.eum_certificate)?,
+    })
+}
+
+impl<'de: 't, 't> Deserialize<'de> for RawLine<'t> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(RawLineVisitor)
+    }
+}
+
+struct RawLineVisitor;
+
+impl<'de> Visitor<'de> for RawLineVisitor {
+    type Value = RawLine<'de>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawLine<'de>, A::Error> {
+        use serde::de::Error;
+        let mut line = RawLine::default();
+        while let Some(Text(name)) = map.next_key()? {
+            let slot = match name.as_ref() {
+                "eid" => &mut line.eid,
+                "euicc_otpk" => &mut line.euicc_otpk,
+                "signature" => &mut line.signature,
+                "euicc_certificate" => &mut line.euicc_certificate,
+                "eum_certificate" => &mut line.eum_certificate,
+                own if own.starts_with("x_") => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+                unknown => {
+                    return Err(A::Error::custom(format_args!(
+                        "unknown member {}",
+                        super::columns::shown_name(unknown)
+                    )));
+                }
+            };
+            let Text(value) = map.next_value()?;
+            if slot.replace(value).is_some() {
+                return Err(A::Error::custom(format_args!("{name} stands twice")));
+            }
+        }
+        Ok(line)
+    }
+}
+
+/// A text that is borrowed from the line where it has no escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'t>(#[serde(borrow)] Cow<'t, str>);

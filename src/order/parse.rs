@@ -1,0 +1,422 @@
+//! From the octets of an order file to an [`Order`], or to every refusal that can be told at once.
+
+use std::collections::BTreeMap;
+
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+
+use super::columns::{COLUMNS, Column, Meaning, meaning, names_clear_secret, shown_name};
+use super::file::*;
+use super::json::{Members, Node, Place, Problems, Value, excerpt};
+use super::refusals::masked;
+use crate::ids::{OrderId, OrderKey, Tenant};
+use crate::store::Refusal;
+
+/// Octets of an order file at most; rows beyond a thousand have their own file.
+pub(super) const MAX_OCTETS: u64 = 4 << 20;
+
+/// Why a file is no order.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// The order's key, if at least that could be read: then its sender can be answered.
+    pub key: Option<OrderKey>,
+    /// Elements of `lines`, as far as there are any.
+    pub lines: usize,
+    /// Everything that is wrong.
+    pub refusals: Vec<Refusal>,
+}
+
+impl Order {
+    /// Reads an order file's octets.
+    pub fn from_json(octets: &[u8]) -> Result<Self, Unreadable> {
+        let problems = Problems::default();
+        let mut lines = 0;
+        let (key, order) = match serde_json::from_slice::<Node>(octets) {
+            Ok(root) => {
+                lines = root.count_of("lines");
+                read_root(&root, &problems)
+            }
+            Err(error) => {
+                let at = format!("line {}, character {}: {}", error.line(), error.column(), reason(&error));
+                problems.add(0, "", "", "json", &at, "the order file is one JSON object (RFC 8259) in UTF-8");
+                (None, None)
+            }
+        };
+        let refusals = problems.into_refusals();
+        match order {
+            Some(order) if refusals.is_empty() => Ok(order),
+            _ => Err(Unreadable { key, lines, refusals }),
+        }
+    }
+}
+
+/// serde_json repeats no values in syntax errors, but it appends the position, which we tell ourselves.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+fn read_root(root: &Node, problems: &Problems) -> (Option<OrderKey>, Option<Order>) {
+    let place = Place::root(problems);
+    let mut key = None;
+    let order = Value::new(root, &place).object(|order| {
+        // Every member is read before the first `?`, so that one refusal does not hide the others.
+        let schema = order.required("schema", |v| v.word(&[(SCHEMA, ())]));
+        let order_id = order.required("order_id", |v| v.parse::<OrderId>(excerpt, "it names a directory"));
+        let rev = order.or("rev", 1, |v| v.number(1, u32::MAX));
+        let tenant = order.required("tenant", |v| v.parse::<Tenant>(excerpt, "it names a directory"));
+        key = tenant.zip(order_id).zip(rev).map(|((tenant, order_id), rev)| OrderKey { tenant, order_id, rev });
+        let kind = order.required("kind", read_kind);
+        let accept = order.or("accept", Accept::AllOrNothing, |v| {
+            v.word(&[("all_or_nothing", Accept::AllOrNothing), ("partial", Accept::Partial)])
+        });
+        let due = order.optional("due", |v| v.parse::<jiff::Timestamp>(excerpt, "RFC 3339: 2026-12-01T06:00:00Z"));
+        let lines = order.required("lines", read_lines);
+        schema?;
+        Some(Order { key: key.clone()?, kind: kind?, accept: accept?, due: due?, lines: lines? })
+    });
+    (key, order)
+}
+
+fn read_kind(value: Value<'_>) -> Option<Kind> {
+    let kind = value.word(&[
+        ("production", Some(Kind::Production)),
+        ("bootstrap", Some(Kind::Bootstrap)),
+        ("test", Some(Kind::Test)),
+        ("remake", None),
+        ("cancel", None),
+    ])?;
+    supported(
+        value,
+        kind,
+        "unsupported-kind",
+        "orders of this kind are not handled yet",
+        "order as production, bootstrap or test",
+    )
+}
+
+/// A word of the contract that this version does not act on: refused plainly instead of misunderstood.
+fn supported<T>(value: Value<'_>, meaning: Option<T>, code: &'static str, message: &str, hint: &str) -> Option<T> {
+    match meaning {
+        Some(meaning) => Some(meaning),
+        None => value.place().refuse(value.text().unwrap_or_default(), code, message, hint),
+    }
+}
+
+fn read_lines(value: Value<'_>) -> Option<Vec<Line>> {
+    let lines =
+        value.elements(|v| v.read_as_line(|v| v.object(read_line).map(|line| (line, v.place().path.clone()))))?;
+    if lines.is_empty() {
+        return value.place().refuse("", "bad-value", "has no element", "an order has at least one line");
+    }
+    for (at, (line, path)) in lines.iter().enumerate() {
+        if lines[..at].iter().any(|(earlier, _)| earlier.line == line.line) {
+            let number = line.line.to_string();
+            value.place().refuse::<()>(
+                &number,
+                "duplicate-line",
+                &format!("{path}.line stands twice"),
+                "number the lines",
+            );
+        }
+    }
+    Some(lines.into_iter().map(|(line, _)| line).collect())
+}
+
+fn read_line(members: &Members<'_>) -> Option<Line> {
+    let line = members.required("line", |v| v.number(1, u32::MAX));
+    let template = members.required("template", read_template);
+    let mode = members.required("mode", |v| {
+        let words = [("order", Some(Mode::Order)), ("prebound", Some(Mode::Prebound)), ("session", None)];
+        supported(v, v.word(&words)?, "unsupported-mode", "is not handled yet", "use order or prebound")
+    });
+    let quantity = members.required("quantity", |v| v.number(1, MAX_QUANTITY));
+    let iccid = members.required("iccid", |v| read_numbers(v, "19 or 20 digits, the last the Luhn digit"));
+    let imsi = members.optional("imsi", |v| read_numbers(v, "6 to 15 digits"));
+    let algorithm = members.or("algorithm", Algorithm::Milenage, |v| {
+        v.word(&[("milenage", Algorithm::Milenage), ("tuak", Algorithm::Tuak)])
+    });
+    let credentials = members.or("credentials", (), |v| {
+        let words = [("generate", Some(())), ("import", None)];
+        supported(v, v.word(&words)?, "unsupported-credentials", "is not handled yet", "use generate")
+    });
+    let transport_key = members.optional("transport_key", |v| v.text().map(str::to_owned));
+    let vars = members.or("vars", BTreeMap::new(), read_vars);
+    let metadata = members.required("metadata", |v| v.object(read_metadata));
+    let validity = members.optional("validity", |v| v.object(|validity| read_validity(validity, v.place())));
+    let bootstrap = members.optional("bootstrap", |v| v.object(read_bootstrap));
+    let confirmation_code = members.optional("confirmation_code", |v| match ConfirmationCode::new(v.text()?) {
+        Some(code) => Some(code),
+        None => v.place().refuse("(not shown)", "bad-value", "is not 1 to 64 printable characters", "use digits"),
+    });
+    let rows = members.optional("rows", read_rows);
+    let euicc_data = members.optional("euicc_data", |v| v.object(read_file));
+    let export = members.required("export", |v| v.elements(read_export));
+    credentials?;
+    Some(Line {
+        line: line?,
+        template: template?,
+        mode: mode?,
+        quantity: quantity?,
+        iccid: iccid?,
+        imsi: imsi?,
+        algorithm: algorithm?,
+        transport_key: transport_key?,
+        vars: vars?,
+        metadata: metadata?,
+        validity: validity?,
+        bootstrap: bootstrap?,
+        confirmation_code: confirmation_code?,
+        rows: rows?,
+        euicc_data: euicc_data?,
+        export: export?,
+    })
+}
+
+fn read_template(value: Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    let sound = |part: &str| part.parse::<OrderId>().is_ok();
+    match text.split_once('@') {
+        Some((name, version)) if sound(name) && sound(version) => Some(text.to_owned()),
+        _ => value.place().refuse(
+            &excerpt(text),
+            "bad-value",
+            "is not name@version",
+            "`bindery template list` shows them",
+        ),
+    }
+}
+
+/// `{"first": "..."}`, `{"rows": true}` or `"rows"`.
+fn read_numbers<T>(value: Value<'_>, hint: &str) -> Option<Numbers<T>>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    if value.is_text() {
+        return value.word(&[("rows", ())]).map(|()| Numbers::Rows);
+    }
+    value.object(|members| {
+        let first = members.optional("first", |v| v.parse(masked, hint));
+        let rows = members.or("rows", false, |v| v.bool());
+        match (first?, rows?) {
+            (Some(first), false) => Some(Numbers::First(first)),
+            (None, true) => Some(Numbers::Rows),
+            _ => value.place().refuse(
+                "",
+                "bad-value",
+                "needs either first or rows",
+                "{\"first\":\"...\"} or {\"rows\":true}",
+            ),
+        }
+    })
+}
+
+fn read_vars(value: Value<'_>) -> Option<BTreeMap<String, String>> {
+    let entries = value.entries(|name, v| {
+        if names_clear_secret(name) {
+            let hint = "K and OPc are made in the HSM; no order carries them in the clear";
+            return v.place().refuse("(not shown)", "clear-secret", "names a key in the clear", hint);
+        }
+        Some((name.to_owned(), v.text()?.to_owned()))
+    })?;
+    Some(entries.into_iter().collect())
+}
+
+fn read_metadata(members: &Members<'_>) -> Option<Metadata> {
+    let service_provider = members.required("service_provider", |v| bounded_text(v, 32));
+    let profile_name = members.required("profile_name", |v| bounded_text(v, 64));
+    let class = members.required("class", |v| {
+        use ProfileClass::*;
+        v.word(&[("test", Test), ("provisioning", Provisioning), ("operational", Operational)])
+    });
+    let icon = members.optional("icon", read_icon);
+    let ppr = members
+        .or("ppr", Vec::new(), |v| v.elements(|v| v.word(&[("ppr1", PolicyRule::Ppr1), ("ppr2", PolicyRule::Ppr2)])));
+    let notifications = members.or("notifications", Vec::new(), |v| v.elements(|v| v.object(read_notification)));
+    let owner = members.optional("owner", |v| v.object(read_owner));
+    let fallback_allowed = members.or("fallback_allowed", false, |v| v.bool());
+    let ecall = members.or("ecall", false, |v| v.bool());
+    Some(Metadata {
+        service_provider: service_provider?,
+        profile_name: profile_name?,
+        class: class?,
+        icon: icon?,
+        ppr: ppr?,
+        notifications: notifications?,
+        owner: owner?,
+        fallback_allowed: fallback_allowed?,
+        ecall: ecall?,
+    })
+}
+
+fn bounded_text(value: Value<'_>, most: usize) -> Option<String> {
+    let text = value.text()?;
+    if text.len() <= most {
+        return Some(text.to_owned());
+    }
+    let message = format!("has {} octets of UTF-8, at most {most} fit the metadata", text.len());
+    value.place().refuse(&excerpt(text), "too-long", &message, "shorten it")
+}
+
+/// A base64 text, or `{"type": "png" | "jpg", "data": base64}`.
+fn read_icon(value: Value<'_>) -> Option<Icon> {
+    if value.is_text() {
+        return icon(value, value.text()?, None);
+    }
+    value.object(|members| {
+        let kind = members.required("type", |v| v.word(&[("png", IconKind::Png), ("jpg", IconKind::Jpg)]));
+        let data = members.required("data", |v| v.text().map(str::to_owned));
+        icon(value, &data?, Some(kind?))
+    })
+}
+
+fn icon(value: Value<'_>, base64: &str, declared: Option<IconKind>) -> Option<Icon> {
+    let refuse = |message: &str| {
+        value.place().refuse(
+            "",
+            "icon",
+            message,
+            "a PNG or JPEG file of 64 x 64 pixels and at most 1,024 octets, in base64",
+        )
+    };
+    let Ok(data) = BASE64.decode(base64.as_bytes()) else { return refuse("is not base64") };
+    if data.len() > 1_024 {
+        return refuse(&format!("has {} octets, at most 1024 fit the metadata", data.len()));
+    }
+    let found = match data.as_slice() {
+        [0x89, b'P', b'N', b'G', 0x0D, 0x0A, 0x1A, 0x0A, ..] => IconKind::Png,
+        [0xFF, 0xD8, 0xFF, ..] => IconKind::Jpg,
+        _ => return refuse("is neither PNG nor JPEG"),
+    };
+    if declared.is_some_and(|declared| declared != found) {
+        return refuse("is not of the type it says");
+    }
+    Some(Icon { kind: found, data })
+}
+
+fn read_notification(members: &Members<'_>) -> Option<Notification> {
+    let events = members.required("events", |v| {
+        use NotificationEvent::*;
+        v.elements(|v| v.word(&[("install", Install), ("enable", Enable), ("disable", Disable), ("delete", Delete)]))
+    });
+    let address = members.required("address", |v| bounded_text(v, 255));
+    Some(Notification { events: events?, address: address? })
+}
+
+fn read_owner(members: &Members<'_>) -> Option<Owner> {
+    let mcc_mnc = members.required("mcc_mnc", |v| {
+        let text = v.text()?;
+        let sound = matches!(text.len(), 5 | 6) && text.bytes().all(|b| b.is_ascii_digit());
+        if sound {
+            Some(text.to_owned())
+        } else {
+            v.place().refuse(&excerpt(text), "bad-value", "is not 5 or 6 digits", "MCC and MNC in one")
+        }
+    });
+    let gid1 = members.optional("gid1", read_hex);
+    let gid2 = members.optional("gid2", read_hex);
+    Some(Owner { mcc_mnc: mcc_mnc?, gid1: gid1?, gid2: gid2? })
+}
+
+fn read_hex(value: Value<'_>) -> Option<Vec<u8>> {
+    let text = value.text()?;
+    match HEXLOWER_PERMISSIVE.decode(text.as_bytes()) {
+        Ok(octets) => Some(octets),
+        Err(_) => value.place().refuse(&excerpt(text), "bad-value", "is not hex", "two hex digits an octet"),
+    }
+}
+
+fn read_validity(members: &Members<'_>, place: &Place<'_>) -> Option<Validity> {
+    let hint = "a day: 2027-11-20";
+    let from = members.optional("from", |v| v.parse::<jiff::civil::Date>(excerpt, hint));
+    let until = members.optional("until", |v| v.parse::<jiff::civil::Date>(excerpt, hint));
+    let validity = Validity { from: from?, until: until? };
+    match (validity.from, validity.until) {
+        (Some(from), Some(until)) if until < from => {
+            place.refuse(&format!("{from} to {until}"), "validity", "ends before it begins", "exchange the two days")
+        }
+        _ => Some(validity),
+    }
+}
+
+fn read_bootstrap(members: &Members<'_>) -> Option<Bootstrap> {
+    let mode =
+        members.required("mode", |v| v.word(&[("static", BootstrapMode::Static), ("managed", BootstrapMode::Managed)]));
+    let allowance_bytes = members.optional("allowance_bytes", |v| v.integer());
+    Some(Bootstrap { mode: mode?, allowance_bytes: allowance_bytes? })
+}
+
+fn read_file(members: &Members<'_>) -> Option<FileRef> {
+    let file = members.required("file", |v| v.text().map(str::to_owned));
+    let sha256 = members.required("sha256", read_sha256);
+    Some(FileRef { file: file?, sha256: sha256? })
+}
+
+fn read_sha256(value: Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    let sound = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if sound {
+        return Some(text.to_ascii_lowercase());
+    }
+    value.place().refuse(&excerpt(text), "bad-value", "is not 64 hex digits", "`sha256sum FILE` prints it")
+}
+
+/// `{"file", "sha256", "count"}`, a list of rows, or `{"inline": [rows]}`.
+fn read_rows(value: Value<'_>) -> Option<Rows> {
+    if value.is_list() {
+        return read_inline(value).map(Rows::Inline);
+    }
+    value.object(|members| {
+        if let Some(inline) = members.optional("inline", read_inline)? {
+            return Some(Rows::Inline(inline));
+        }
+        let file = read_file(members);
+        let count = members.required("count", |v| v.number(1, u32::MAX));
+        Some(Rows::File { file: file?, count: count? })
+    })
+}
+
+fn read_inline(value: Value<'_>) -> Option<Vec<InlineRow>> {
+    let rows = value.elements(read_inline_row)?;
+    if rows.len() <= MAX_INLINE_ROWS {
+        return Some(rows);
+    }
+    let message = format!("has {} rows, at most {MAX_INLINE_ROWS} stand in the order itself", rows.len());
+    value.place().refuse("", "too-many-inline-rows", &message, "put the rows into a CSV and name it with its SHA-256")
+}
+
+fn read_inline_row(value: Value<'_>) -> Option<InlineRow> {
+    let mut row: InlineRow = [const { None }; COLUMNS];
+    value.entries(|name, v| {
+        let refuse = |code, message: &str, hint: &str| v.place().refuse("(not shown)", code, message, hint);
+        match meaning(name) {
+            Meaning::Known(column) => {
+                let cell = match column {
+                    Column::Row if !v.is_text() => v.integer()?.to_string(),
+                    _ => v.text()?.to_owned(),
+                };
+                row[column as usize] = Some(cell.into_boxed_str()).filter(|cell| !cell.is_empty());
+                Some(())
+            }
+            Meaning::Foreign => Some(()),
+            Meaning::ClearSecret => refuse("clear-secret", "names a key in the clear", CLEAR_SECRET_HINT),
+            Meaning::Unknown => {
+                refuse("unknown-member", &format!("{} is not a column", shown_name(name)), UNKNOWN_COLUMN_HINT)
+            }
+        }
+    })?;
+    Some(row)
+}
+
+pub(super) const CLEAR_SECRET_HINT: &str = "take the column out and treat its keys as lost; Bindery makes K and OPc in the HSM, wrapped ones go into ki_wrapped, opc_wrapped";
+pub(super) const UNKNOWN_COLUMN_HINT: &str = "known: row, eid, iccid, imsi, msisdn, matching_id, ki_wrapped, opc_wrapped, imei, serial; own columns begin with x_";
+
+fn read_export(value: Value<'_>) -> Option<Export> {
+    let text = value.text()?;
+    match text.split_once(':') {
+        None if text == "qr" => Some(Export::Qr),
+        Some(("eim", name)) if !name.is_empty() => Some(Export::Eim(name.to_owned())),
+        Some(("core", name)) if !name.is_empty() => Some(Export::Core(name.to_owned())),
+        _ => value.place().refuse(&excerpt(text), "bad-value", "is no target", "\"eim:NAME\", \"core:NAME\" or \"qr\""),
+    }
+}

@@ -1,0 +1,164 @@
+//! Number ranges and number sets: which numbers an order takes, which of them are taken already.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+
+use crate::ids::{Iccid, Imsi};
+
+/// ICCIDs and IMSIs alike: a fixed number of digits that counts up.
+pub(super) trait Number: Copy + Eq + Hash + Ord {
+    fn digits(&self) -> &str;
+    /// The digits that count: an ICCID's without its check digit.
+    fn counting(&self) -> u128;
+    fn plus(&self, steps: u64) -> Option<Self>;
+    /// The last number of this length.
+    fn last_of_its_length(&self) -> Self;
+    fn masked(&self) -> String;
+}
+
+impl Number for Iccid {
+    fn digits(&self) -> &str {
+        self.as_str()
+    }
+
+    fn counting(&self) -> u128 {
+        let digits = self.as_str();
+        digits[..digits.len() - 1].parse().unwrap_or_default()
+    }
+
+    fn plus(&self, steps: u64) -> Option<Self> {
+        Self::plus(self, steps)
+    }
+
+    fn last_of_its_length(&self) -> Self {
+        Self::from_body(&"9".repeat(self.as_str().len() - 1)).unwrap_or(*self)
+    }
+
+    fn masked(&self) -> String {
+        Self::masked(self)
+    }
+}
+
+impl Number for Imsi {
+    fn digits(&self) -> &str {
+        self.as_str()
+    }
+
+    fn counting(&self) -> u128 {
+        self.as_str().parse().unwrap_or_default()
+    }
+
+    fn plus(&self, steps: u64) -> Option<Self> {
+        Self::plus(self, steps)
+    }
+
+    fn last_of_its_length(&self) -> Self {
+        "9".repeat(self.as_str().len()).parse().unwrap_or(*self)
+    }
+
+    fn masked(&self) -> String {
+        Self::masked(self)
+    }
+}
+
+/// The numbers `first` to `first + quantity - 1`; shorter when the digits end before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range<T> {
+    pub(super) line: u32,
+    pub(super) first: T,
+    pub(super) last: T,
+}
+
+impl<T: Number> Range<T> {
+    pub(super) fn new(line: u32, first: T, quantity: u32) -> Self {
+        let last = first.plus(u64::from(quantity - 1)).unwrap_or_else(|| first.last_of_its_length());
+        Self { line, first, last }
+    }
+
+    /// Numbers of one length compare like their digits; an ICCID's check digit decides nothing between two others.
+    pub(super) fn contains(&self, number: &T) -> bool {
+        number.digits().len() == self.first.digits().len() && (self.first..=self.last).contains(number)
+    }
+
+    pub(super) fn overlaps(&self, other: &Self) -> bool {
+        self.contains(&other.first) || other.contains(&self.first)
+    }
+}
+
+/// Numbers of one kind that an order takes.
+pub(super) struct Taking<T> {
+    ranges: Vec<Range<T>>,
+    single: HashSet<T>,
+}
+
+impl<T: Number> Taking<T> {
+    pub(super) fn new(ranges: Vec<Range<T>>) -> Self {
+        Self { ranges, single: HashSet::new() }
+    }
+
+    /// Notes a number given by a row; false when the order has it already.
+    pub(super) fn note(&mut self, number: T) -> bool {
+        !self.ranges.iter().any(|range| range.contains(&number)) && self.single.insert(number)
+    }
+}
+
+/// One bit a row.
+pub(super) struct Bits(Vec<u64>);
+
+impl Bits {
+    pub(super) fn new(count: u32) -> Self {
+        Self(vec![0; count as usize / 64 + 1])
+    }
+
+    pub(super) fn has(&self, at: u32) -> bool {
+        self.0.get(at as usize / 64).is_some_and(|word| word >> (at % 64) & 1 == 1)
+    }
+
+    /// Sets a bit; true when it was clear.
+    pub(super) fn set(&mut self, at: u32) -> bool {
+        let clear = !self.has(at);
+        if let Some(word) = self.0.get_mut(at as usize / 64) {
+            *word |= 1 << (at % 64);
+        }
+        clear
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn iccid(body: &str) -> Iccid {
+        Iccid::from_body(body).unwrap()
+    }
+
+    #[test]
+    fn a_range_has_its_first_and_its_last_number_and_no_other() {
+        let range = Range::new(1, iccid("8900012345678901200"), 10);
+        assert!(range.contains(&iccid("8900012345678901200")) && range.contains(&iccid("8900012345678901209")));
+        assert!(!range.contains(&iccid("8900012345678901210")) && !range.contains(&iccid("8900012345678901199")));
+        assert!(!range.contains(&iccid("890001234567890120")), "19 digits are another number");
+    }
+
+    #[test]
+    fn ranges_overlap_when_they_share_a_number() {
+        let range = |body, quantity| Range::new(1, iccid(body), quantity);
+        assert!(range("8900012345678901200", 10).overlaps(&range("8900012345678901209", 1)));
+        assert!(range("8900012345678901205", 1).overlaps(&range("8900012345678901200", 10)));
+        assert!(!range("8900012345678901200", 10).overlaps(&range("8900012345678901210", 10)));
+    }
+
+    #[test]
+    fn a_range_ends_with_its_digits() {
+        assert_eq!(Range::new(1, iccid("9999999999999999998"), 5).last, iccid("9999999999999999999"));
+    }
+
+    #[test]
+    fn a_bit_is_set_once() {
+        let mut bits = Bits::new(128);
+        for at in [0, 63, 64, 127] {
+            assert!(bits.set(at) && !bits.set(at) && bits.has(at));
+        }
+        assert!(!bits.has(1) && !bits.has(9_999));
+    }
+}

@@ -1,0 +1,166 @@
+//! Refusals on their way out: counted, the first ones kept for the terminal, all of them streamed into `rejects.csv`.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use crate::error::Fault;
+use crate::store::Refusal;
+use crate::store::packages::sync_directory_of;
+use crate::store::sqlite::KeptRefusal;
+
+/// Refusals a terminal shows.
+pub const SHOWN: usize = 10;
+
+/// Name of the file.
+pub(super) const FILE: &str = "rejects.csv";
+
+/// All but the first six and the last two characters become `*`, and whatever is no letter or digit: enough to find a
+/// value again in the sender's own file, not enough to be one.
+pub(super) fn masked(value: &str) -> String {
+    const LONGEST: usize = 40;
+    let count = value.chars().count();
+    let shown = |i: usize| count > 10 && (i < 6 || i + 2 >= count);
+    let mask = |(i, c): (usize, char)| if shown(i) && c.is_ascii_alphanumeric() { c } else { '*' };
+    if count > LONGEST {
+        let head: String = value.chars().enumerate().take(6).map(mask).collect();
+        return format!("{head}*** ({count} characters)");
+    }
+    value.chars().enumerate().map(mask).collect()
+}
+
+/// Counts refusals and writes them where they are wanted.
+pub(super) struct Refusals {
+    file: Option<RejectsFile>,
+    pub(super) first: Vec<Refusal>,
+    pub(super) total: u64,
+    /// Refusals of the order or a file as a whole.
+    pub(super) general: u64,
+    /// Rows with at least one refusal.
+    pub(super) rows: u64,
+}
+
+impl Refusals {
+    /// With a file, or only counted.
+    pub(super) fn new(file: Option<RejectsFile>) -> Self {
+        Self { file, first: Vec::new(), total: 0, general: 0, rows: 0 }
+    }
+
+    /// The order, a line or a file as a whole.
+    pub(super) fn general(&mut self, refusals: impl IntoIterator<Item = Refusal>) -> Result<(), Fault> {
+        for refusal in refusals {
+            self.general += 1;
+            self.add(&refusal)?;
+        }
+        Ok(())
+    }
+
+    /// One row; empty: nothing is wrong with it.
+    pub(super) fn row(&mut self, refusals: &[Refusal]) -> Result<(), Fault> {
+        self.rows += u64::from(!refusals.is_empty());
+        refusals.iter().try_for_each(|refusal| self.add(refusal))
+    }
+
+    /// Makes the file durable under its temporary name.
+    pub(super) fn finish_file(&mut self) -> Result<Option<FinishedRejects>, Fault> {
+        self.file.take().map(RejectsFile::finish).transpose()
+    }
+
+    fn add(&mut self, refusal: &Refusal) -> Result<(), Fault> {
+        self.total += 1;
+        if self.first.len() < SHOWN {
+            self.first.push(refusal.clone());
+        }
+        let Refusal { line, row, column, value, code, message, hint } = refusal;
+        match &mut self.file {
+            Some(file) => file.write(*line, *row, [column, value, code, message, hint]),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `rejects.csv` being written under a temporary name; dropped unfinished, nothing of it stays.
+pub(super) struct RejectsFile {
+    writer: csv::Writer<BufWriter<File>>,
+    partial: Partial,
+    with_line: bool,
+}
+
+impl RejectsFile {
+    /// In an answer directory. With several order lines a last column says which.
+    pub(super) fn create(directory: &Path, with_line: bool) -> Result<Self, Fault> {
+        let partial = Partial { path: directory.join(format!(".{FILE}.{}.partial", std::process::id())), done: false };
+        let file = File::create(&partial.path).map_err(|e| Fault::file(&partial.path, &e))?;
+        let mut file = Self { writer: csv::Writer::from_writer(BufWriter::new(file)), partial, with_line };
+        let header = ["row", "column", "value", "code", "message", "hint", "line"];
+        file.record(header.into_iter())?;
+        Ok(file)
+    }
+
+    /// A line that the ledger kept.
+    pub(super) fn write_kept(&mut self, kept: &KeptRefusal) -> Result<(), Fault> {
+        self.write(kept.line, kept.row, std::array::from_fn(|i| kept.texts[i].as_str()))
+    }
+
+    fn write(&mut self, line: u32, row: u32, [column, value, code, message, hint]: [&str; 5]) -> Result<(), Fault> {
+        let (row, line) = (row.to_string(), line.to_string());
+        self.record([row.as_str(), column, value, code, message, hint, line.as_str()].into_iter())
+    }
+
+    fn record<'a>(&mut self, fields: impl Iterator<Item = &'a str>) -> Result<(), Fault> {
+        let fields = fields.take(if self.with_line { 7 } else { 6 });
+        self.writer.write_record(fields).map_err(|e| Fault::file(&self.partial.path, &e.into()))
+    }
+
+    pub(super) fn finish(mut self) -> Result<FinishedRejects, Fault> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |e: std::io::Error| Fault::file(&path, &e)
+        };
+        self.writer.flush().map_err(failed(&self.partial.path))?;
+        self.writer.get_ref().get_ref().sync_all().map_err(failed(&self.partial.path))?;
+        Ok(FinishedRejects { partial: self.partial })
+    }
+}
+
+/// A whole `rejects.csv`, durable, not visible yet.
+pub(super) struct FinishedRejects {
+    partial: Partial,
+}
+
+impl FinishedRejects {
+    pub(super) fn publish(mut self) -> Result<(), Fault> {
+        let target = self.partial.path.with_file_name(FILE);
+        std::fs::rename(&self.partial.path, &target).map_err(|e| Fault::file(&target, &e))?;
+        self.partial.done = true;
+        sync_directory_of(&target).map_err(|e| Fault::file(&target, &e))
+    }
+}
+
+/// A temporary file, removed unless it got its name.
+struct Partial {
+    path: PathBuf,
+    done: bool,
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.done {
+            // Best effort: a left temporary file is no answer.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_masked_value_shows_six_and_two_characters_at_most() {
+        assert_eq!(masked("89049032123451234512345678901236"), "890490************************36");
+        assert_eq!(masked("short"), "*****");
+        assert_eq!(masked("=cmd|'/c calc'!A1"), "*cmd***********A1");
+        assert_eq!(masked(&"7".repeat(5_000)), "777777*** (5000 characters)");
+    }
+}
