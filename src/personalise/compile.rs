@@ -24,7 +24,7 @@ use crate::secret::SubscriberKey;
 pub struct Settings {
     /// Written into every akaParameter and the mandated services.
     pub algorithm: Algorithm,
-    /// Values for files of the template, by the names of [`vars::VARS`].
+    /// Values for files of the template, by the names of [`super::vars::VARS`].
     pub vars: BTreeMap<String, String>,
 }
 
