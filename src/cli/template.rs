@@ -61,6 +61,13 @@ enum Command {
         /// File (DER), or NAME[@VERSION] of the shelf
         template: String,
     },
+    /// Tell in which elements and files two templates differ
+    Diff {
+        /// File (DER), or NAME[@VERSION] of the shelf
+        old: String,
+        /// Likewise
+        new: String,
+    },
 }
 
 impl Template {
@@ -74,6 +81,7 @@ impl Template {
             Command::Vars { template } => desk.vars(&template),
             Command::List => desk.list(),
             Command::Show { template } => desk.show(&template),
+            Command::Diff { old, new } => desk.diff(&old, &new),
         }
     }
 }
@@ -212,9 +220,7 @@ impl Desk<'_> {
 
     fn show(&self, template: &str) -> Result<Exit, Fault> {
         let der = self.resolve(template)?;
-        let package = Package::parse(&der).map_err(|e| {
-            Fault::new(Exit::IntegrityFailure, format!("{template}: {e}")).hint("run `bindery template lint` on it")
-        })?;
+        let package = parse(template, &der)?;
         let mut table = table(&["element", "tag", "offset", "octets"]);
         let mut rows = Vec::new();
         for element in &package.elements {
@@ -244,6 +250,38 @@ impl Desk<'_> {
         Ok(Exit::Done)
     }
 
+    fn diff(&self, old: &str, new: &str) -> Result<Exit, Fault> {
+        let (old_der, new_der) = (self.resolve(old)?, self.resolve(new)?);
+        let (before, after) = (parts(&parse(old, &old_der)?), parts(&parse(new, &new_der)?));
+        let mut differences: Vec<(&str, &str)> = Vec::new();
+        for (name, octets) in &before {
+            match after.iter().find(|(other, _)| other == name) {
+                None => differences.push((name, "removed")),
+                Some((_, other)) if other != octets => differences.push((name, "changed")),
+                Some(_) => {}
+            }
+        }
+        let added = after.iter().filter(|(name, _)| before.iter().all(|(other, _)| other != name));
+        differences.extend(added.map(|(name, _)| (name.as_str(), "added")));
+        if differences.is_empty() && old_der != new_der {
+            differences.push(("package", "reordered"));
+        }
+        if self.json {
+            let rows: Vec<_> =
+                differences.iter().map(|(part, change)| json!({"part": part, "change": change})).collect();
+            say(&json!({"old": old, "new": new, "differences": rows}).to_string());
+        } else if differences.is_empty() {
+            say("the same octets");
+        } else {
+            let mut table = table(&["element or file", "change"]);
+            differences.iter().for_each(|(part, change)| {
+                table.add_row([part, change]);
+            });
+            say(&table.to_string());
+        }
+        Ok(Exit::Done)
+    }
+
     /// A file when there is one of this name, else a template of the shelf.
     fn resolve(&self, template: &str) -> Result<Vec<u8>, Fault> {
         let path = Path::new(template);
@@ -260,6 +298,31 @@ impl Desk<'_> {
     fn shelf(&self) -> Result<Shelf, Fault> {
         Ok(Shelf::open(Site::open(self.site_dir)?.templates()))
     }
+}
+
+fn parse<'a>(template: &str, der: &'a [u8]) -> Result<Package<'a>, Fault> {
+    Package::parse(der).map_err(|e| {
+        Fault::new(Exit::IntegrityFailure, format!("{template}: {e}")).hint("run `bindery template lint` on it")
+    })
+}
+
+/// Every file of a package, and what is left of each element, by a name that does not depend on PE ids.
+fn parts(package: &Package<'_>) -> Vec<(String, Vec<u8>)> {
+    let mut parts = Vec::new();
+    for (at, element) in package.elements.iter().enumerate() {
+        let kind = element.kind;
+        let number = package.elements[..at].iter().filter(|other| other.kind == kind).count() + 1;
+        let name = format!("{kind} {number}");
+        let mut rest = Vec::new();
+        for member in children(&element.tlv) {
+            match kind.file_name(member.tag) {
+                Some(file) => parts.push((format!("{name}/{file}"), member.whole.to_vec())),
+                None => rest.extend_from_slice(member.whole),
+            }
+        }
+        parts.push((name, rest));
+    }
+    parts
 }
 
 fn compile(der: &[u8], algorithm: Algorithm) -> Result<CompiledTemplate, Fault> {
@@ -386,6 +449,25 @@ mod tests {
         assert_eq!(exit(&["lint", "unheard-of"]), Exit::Config);
         run(site.path(), &["build", "bootstrap", "--name", "a"]).unwrap();
         assert_eq!(exit(&["build", "iot-minimal", "--name", "a"]), Exit::DuplicateConflict);
+    }
+
+    #[test]
+    fn a_difference_is_named_by_element_and_file() {
+        let build = |text: &str| source::build(text).unwrap();
+        let text = source::preset("bootstrap").unwrap();
+        let (old, new) = (build(text), build(&text.replace("42 6F 6F 74", "4D 69 6E 69")));
+        let (before, after) = (parts(&Package::parse(&old).unwrap()), parts(&Package::parse(&new).unwrap()));
+        let changed: Vec<_> =
+            before.iter().zip(&after).filter(|(old, new)| old != new).map(|(old, _)| &old.0).collect();
+        assert_eq!(changed, ["usim 1/ef-spn"]);
+        let site = site();
+        let file = |name: &str, der: &[u8]| {
+            let path = site.path().join(name);
+            std::fs::write(&path, der).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let (old, new) = (file("old", &old), file("new", &new));
+        assert_eq!(run(site.path(), &["diff", &old, &new]).unwrap(), Exit::Done);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod draw;
 mod field;
 pub mod milenage;
+mod places;
 mod rope;
 pub mod shelf;
 mod upp;

@@ -1,6 +1,7 @@
 //! Variables of a line: values that all its records share and that live in files of the template.
 
-use super::compile::{Content, Input, PlacedWrite, Settings, TemplateError};
+use super::compile::{Input, Settings, TemplateError};
+use super::places::{Content, PlacedWrite};
 use crate::formats::bcd;
 use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::Kind;

@@ -1,6 +1,6 @@
 //! SAIP profile packages: elements, files, the readable template source and the rules a template is checked against.
 //!
-//! Two layers. The TLV layer ([`package`], [`file`]) owns the bytes and knows places only, so that a foreign template of any
+//! Two layers. The TLV layer ([`package`](mod@package), [`file`](mod@file)) owns the bytes and knows places only, so that a foreign template of any
 //! version survives octet by octet; personalisation and audit stand on it. The typed layer (`types`, `rasn`) builds templates
 //! from source and checks them; live keys never enter it, because its octet strings cannot be wiped.
 //!
