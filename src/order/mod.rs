@@ -14,6 +14,7 @@ mod json;
 mod judge;
 mod keys;
 mod parse;
+mod pass;
 mod ranges;
 mod refusals;
 mod rows;

@@ -190,8 +190,10 @@ fn a_member_that_stands_twice_is_refused() {
     assert_eq!(told(&answer), [(0, "kind", "duplicate-member")]);
 }
 
-/// Rows: CSV, and `row column code` for each refusal.
-const ROWS: &[(&str, &str, &[(u32, &str, &str)])] = &[
+/// A name, a CSV, and row, column and code of each refusal it must get.
+type RowCase = (&'static str, &'static str, &'static [(u32, &'static str, &'static str)]);
+
+const ROWS: &[RowCase] = &[
     ("eid letters", "eid\n8904903212345123451234567890123x\n", &[(1, "eid", "digits")]),
     ("eid short", "eid\n8904\n", &[(1, "eid", "length")]),
     ("eid digits", "eid\n89049032123451234512345678901236\n", &[(1, "eid", "check-digit")]),
