@@ -206,3 +206,27 @@ fn print(text: &str) -> Result<(), Fault> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(line: u32, row: u32, column: &str, value: &str) -> Refusal {
+        let [column, value, message, hint] = [column, value, "check digit is wrong", "correct it"].map(str::to_owned);
+        Refusal { line, row, column, value, code: "check-digit", message, hint }
+    }
+
+    #[test]
+    fn a_refusal_says_row_column_value_and_remedy() {
+        let text = refusal_text(&refusal(1, 7, "eid", "890490**35"));
+        assert_eq!(text, "line 1, row 7, eid: 890490**35 check digit is wrong\n  hint: correct it\n");
+        assert_eq!(refusal_text(&refusal(0, 0, "", "")), "order: check digit is wrong\n  hint: correct it\n");
+    }
+
+    #[test]
+    fn a_table_fits_a_hundred_columns() {
+        let mut table = table(&["order", "answer"]);
+        table.add_row(["x".repeat(80), "y".repeat(80)]);
+        assert!(table.to_string().lines().all(|line| line.chars().count() <= usize::from(WIDTH)));
+    }
+}

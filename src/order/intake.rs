@@ -13,18 +13,18 @@ use jiff::Timestamp;
 use super::answer::{self, ACK_FILE, ACK_SCHEMA, Ack, Answer, Counts, RangeAck, Verdict};
 use super::beside;
 use super::columns::Column;
-use super::file::{Accept, Line, Mode, Numbers, Order, Rows};
+use super::file::{Accept, Line, Mode, Order};
 use super::header::{self, Targets, Templates};
-use super::judge::{OrderNumbers, RowJudge};
+use super::judge::OrderNumbers;
 use super::keys::{CheckKeys, KeyRules, KeyTable};
 use super::parse::{MAX_OCTETS, Unreadable};
-use super::ranges::Number;
+use super::pass::{Book, LinePass, Tally};
 use super::refusals::{self, Refusals, RejectsFile};
-use super::rows::{RowSource, Seen};
+use super::rows::RowSource;
 use crate::error::{Exit, Fault};
 use crate::ids::{Eid, OrderKey};
-use crate::store::sqlite::{Acceptance, AcceptedOrder, Claimed, ClaimedGuard, Ledger};
-use crate::store::{NewDevice, Refusal, Store, StoreError, StoredOrder};
+use crate::store::sqlite::{AcceptedOrder, Ledger};
+use crate::store::{Refusal, Store, StoredOrder};
 
 /// Where orders come in.
 pub struct Intake<'a> {
@@ -158,7 +158,7 @@ impl Intake<'_> {
         let mut given = HashSet::new();
         let mut keys = Vec::new();
         for (at, line) in order.lines.iter().enumerate() {
-            keys.push(self.keys(at, line, received, &mut given, &mut refusals)?);
+            keys.push(self.keys((at, line), order.lines.len() > 1, received, &mut given, &mut refusals)?);
         }
         drop(given);
         let mut book = Book::open(self.ledger, received.submit)?;
@@ -169,7 +169,7 @@ impl Intake<'_> {
         let mut numbers = OrderNumbers::new(order);
         let mut tally = Tally { rows: order.quantity(), ..Tally::default() };
         for ((at, line), keys) in order.lines.iter().enumerate().zip(keys) {
-            let pass = LinePass { order, at, line, received };
+            let pass = LinePass { order, at, line, directory: &received.directory };
             pass.run(keys, &mut numbers, &mut book, &mut refusals, &mut tally)?;
         }
         self.finish(Some(&order.key), tally, refusals, book, order.accept, received)
@@ -178,8 +178,8 @@ impl Intake<'_> {
     /// Reads the line's key file; `None` if the mode binds no keys or the file could not be read.
     fn keys(
         &self,
-        at: usize,
-        line: &Line,
+        (at, line): (usize, &Line),
+        several: bool,
         received: &Received,
         given: &mut HashSet<[u8; 32]>,
         refusals: &mut Refusals,
@@ -196,7 +196,7 @@ impl Intake<'_> {
         }
         let Some(mut table) = wanted_keys(at, line, received)? else { return Ok(None) };
         let is_used = |point: &[u8; 65]| Ok(self.ledger.claimed().view().one_time_key(point)?);
-        let mut rules = KeyRules { check_keys: self.check_keys, is_used: &is_used, given };
+        let mut rules = KeyRules { check_keys: self.check_keys, is_used: &is_used, given, keep_given: several };
         let sha256 = table.read(file, &mut rules)?;
         refusals.general(beside::compare(&sha256, reference, line.line, &member))?;
         Ok(Some(table))
@@ -299,184 +299,6 @@ impl Received {
     }
 }
 
-/// Where accepted rows go: into the transaction, or nowhere.
-enum Book<'l> {
-    Check(ClaimedGuard<'l>),
-    Submit(Box<Acceptance<'l>>),
-}
-
-impl<'l> Book<'l> {
-    fn open(ledger: &'l Ledger, submit: bool) -> Result<Self, Fault> {
-        if submit { Ok(Self::Submit(Box::new(ledger.acceptance()?))) } else { Ok(Self::Check(ledger.claimed())) }
-    }
-
-    fn claimed(&self) -> Claimed<'_> {
-        match self {
-            Self::Check(guard) => guard.view(),
-            Self::Submit(acceptance) => acceptance.claimed(),
-        }
-    }
-
-    /// Another process may have been quicker since the first look.
-    fn first_answer(&self, key: Option<&OrderKey>) -> Result<Option<StoredOrder>, Fault> {
-        match (self, key) {
-            (Self::Submit(acceptance), Some(key)) => Ok(acceptance.find_order(key)?),
-            _ => Ok(None),
-        }
-    }
-}
-
-/// What the rows came to.
-#[derive(Default)]
-struct Tally {
-    rows: u64,
-    accepted: u64,
-    ranges: Vec<RangeAck>,
-}
-
-/// One pass over the rows of one line.
-struct LinePass<'o> {
-    order: &'o Order,
-    at: usize,
-    line: &'o Line,
-    received: &'o Received,
-}
-
-impl LinePass<'_> {
-    fn run(
-        &self,
-        keys: Option<KeyTable>,
-        numbers: &mut OrderNumbers,
-        book: &mut Book<'_>,
-        refusals: &mut Refusals,
-        tally: &mut Tally,
-    ) -> Result<(), Fault> {
-        let line = self.line;
-        let member = format!("lines[{}]", self.at);
-        let source = match RowSource::open(line, &self.received.directory, &member)? {
-            Ok(source) => source,
-            Err(refused) => return refusals.general(refused),
-        };
-        let missing = missing_columns(line, &source, &member);
-        if !missing.is_empty() {
-            return refusals.general(missing);
-        }
-        let mut judge = RowJudge::new(line, &self.order.key.tenant, &source, keys, book.claimed())?;
-        let mut ranges = Reserved::new(line);
-        let seen = source.for_each(|cells| {
-            if cells.position > line.quantity {
-                return Ok(()); // counted, and refused as a wrong count
-            }
-            let mut device = judge.judge(&cells, numbers, book.claimed())?;
-            if let Book::Submit(acceptance) = book
-                && !self.doomed(refusals)
-            {
-                self.enter(acceptance, &mut device, &mut judge)?;
-            }
-            refusals.row(&judge.refusals)?;
-            if !device.rejected {
-                tally.accepted += 1;
-                ranges.note(&device);
-            }
-            Ok(())
-        })?;
-        tally.ranges.extend(ranges.into_acks());
-        refusals.general(self.whole_file(&seen, &member))
-    }
-
-    /// Nothing more is entered when the order cannot be accepted any more; rows are still judged, for the answer.
-    fn doomed(&self, refusals: &Refusals) -> bool {
-        refusals.general > 0 || (self.order.accept == Accept::AllOrNothing && refusals.total > 0)
-    }
-
-    fn enter(
-        &self,
-        acceptance: &mut Acceptance<'_>,
-        device: &mut NewDevice,
-        judge: &mut RowJudge<'_>,
-    ) -> Result<(), Fault> {
-        let tenant = &self.order.key.tenant;
-        match acceptance.add_device(tenant, device) {
-            Err(StoreError::Taken { column, value, .. }) => {
-                judge.refuse_taken(device, column, value);
-                acceptance.add_device(tenant, device)?;
-            }
-            other => other?,
-        }
-        Ok(judge.refusals.iter().try_for_each(|refusal| acceptance.keep_refusal(refusal))?)
-    }
-
-    /// Hash and count of the file are known at its end.
-    fn whole_file(&self, seen: &Seen, member: &str) -> Vec<Refusal> {
-        let Some(Rows::File { file, count }) = &self.line.rows else { return Vec::new() };
-        let mut refused = Vec::new();
-        if let Some(sha256) = &seen.sha256 {
-            refused.extend(beside::compare(sha256, file, self.line.line, &format!("{member}.rows")));
-        }
-        if seen.rows != u64::from(*count) {
-            refused.push(Refusal {
-                line: self.line.line,
-                row: 0,
-                column: format!("{member}.rows.count"),
-                value: count.to_string(),
-                code: "count-mismatch",
-                message: format!("{} has {} rows", super::json::excerpt(&file.file), seen.rows),
-                hint: "rows are missing or too many: send the file again, or correct the count".to_owned(),
-            });
-        }
-        refused
-    }
-}
-
-/// Lowest and highest number that the accepted rows of a line took from its ranges.
-struct Reserved {
-    line: u32,
-    iccid: Option<Span<crate::ids::Iccid>>,
-    imsi: Option<Span<crate::ids::Imsi>>,
-}
-
-struct Span<T> {
-    ends: Option<(T, T)>,
-    count: u64,
-}
-
-impl Reserved {
-    fn new(line: &Line) -> Self {
-        let iccid = matches!(line.iccid, Numbers::First(_)).then_some(Span { ends: None, count: 0 });
-        let imsi = matches!(line.imsi, Some(Numbers::First(_))).then_some(Span { ends: None, count: 0 });
-        Self { line: line.line, iccid, imsi }
-    }
-
-    fn note(&mut self, device: &NewDevice) {
-        if let (Some(span), Some(iccid)) = (&mut self.iccid, device.iccid) {
-            span.note(iccid);
-        }
-        if let (Some(span), Some(imsi)) = (&mut self.imsi, device.imsi) {
-            span.note(imsi);
-        }
-    }
-
-    fn into_acks(self) -> impl Iterator<Item = RangeAck> {
-        let iccid = self.iccid.and_then(|span| span.ack(self.line, "iccid"));
-        let imsi = self.imsi.and_then(|span| span.ack(self.line, "imsi"));
-        iccid.into_iter().chain(imsi)
-    }
-}
-
-impl<T: Number> Span<T> {
-    fn note(&mut self, number: T) {
-        let (first, last) = self.ends.unwrap_or((number, number));
-        self.ends = Some((first.min(number), last.max(number)));
-        self.count += 1;
-    }
-
-    fn ack(self, line: u32, kind: &'static str) -> Option<RangeAck> {
-        let (first, last) = self.ends?;
-        let [first, last] = [first, last].map(|number| number.digits().to_owned());
-        Some(RangeAck { line, kind, first, last, count: self.count })
-    }
-}
-
 /// A regular file of bounded size: a pipe or a device must not make us wait.
 fn read_body(path: &Path) -> Result<Vec<u8>, Fault> {
     let failed = |e: std::io::Error| Fault::file(path, &e).hint("name the order's JSON file");
@@ -507,29 +329,6 @@ fn wanted_keys(at: usize, line: &Line, received: &Received) -> Result<Option<Key
         Ok(())
     })?;
     Ok(Some(table))
-}
-
-/// Columns that the header of the rows must name because nothing else gives their values.
-fn missing_columns(line: &Line, source: &RowSource<'_>, member: &str) -> Vec<Refusal> {
-    if line.rows.is_none() {
-        return Vec::new(); // the header check has refused what needs rows
-    }
-    let needed = [
-        (Column::Eid, line.mode == Mode::Prebound, "mode prebound binds each row to its eUICC"),
-        (Column::Iccid, line.iccid == Numbers::Rows, "iccid says rows"),
-        (Column::Imsi, line.imsi == Some(Numbers::Rows), "imsi says rows"),
-    ];
-    let missing = needed.into_iter().filter(|(column, needed, _)| *needed && !source.has(*column));
-    let refuse = |(column, _, why): (Column, bool, &str)| Refusal {
-        line: line.line,
-        row: 0,
-        column: column.name().to_owned(),
-        value: String::new(),
-        code: "missing-column",
-        message: format!("{member}.rows has no such column: {why}"),
-        hint: "add the column".to_owned(),
-    };
-    missing.map(refuse).collect()
 }
 
 fn conflict(key: &OrderKey, ack: Vec<u8>) -> Answer {

@@ -90,6 +90,8 @@ pub(super) struct KeyRules<'a> {
     pub(super) is_used: &'a dyn Fn(&[u8; 65]) -> Result<bool, Fault>,
     /// Keys that earlier lines of the order got.
     pub(super) given: &'a mut HashSet<[u8; 32]>,
+    /// Another line of the order comes after this one and must know.
+    pub(super) keep_given: bool,
 }
 
 impl KeyTable {
@@ -175,7 +177,9 @@ impl KeyTable {
             match (refusal, &slot.key) {
                 (Some(refusal), SlotKey::None) => slot.key = SlotKey::Refused(Box::new(refusal)),
                 (None, SlotKey::None | SlotKey::Refused(_)) => {
-                    rules.given.insert(x);
+                    if rules.keep_given {
+                        rules.given.insert(x);
+                    }
                     slot.key = SlotKey::Usable(line.euicc_otpk);
                 }
                 _ => {}

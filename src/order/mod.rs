@@ -15,6 +15,7 @@ mod judge;
 pub mod key_file;
 mod keys;
 mod parse;
+mod pass;
 mod ranges;
 mod refusals;
 mod rows;
