@@ -13,7 +13,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("formats", &["ids", "secret", "ffi"]),
     ("config", &["error"]),
     ("certs", &["ids", "error", "formats", "config", "secret"]),
-    ("hsm", &["ids", "secret", "error", "config", "ffi"]),
+    ("hsm", &["ids", "secret", "error", "config", "ffi", "certs"]),
     ("store", &["ids", "secret", "error", "hsm"]),
     ("telemetry", &["ids", "error"]),
     ("order", &["ids", "error", "config", "formats", "certs", "store", "telemetry"]),
@@ -24,7 +24,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("export", &["ids", "error", "store", "formats"]),
     // The judge shares the TLV reader with what it judges, and nothing else.
     ("verify", &["ids", "secret", "error", "formats"]),
-    ("fleet", &["ids", "error"]),
+    ("fleet", &["ids", "error", "formats"]),
 ];
 
 /// What may be named of another room where the whole room would be too much.

@@ -53,16 +53,16 @@ fn a_missing_module_is_told_with_what_to_do() {
 }
 
 #[test]
-fn a_policy_that_the_keys_do_not_meet_refuses_to_run_naming_key_and_attribute() {
+fn a_policy_that_gives_a_protection_up_is_refused_naming_key_and_attribute() {
     let yard = Yard::demo();
     let file = yard.site().join("key-policy.toml");
     let policy = fs::read_to_string(&file).unwrap();
-    let at = policy.find("dppb").expect("the policy has a dppb role");
+    let at = policy.find("role = \"dppb\"").expect("the policy has a dppb role");
     let (head, tail) = policy.split_at(at);
-    assert!(tail.contains("derive = false"), "the policy states every attribute");
-    fs::write(&file, format!("{head}{}", tail.replacen("derive = false", "derive = true", 1))).unwrap();
-    let ran = yard.run(&["run"]).exits(7);
-    assert!(ran.err.contains("dppb") && ran.err.to_lowercase().contains("derive"), "{}", ran.err);
+    assert!(tail.contains("CKA_DECRYPT = false"), "the policy states every attribute");
+    fs::write(&file, format!("{head}{}", tail.replacen("CKA_DECRYPT = false", "CKA_DECRYPT = true", 1))).unwrap();
+    let ran = yard.run(&["run"]).exits(3);
+    assert!(ran.err.contains("dppb") && ran.err.contains("CKA_DECRYPT"), "{}", ran.err);
 }
 
 #[test]

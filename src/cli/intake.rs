@@ -11,7 +11,7 @@ use crate::error::{Exit, Fault};
 use crate::hsm::Role;
 use crate::hsm::policy::KeyPolicy;
 use crate::order::file::{Algorithm, Line};
-use crate::order::{Intake, KeyLine, KeyRefusal, Targets, TemplateRefusal, Templates};
+use crate::order::{Intake, KeyLine, KeyRefusal, Takes, Targets, TemplateRefusal, Templates};
 use crate::personalise::CompiledTemplate;
 use crate::personalise::TemplateError;
 use crate::personalise::shelf::{Shelf, TemplateName};
@@ -70,7 +70,7 @@ fn targets(site: &Site) -> Result<Targets, Fault> {
 struct ShelvedTemplates(Shelf);
 
 impl Templates for ShelvedTemplates {
-    fn check(&self, name: &str, _algorithm: &str, line: &Line) -> Result<(), TemplateRefusal> {
+    fn check(&self, name: &str, _algorithm: &str, line: &Line) -> Result<Takes, TemplateRefusal> {
         let refusal = |member: &str, code, message: String, hint: &str| TemplateRefusal {
             member: member.to_owned(),
             code,
@@ -78,7 +78,12 @@ impl Templates for ShelvedTemplates {
             hint: hint.to_owned(),
         };
         let named: TemplateName = name.parse().map_err(|e| {
-            refusal("template", "template-name", format!("{e}"), "name it NAME@VERSION; `bindery template list` shows them")
+            refusal(
+                "template",
+                "template-name",
+                format!("{e}"),
+                "name it NAME@VERSION; `bindery template list` shows them",
+            )
         })?;
         let der = self.0.load(&named).map_err(|e| refusal("template", "template-missing", e.to_string(), e.hint()))?;
         let compiled = CompiledTemplate::compile(&der, &settings_of(line)).map_err(|e| match &e {
@@ -87,11 +92,6 @@ impl Templates for ShelvedTemplates {
             }
             _ => refusal("template", "template-unfit", e.to_string(), e.hint()),
         })?;
-        let has_imsi = line.imsi.is_some() || line.rows.is_some();
-        if compiled.takes_imsi() && !has_imsi {
-            let message = format!("template {name} needs an IMSI and the line gives none");
-            return Err(refusal("imsi", "imsi-missing", message, "give imsi.first, or an imsi column in the rows"));
-        }
-        Ok(())
+        Ok(Takes { imsi: compiled.takes_imsi(), msisdn: compiled.takes_msisdn() })
     }
 }

@@ -3,16 +3,16 @@
 
 pub mod bench;
 mod bind;
-mod doctor;
+pub mod doctor;
 mod export;
 mod fleet;
 pub mod init;
 mod intake;
-mod keys;
-mod order;
+pub mod keys;
+pub mod order;
 mod run;
 mod status;
-mod template;
+pub mod template;
 mod verify;
 
 use std::path::PathBuf;

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 
 use crate::error::{Exit, Fault};
@@ -191,6 +191,7 @@ fn state_word(state: OrderState) -> &'static str {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
+    table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH).set_header(header.iter().copied());
     table
 }

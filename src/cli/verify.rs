@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{Table, presets};
 use openssl::x509::X509;
 
 use super::Voice;
@@ -111,23 +111,24 @@ fn certificates_in(dir: &Path) -> Result<Vec<X509>, Fault> {
     Ok(found)
 }
 
+/// One screen: how much was looked at, and only those checks that found something.
 fn print_table(report: &Report) {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["check", "looked at", "", "findings"]);
-    for total in &report.totals {
-        let unit = match total.check.scope() {
-            Scope::Bundle => "bundle",
-            Scope::Record => "records",
-            Scope::Package => "packages",
-        };
-        table.add_row([total.check.as_str(), &total.looked_at.to_string(), unit, &total.findings.to_string()]);
+    for (scope, unit) in [(Scope::Bundle, "the bundle"), (Scope::Record, "records"), (Scope::Package, "packages")] {
+        let of_scope = || report.totals.iter().filter(|total| total.check.scope() == scope);
+        let looked_at = of_scope().map(|total| total.looked_at).max().unwrap_or(0);
+        let findings: u64 = of_scope().map(|total| total.findings).sum();
+        let count = if scope == Scope::Bundle { String::new() } else { format!("{looked_at} ") };
+        println!("{:3} checks on {count}{unit}: {findings} findings", of_scope().count());
     }
-    for column in [1, 3] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
+    let failing: Vec<_> = report.totals.iter().filter(|total| total.findings > 0).collect();
+    if !failing.is_empty() {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(["check", "findings", "looked at"]);
+        for total in failing {
+            table.add_row([total.check.as_str(), &total.findings.to_string(), &total.looked_at.to_string()]);
         }
+        println!("{table}");
     }
-    println!("{table}");
     report.notes.iter().for_each(|note| println!("note: {note}"));
     println!(
         "{}: {} of {} packages opened, {} records",

@@ -78,7 +78,8 @@ pub fn write_order_record(out: &mut dyn Write, device: &Device, line: &LineFacts
         cc_required: line.cc_required,
         metadata_sha256: HEXLOWER.encode(&issue.metadata_sha256),
         upp_sha256: HEXLOWER.encode(&issue.upp_sha256),
-        mode: &line.mode,
+        // A stored profile that was bound later is prebound from then on.
+        mode: if bound { "prebound" } else { &line.mode },
         object: issue.object.as_deref().filter(|_| bound),
         offset: bound.then_some(issue.offset),
         length: bound.then_some(issue.length),

@@ -37,16 +37,31 @@ pub struct TemplateRefusal {
 /// The site's templates, as far as an order needs them.
 pub trait Templates {
     /// Can the template `name` carry the line with this algorithm (`milenage`, `tuak`)?
-    fn check(&self, name: &str, algorithm: &str, line: &Line) -> Result<(), TemplateRefusal>;
+    fn check(&self, name: &str, algorithm: &str, line: &Line) -> Result<Takes, TemplateRefusal>;
 }
 
-/// Everything wrong with an order that shows without its rows.
-pub(super) fn check(order: &Order, targets: &Targets, templates: &dyn Templates, now: Timestamp) -> Vec<Refusal> {
+/// What a template takes of each row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Takes {
+    /// Every row must have an IMSI.
+    pub imsi: bool,
+    /// A row may have an MSISDN.
+    pub msisdn: bool,
+}
+
+/// Everything wrong with an order that shows without its rows; and what each line's template takes of them.
+pub(super) fn check(
+    order: &Order,
+    targets: &Targets,
+    templates: &dyn Templates,
+    now: Timestamp,
+) -> (Vec<Refusal>, Vec<Takes>) {
     let mut refusals = Vec::new();
+    let mut takes = Vec::new();
     for (at, line) in order.lines.iter().enumerate() {
         let mut judge = LineHeader { line, at, refusals: &mut refusals };
         judge.targets(targets);
-        judge.template(templates);
+        takes.push(judge.template(templates));
         judge.validity(now);
         judge.sources();
     }
@@ -54,7 +69,7 @@ pub(super) fn check(order: &Order, targets: &Targets, templates: &dyn Templates,
     let imsis = imsi_ranges(order);
     refusals.extend(overlaps(order, &iccids, "iccid"));
     refusals.extend(overlaps(order, &imsis, "imsi"));
-    refusals
+    (refusals, takes)
 }
 
 pub(super) fn iccid_ranges(order: &Order) -> Vec<Range<crate::ids::Iccid>> {
@@ -139,12 +154,14 @@ impl LineHeader<'_> {
         }
     }
 
-    fn template(&mut self, templates: &dyn Templates) {
+    fn template(&mut self, templates: &dyn Templates) -> Takes {
         let line = self.line;
-        if let Err(refusal) = templates.check(&line.template, line.algorithm.as_str(), line) {
+        templates.check(&line.template, line.algorithm.as_str(), line).unwrap_or_else(|refusal| {
             let value = if refusal.member.starts_with("vars") { "" } else { &line.template };
             self.refuse(&refusal.member, value, refusal.code, &refusal.message, &refusal.hint);
-        }
+            // The order is rejected anyway: its rows are not blamed for the template.
+            Takes { imsi: false, msisdn: true }
+        })
     }
 
     fn validity(&mut self, now: Timestamp) {

@@ -153,7 +153,8 @@ impl Intake<'_> {
 
     fn validate(&self, order: &Order, received: &Received) -> Result<Answer, Fault> {
         let mut refusals = self.refusals(Some(&order.key), order.lines.len() > 1, received)?;
-        refusals.general(header::check(order, self.targets, self.templates, self.now))?;
+        let (wrong, takes) = header::check(order, self.targets, self.templates, self.now);
+        refusals.general(wrong)?;
         // Keys are checked before the transaction begins: a million signatures take minutes, and others want to write.
         let mut given = HashSet::new();
         let mut keys = Vec::new();
@@ -168,8 +169,8 @@ impl Intake<'_> {
         }
         let mut numbers = OrderNumbers::new(order);
         let mut tally = Tally { rows: order.quantity(), ..Tally::default() };
-        for ((at, line), keys) in order.lines.iter().enumerate().zip(keys) {
-            let pass = LinePass { order, at, line, directory: &received.directory };
+        for (((at, line), keys), takes) in order.lines.iter().enumerate().zip(keys).zip(takes) {
+            let pass = LinePass { order, at, line, takes, directory: &received.directory };
             pass.run(keys, &mut numbers, &mut book, &mut refusals, &mut tally)?;
         }
         self.finish(Some(&order.key), tally, refusals, book, order.accept, received)
@@ -241,7 +242,7 @@ impl Intake<'_> {
         };
         match (book, key) {
             (Book::Submit(acceptance), Some(key)) if !rejected => {
-                let (body, body_sha256) = (received.body.as_slice(), received.body_sha256.as_str());
+                let (body, body_sha256) = (&kept_body(&received.body)[..], received.body_sha256.as_str());
                 let accepted_at = received.at.as_str();
                 let refused = counts.refused;
                 let order =
@@ -297,6 +298,22 @@ impl Received {
         };
         ack.octets()
     }
+}
+
+/// The order as the ledger keeps it: confirmation codes give way to their SHA-256, which is all that is ever compared
+/// (SGP.22 §3.1.3.2); the ledger must not be the place to read them.
+fn kept_body(body: &[u8]) -> Vec<u8> {
+    let Ok(mut order) = serde_json::from_slice::<serde_json::Value>(body) else { return body.to_vec() };
+    let lines = order.get_mut("lines").and_then(|lines| lines.as_array_mut());
+    let mut has_code = false;
+    for code in lines.into_iter().flatten().filter_map(|line| line.get_mut("confirmation_code")) {
+        if let Some(text) = code.as_str() {
+            let hashed = HEXLOWER.encode(&openssl::sha::sha256(text.as_bytes()));
+            *code = serde_json::Value::String(hashed);
+            has_code = true;
+        }
+    }
+    if has_code { order.to_string().into_bytes() } else { body.to_vec() }
 }
 
 /// A regular file of bounded size: a pipe or a device must not make us wait.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::columns::Column;
 use super::file::{Line, Mode, Numbers, Order};
-use super::header::{iccid_ranges, imsi_ranges};
+use super::header::{Takes, iccid_ranges, imsi_ranges};
 use super::keys::{KeyRefusal, KeyTable};
 use super::ranges::{Bits, Number, Range, Taking};
 use super::refusals::masked;
@@ -35,6 +35,7 @@ impl OrderNumbers {
 /// Judges the rows of one line.
 pub(super) struct RowJudge<'o> {
     line: &'o Line,
+    takes: Takes,
     tenant: &'o Tenant,
     /// None in mode order, and when the key file could not be read at all.
     keys: Option<KeyTable>,
@@ -56,7 +57,7 @@ enum Source<T> {
 
 impl<'o> RowJudge<'o> {
     pub(super) fn new(
-        line: &'o Line,
+        (line, takes): (&'o Line, Takes),
         tenant: &'o Tenant,
         source: &RowSource<'_>,
         keys: Option<KeyTable>,
@@ -77,6 +78,7 @@ impl<'o> RowJudge<'o> {
         };
         Ok(Self {
             line,
+            takes,
             tenant,
             keys,
             eids: HashSet::new(),
@@ -117,7 +119,7 @@ impl<'o> RowJudge<'o> {
             device.iccid = self.iccid(&row, order, claimed)?;
             device.imsi = self.imsi(&row, order, claimed)?;
             device.matching_id = self.matching_id(&row, order, claimed)?;
-            device.msisdn = self.digits(&row, Column::Msisdn, 1..=20).map(str::to_owned);
+            device.msisdn = self.msisdn(&row);
             self.digits(&row, Column::Imei, 14..=16);
             self.unsupported(&row);
         }
@@ -234,7 +236,13 @@ impl<'o> RowJudge<'o> {
     ) -> Result<Option<Imsi>, StoreError> {
         let given = self.parsed::<Imsi>(row, Column::Imsi);
         match &self.imsi {
-            None => return Ok(None),
+            None => {
+                if self.takes.imsi {
+                    let (message, hint) = ("is missing: the template needs one", "give imsi.first, or an imsi column");
+                    self.refuse(row, Column::Imsi.name(), "", "missing-value", message, hint);
+                }
+                return Ok(None);
+            }
             Some(Source::Range { first, taken }) => {
                 let number = from_range(*first, taken, row.number);
                 return Ok(self.ranged(row, Column::Imsi, given, number));
@@ -314,6 +322,15 @@ impl<'o> RowJudge<'o> {
     }
 
     /// A cell of digits that has no type of its own.
+    fn msisdn(&mut self, row: &Row<'_>) -> Option<String> {
+        let msisdn = self.digits(row, Column::Msisdn, 1..=20)?.to_owned();
+        if !self.takes.msisdn {
+            let (message, hint) = ("has no place in the template", "leave the column out, or order another template");
+            self.refuse(row, Column::Msisdn.name(), "", "msisdn-unfit", message, hint);
+        }
+        Some(msisdn)
+    }
+
     fn digits<'r>(
         &mut self,
         row: &Row<'r>,

@@ -29,7 +29,7 @@ pub use file::{
     Line, MAX_INLINE_ROWS, MAX_QUANTITY, Metadata, Mode, Notification, NotificationEvent, Numbers, Order, Owner,
     PolicyRule, ProfileClass, Rows, SCHEMA, Validity,
 };
-pub use header::{Targets, TemplateRefusal, Templates};
+pub use header::{Takes, Targets, TemplateRefusal, Templates};
 pub use intake::Intake;
 pub use keys::{CheckKeys, KeyLine, KeyRefusal};
 pub use parse::Unreadable;

@@ -328,14 +328,25 @@ fn read_hex(value: Value<'_>) -> Option<Vec<u8>> {
 
 fn read_validity(members: &Members<'_>, place: &Place<'_>) -> Option<Validity> {
     let hint = "a day: 2027-11-20";
-    let from = members.optional("from", |v| v.parse::<jiff::civil::Date>(excerpt, hint));
-    let until = members.optional("until", |v| v.parse::<jiff::civil::Date>(excerpt, hint));
-    let validity = Validity { from: from?, until: until? };
+    let from = members.optional("from", |v| v.parse::<Day>(excerpt, hint));
+    let until = members.optional("until", |v| v.parse::<Day>(excerpt, hint));
+    let validity = Validity { from: from?.map(|day| day.0), until: until?.map(|day| day.0) };
     match (validity.from, validity.until) {
         (Some(from), Some(until)) if until < from => {
             place.refuse(&format!("{from} to {until}"), "validity", "ends before it begins", "exchange the two days")
         }
         _ => Some(validity),
+    }
+}
+
+/// A day, or the day (UTC) of a timestamp.
+struct Day(jiff::civil::Date);
+
+impl std::str::FromStr for Day {
+    type Err = jiff::Error;
+    fn from_str(text: &str) -> Result<Self, jiff::Error> {
+        let of_timestamp = || Ok(text.parse::<jiff::Timestamp>()?.to_zoned(jiff::tz::TimeZone::UTC).date());
+        text.parse().or_else(|_| of_timestamp()).map(Self)
     }
 }
 

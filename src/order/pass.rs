@@ -6,6 +6,7 @@ use super::answer::RangeAck;
 use super::beside;
 use super::columns::Column;
 use super::file::{Accept, Line, Mode, Numbers, Order, Rows};
+use super::header::Takes;
 use super::judge::{OrderNumbers, RowJudge};
 use super::keys::KeyTable;
 use super::ranges::Number;
@@ -56,6 +57,8 @@ pub(super) struct LinePass<'o> {
     pub(super) order: &'o Order,
     pub(super) at: usize,
     pub(super) line: &'o Line,
+    /// What its template takes of a row.
+    pub(super) takes: Takes,
     /// The order file's.
     pub(super) directory: &'o Path,
 }
@@ -83,7 +86,7 @@ impl LinePass<'_> {
         if !missing.is_empty() {
             return refusals.general(missing);
         }
-        let mut judge = RowJudge::new(line, &self.order.key.tenant, &source, keys, book.claimed())?;
+        let mut judge = RowJudge::new((line, self.takes), &self.order.key.tenant, &source, keys, book.claimed())?;
         let mut ranges = Reserved::new(line);
         let seen = source.for_each(|cells| {
             if cells.position > line.quantity {

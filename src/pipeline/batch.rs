@@ -30,13 +30,13 @@ pub(super) struct RunTimes {
 
 /// What became of one order.
 #[derive(Clone, Copy, Debug)]
-pub struct Closed {
+pub(super) struct Closed {
     /// Rows by outcome.
-    pub counts: Counts,
+    pub(super) counts: Counts,
     /// Wall-clock time of this run.
-    pub elapsed: Duration,
+    pub(super) elapsed: Duration,
     /// Records that this run worked on (a resumed run only does the rest).
-    pub records: u64,
+    pub(super) records: u64,
 }
 
 /// Works an order to its end: plan, chunks, bundle. `Err` with [`Exit::Stopped`] when asked to stop in between.

@@ -52,9 +52,7 @@ pub struct Report {
 pub fn run(site: &Site, wanted: &[String], mode: ProgressMode, stop: &AtomicBool) -> Result<Vec<Report>, Fault> {
     let _lock = lock::RunLock::take(site.root(), jiff::Timestamp::now())?;
     let due = due_orders(site, wanted)?;
-    if due.is_empty() {
-        return Ok(Vec::new());
-    }
+    // Opened even when nothing is due: a token that cannot be used is told now, not with the next order.
     with_engine(site, |engine| {
         let mut reports = Vec::with_capacity(due.len());
         for stored in &due {

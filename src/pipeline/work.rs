@@ -52,69 +52,69 @@ pub struct Keys {
 }
 
 /// One order being worked on.
-pub struct OrderWork {
+pub(super) struct OrderWork {
     /// Its row in the ledger.
-    pub pk: OrderPk,
+    pub(super) pk: OrderPk,
     /// Its key.
-    pub key: OrderKey,
+    pub(super) key: OrderKey,
     /// Its lines.
-    pub lines: Vec<LineWork>,
+    pub(super) lines: Vec<LineWork>,
     /// Seals what rests.
-    pub batch_key: BatchKey,
+    pub(super) batch_key: BatchKey,
     /// The bundle's directory.
-    pub bundle_dir: PathBuf,
+    pub(super) bundle_dir: PathBuf,
     /// Where PPPs rest.
-    pub vault_dir: PathBuf,
+    pub(super) vault_dir: PathBuf,
 }
 
 impl OrderWork {
     /// The line of this number.
-    pub fn line(&self, number: u32) -> Option<&LineWork> {
+    pub(super) fn line(&self, number: u32) -> Option<&LineWork> {
         self.lines.iter().find(|line| line.number == number)
     }
 
     /// File name in the vault of the PPPs of this chunk.
-    pub fn vault_object(&self, chunk: u32) -> String {
+    pub(super) fn vault_object(&self, chunk: u32) -> String {
         format!("order-{}-{chunk:05}.ppp", self.pk.0)
     }
 }
 
 /// One order line, compiled.
-pub struct LineWork {
+pub(super) struct LineWork {
     /// `line` of the order header.
-    pub number: u32,
+    pub(super) number: u32,
     /// `name@version`.
-    pub template_name: String,
+    pub(super) template_name: String,
     /// The compiled template.
-    pub template: CompiledTemplate,
+    pub(super) template: CompiledTemplate,
     /// StoreMetadata but for the ICCID.
-    pub metadata: MetadataTemplate,
+    pub(super) metadata: MetadataTemplate,
     /// Session keys now, or random keys and a PPP at rest.
-    pub binding: Binding,
+    pub(super) binding: Binding,
     /// Encrypts K and OPc for the core network.
-    pub transport: KeyRef,
+    pub(super) transport: KeyRef,
     /// Host id of the key derivation.
-    pub host_id: HostId,
+    pub(super) host_id: HostId,
     /// What records say of the line.
-    pub facts: LineFacts,
+    pub(super) facts: LineFacts,
     /// Rows ordered.
-    pub quantity: u32,
+    pub(super) quantity: u32,
     /// SHA-256 of the template's DER, for the manifest.
-    pub template_sha256: String,
+    pub(super) template_sha256: String,
     /// A sheet of QR codes was ordered.
-    pub qr: bool,
+    pub(super) qr: bool,
 }
 
 impl LineWork {
     /// About how long a package of this line is, to size chunks.
-    pub fn package_len(&self) -> usize {
+    pub(super) fn package_len(&self) -> usize {
         sealed_all_len(self.template.upp_len()) + 512
     }
 }
 
 /// When the line's profiles are bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Binding {
+pub(super) enum Binding {
     /// Now, with the one-time key of the key file: session keys.
     Now,
     /// Later: random keys, the PPP rests in the vault.
@@ -122,6 +122,6 @@ pub enum Binding {
 }
 
 /// Package file of a chunk in the bundle.
-pub fn package_object(chunk: u32) -> String {
+pub(super) fn package_object(chunk: u32) -> String {
     format!("packages-{chunk:05}.bpp")
 }

@@ -88,7 +88,7 @@ pub struct StoredOrder {
     pub key: OrderKey,
     /// SHA-256 of the order file, lower-case hex.
     pub body_sha256: String,
-    /// The order file's octets.
+    /// The order, but for confirmation codes, which are kept as their SHA-256.
     pub body: Vec<u8>,
     /// The `ack.json` given first.
     pub ack: Vec<u8>,

@@ -52,7 +52,7 @@ impl Packages for LocalFiles {
     fn create(&self, object: &str) -> Result<Box<dyn PackageWriter>, StoreError> {
         let target = self.path(object)?;
         let partial = self.directory.join(format!(".{object}.partial"));
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&partial);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&partial);
         let file = file.map_err(file_error(&partial))?;
         let file = BufWriter::with_capacity(256 * 1024, file);
         Ok(Box::new(LocalWriter { file, partial, target, length: 0, finished: false }))

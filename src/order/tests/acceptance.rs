@@ -292,3 +292,17 @@ fn the_stored_body_reads_as_the_order_again() {
     assert_eq!((line.mode, line.algorithm, line.transport_key.as_deref()), (Mode::Order, Algorithm::Milenage, None));
     assert_eq!(line.export, [Export::Eim("demo".into()), Export::Core("demo".into()), Export::Qr]);
 }
+
+#[test]
+fn a_confirmation_code_is_kept_as_its_hash_only() {
+    let site = Site::new();
+    let mut order = order();
+    order["lines"][0]["confirmation_code"] = json!("4711-CODE");
+    let answer = site.submit(&order);
+    assert_eq!(answer.exit, Exit::Done);
+    let kept = site.ledger.find_order(answer.key.as_ref().unwrap()).unwrap().unwrap();
+    assert!(!String::from_utf8_lossy(&kept.body).contains("4711-CODE"));
+    let line = &Order::from_json(&kept.body).unwrap_or_else(|_| panic!("reads again")).lines[0];
+    assert_eq!(line.confirmation_code.as_ref().unwrap().expose(), sha256(b"4711-CODE"));
+    assert_eq!(site.submit(&order).ack, answer.ack, "the body that is compared is the one that came");
+}

@@ -22,13 +22,14 @@ const FIRST_IMSI: &str = "001010123456063";
 struct TestTemplates;
 
 impl Templates for TestTemplates {
-    fn check(&self, name: &str, _: &str, line: &Line) -> Result<(), TemplateRefusal> {
+    fn check(&self, name: &str, _: &str, line: &Line) -> Result<Takes, TemplateRefusal> {
         let refusal = |member: &str, code| {
             Err(TemplateRefusal { member: member.into(), code, message: "is wrong".into(), hint: "mend it".into() })
         };
         match name {
             "bootstrap@1" if line.vars.contains_key("nobody") => refusal("vars.nobody", "unknown-variable"),
-            "bootstrap@1" | "operational@1" => Ok(()),
+            "needs-imsi@1" => Ok(Takes { imsi: true, msisdn: false }),
+            "bootstrap@1" | "operational@1" => Ok(Takes { imsi: false, msisdn: true }),
             _ => refusal("template", "template-missing"),
         }
     }

@@ -274,6 +274,20 @@ fn numbers_from_rows_are_refused_when_they_are_missing_twice_or_taken() {
 }
 
 #[test]
+fn a_row_without_what_its_template_needs_or_with_what_it_cannot_hold_is_refused() {
+    let site = Site::new();
+    let mut order = with_rows(&site, "row,msisdn\n1,491511234567\n2,\n");
+    order["lines"][0]["template"] = json!("needs-imsi@1");
+    order["lines"][0].as_object_mut().unwrap().remove("imsi");
+    let answer = site.submit(&order);
+    assert_eq!(
+        told(&answer),
+        [(1, "imsi", "missing-value"), (1, "msisdn", "msisdn-unfit"), (2, "imsi", "missing-value")]
+    );
+    assert!(site.nothing_consumed());
+}
+
+#[test]
 fn numbers_of_a_range_are_refused_when_they_are_taken_or_used_up() {
     let site = Site::new();
     site.submit(&order());
