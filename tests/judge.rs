@@ -1,5 +1,6 @@
 //! The judge must be able to fail: flip any byte of a bound package, swap two packages, edit any file of a bundle - it says FAIL
 //! and ends with 8.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may stop
 
 mod yard;
 

@@ -1,4 +1,5 @@
 //! A token that cannot be used: wrong PIN, missing token, changed key. One attempt, a clear message, exit 7, nothing consumed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may stop
 
 mod yard;
 
