@@ -9,35 +9,35 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A demo site in a directory of its own.
-pub struct Yard {
+pub(crate) struct Yard {
     dir: TempDir,
 }
 
 /// What a command did.
-pub struct Ran {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ran {
     /// Fails the test with everything the command said when the exit code is another.
     #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.out, self.err);
         self
     }
 
     /// The JSON object on stdout.
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}:\n{}\n{}", self.out, self.err))
     }
 }
 
 impl Yard {
     /// `init --demo`.
-    pub fn demo() -> Self {
+    pub(crate) fn demo() -> Self {
         let yard = Self { dir: tempfile::tempdir().unwrap() };
         let site = yard.site();
         yard.command(&["init", site.to_str().unwrap(), "--demo"], &[]).exits(0);
@@ -45,21 +45,21 @@ impl Yard {
         yard
     }
 
-    pub fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(relative)
     }
 
-    pub fn site(&self) -> PathBuf {
+    pub(crate) fn site(&self) -> PathBuf {
         self.path("site")
     }
 
     /// `bindery --site site ARGS`.
-    pub fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
         self.run_with(args, &[])
     }
 
     /// The same with environment variables.
-    pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ran {
+    pub(crate) fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ran {
         let site = self.site();
         let all: Vec<&str> = ["--site", site.to_str().unwrap()].into_iter().chain(args.iter().copied()).collect();
         self.command(&all, env)
@@ -75,14 +75,14 @@ impl Yard {
     }
 
     /// A fleet of `eids` in `NAME/`; gives the lines of its key file.
-    pub fn fleet(&self, name: &str, eids: usize) -> Vec<Value> {
+    pub(crate) fn fleet(&self, name: &str, eids: usize) -> Vec<Value> {
         let out = self.path(name);
         self.run(&["fleet", "make", "--eids", &eids.to_string(), "--out", out.to_str().unwrap()]).exits(0);
         lines_json(&out.join("euicc.jsonl"))
     }
 
     /// Writes key lines and rows for a prebound order and gives the order, not yet written.
-    pub fn prebound_order(&self, order_id: &str, keys: &[Value]) -> Order<'_> {
+    pub(crate) fn prebound_order(&self, order_id: &str, keys: &[Value]) -> Order<'_> {
         let key_text: String = keys.iter().map(|key| format!("{key}\n")).collect();
         let rows: String =
             keys.iter().enumerate().map(|(i, key)| format!("{},{}\n", i + 1, key["eid"].as_str().unwrap())).collect();
@@ -93,7 +93,7 @@ impl Yard {
     }
 
     /// An order for profiles to be bound later.
-    pub fn stored_order(&self, order_id: &str, eids: &[&str]) -> Order<'_> {
+    pub(crate) fn stored_order(&self, order_id: &str, eids: &[&str]) -> Order<'_> {
         let rows: String = eids.iter().enumerate().map(|(i, eid)| format!("{},{eid}\n", i + 1)).collect();
         let mut order = Order::new(self, order_id, eids.len());
         order.line()["mode"] = json!("order");
@@ -102,21 +102,21 @@ impl Yard {
     }
 
     /// The answers and the bundle of an order of tenant `acme`.
-    pub fn outbox(&self, order_id: &str) -> PathBuf {
+    pub(crate) fn outbox(&self, order_id: &str) -> PathBuf {
         self.site().join("outbox/acme").join(order_id)
     }
 
     /// What one number query of the ledger gives.
-    pub fn ledger_count(&self, sql: &str) -> i64 {
+    pub(crate) fn ledger_count(&self, sql: &str) -> i64 {
         let ledger = rusqlite::Connection::open(self.site().join("state.db")).unwrap();
         ledger.query_row(sql, [], |row| row.get(0)).unwrap()
     }
 }
 
 /// An order being written.
-pub struct Order<'a> {
+pub(crate) struct Order<'a> {
     yard: &'a Yard,
-    pub header: Value,
+    pub(crate) header: Value,
 }
 
 impl<'a> Order<'a> {
@@ -144,56 +144,56 @@ impl<'a> Order<'a> {
         Self { yard, header }
     }
 
-    pub fn line(&mut self) -> &mut Value {
+    pub(crate) fn line(&mut self) -> &mut Value {
         &mut self.header["lines"][0]
     }
 
     /// Writes a file beside the order and names it in the line with its hash.
-    pub fn file(&mut self, member: &str, name: &str, content: &str) {
+    pub(crate) fn file(&mut self, member: &str, name: &str, content: &str) {
         fs::write(self.yard.path("orders").join(name), content).unwrap();
         self.line()[member] = json!({"file": name, "sha256": sha256_hex(content.as_bytes())});
     }
 
-    pub fn rows(&mut self, csv: &str, count: usize) {
+    pub(crate) fn rows(&mut self, csv: &str, count: usize) {
         let name = format!("{}.rows.csv", self.header["order_id"].as_str().unwrap());
         self.file("rows", &name, csv);
         self.line()["rows"]["count"] = json!(count);
     }
 
-    pub fn write(&self) -> PathBuf {
+    pub(crate) fn write(&self) -> PathBuf {
         let path = self.yard.path("orders").join(format!("{}.json", self.header["order_id"].as_str().unwrap()));
         fs::write(&path, serde_json::to_vec_pretty(&self.header).unwrap()).unwrap();
         path
     }
 
     /// `order submit`.
-    pub fn submit(&self) -> Ran {
+    pub(crate) fn submit(&self) -> Ran {
         let path = self.write();
         self.yard.run(&["--json", "order", "submit", path.to_str().unwrap()])
     }
 }
 
 /// 18 digits and their Luhn digit.
-pub fn iccid(body: &str) -> String {
+pub(crate) fn iccid(body: &str) -> String {
     bindery::ids::Iccid::from_body(body).unwrap().to_string()
 }
 
-pub fn sha256_hex(bytes: &[u8]) -> String {
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(&openssl::sha::sha256(bytes))
 }
 
 /// A JSON-lines file.
-pub fn lines_json(path: &Path) -> Vec<Value> {
+pub(crate) fn lines_json(path: &Path) -> Vec<Value> {
     fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// A CSV file as maps by column.
-pub fn rows_csv(path: &Path) -> Vec<std::collections::HashMap<String, String>> {
+pub(crate) fn rows_csv(path: &Path) -> Vec<std::collections::HashMap<String, String>> {
     csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect()
 }
 
 /// Every file below a directory.
-pub fn files_below(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

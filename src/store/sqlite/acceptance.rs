@@ -59,6 +59,7 @@ impl<'l> Acceptance<'l> {
     /// line remains.
     pub fn add_device(&mut self, tenant: &Tenant, device: &NewDevice) -> Result<(), StoreError> {
         let pk = self.next_device;
+        self.insert_device(pk, device)?;
         if !device.rejected {
             let claimed = self.claim(pk, tenant, device);
             if let Err(StoreError::Taken { .. }) = claimed {
@@ -66,6 +67,11 @@ impl<'l> Acceptance<'l> {
             }
             claimed?;
         }
+        self.next_device += 1;
+        Ok(())
+    }
+
+    fn insert_device(&self, pk: i64, device: &NewDevice) -> Result<(), StoreError> {
         let state = if device.rejected { "rejected" } else { "accepted" };
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO devices (pk, order_pk, line, row, state, eid, iccid, imsi, msisdn, matching_id, euicc_otpk,
@@ -85,7 +91,6 @@ impl<'l> Acceptance<'l> {
             device.euicc_otpk.as_ref().filter(|_| !device.rejected).map(|point| &point[..]),
             device.rejected.then_some("input"),
         ])?;
-        self.next_device += 1;
         Ok(())
     }
 
@@ -151,7 +156,7 @@ impl<'l> Acceptance<'l> {
         Ok(())
     }
 
-    /// Takes back what [`Self::claim`] inserted for `pk` before it met a number that is taken.
+    /// Takes back the device and what [`Self::claim`] inserted for it before it met a number that is taken.
     fn release(&self, pk: i64, tenant: &Tenant, device: &NewDevice) -> Result<(), StoreError> {
         if let Some(iccid) = &device.iccid {
             self.insert("DELETE FROM iccids WHERE iccid = ?1 AND device = ?2", params![iccid.as_str(), pk])?;
@@ -163,6 +168,7 @@ impl<'l> Acceptance<'l> {
         if let Some(id) = &device.matching_id {
             self.insert("DELETE FROM matching_ids WHERE matching_id = ?1 AND device = ?2", params![id.as_str(), pk])?;
         }
+        self.insert("DELETE FROM devices WHERE pk = ?1", params![pk])?;
         Ok(())
     }
 

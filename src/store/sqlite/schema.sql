@@ -48,27 +48,28 @@ CREATE TABLE devices (
 ) STRICT;
 CREATE INDEX devices_of_order ON devices (order_pk, line);
 
+-- Claims refer to their device at once, not deferred: a deferred key would make SQLite search all claims at every device.
 CREATE TABLE iccids (
     iccid  TEXT    NOT NULL PRIMARY KEY,
-    device INTEGER NOT NULL REFERENCES devices (pk) DEFERRABLE INITIALLY DEFERRED
+    device INTEGER NOT NULL REFERENCES devices (pk)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE imsis (
     tenant TEXT    NOT NULL,
     imsi   TEXT    NOT NULL,
-    device INTEGER NOT NULL REFERENCES devices (pk) DEFERRABLE INITIALLY DEFERRED,
+    device INTEGER NOT NULL REFERENCES devices (pk),
     PRIMARY KEY (tenant, imsi)
 ) STRICT, WITHOUT ROWID;
 
 -- By x coordinate: a point and its negative give one and the same shared secret.
 CREATE TABLE one_time_keys (
     x      BLOB    NOT NULL PRIMARY KEY CHECK (length(x) = 32),
-    device INTEGER NOT NULL REFERENCES devices (pk) DEFERRABLE INITIALLY DEFERRED
+    device INTEGER NOT NULL REFERENCES devices (pk)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE matching_ids (
     matching_id TEXT    NOT NULL PRIMARY KEY,
-    device      INTEGER NOT NULL REFERENCES devices (pk) DEFERRABLE INITIALLY DEFERRED
+    device      INTEGER NOT NULL REFERENCES devices (pk)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE chunks (
