@@ -15,7 +15,7 @@ fn a_wrong_pin_is_tried_once_and_told() {
     let pin = fs::read_to_string(yard.site().join("token/pin")).unwrap();
     let ran = yard.run_with(&["run"], &[("BINDERY_PIN", "000000")]).exits(7);
     assert!(ran.err.contains("PIN"), "{}", ran.err);
-    assert!(ran.err.contains("do:"), "says what to do: {}", ran.err);
+    assert!(ran.err.contains("hint:"), "says what to do: {}", ran.err);
     assert!(!ran.err.contains("000000") && !ran.err.contains(pin.trim()), "a PIN is never shown: {}", ran.err);
     // Nothing was lost: with the right PIN the order runs.
     yard.run(&["run"]).exits(0);
@@ -50,7 +50,7 @@ fn a_missing_module_is_told_with_what_to_do() {
         .collect();
     fs::write(&file, broken).unwrap();
     let ran = yard.run(&["run"]).exits(7);
-    assert!(ran.err.contains("/no/such/module.so") && ran.err.contains("do:"), "{}", ran.err);
+    assert!(ran.err.contains("/no/such/module.so") && ran.err.contains("hint:"), "{}", ran.err);
 }
 
 #[test]

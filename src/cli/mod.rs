@@ -111,7 +111,7 @@ pub fn main() -> ExitCode {
         Err(fault) => {
             eprintln!("error: {}", fault.what);
             if let Some(hint) = &fault.hint {
-                eprintln!("  do: {hint}");
+                eprintln!("  hint: {hint}");
             }
             ExitCode::from(fault.exit as u8)
         }
