@@ -39,6 +39,7 @@ pub mod bind;
 pub mod certs;
 pub mod cli;
 pub mod config;
+pub mod durable;
 pub mod error;
 pub mod export;
 pub mod ffi;

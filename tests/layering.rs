@@ -10,22 +10,23 @@ const WALLS: &[(&str, &[&str])] = &[
     ("ids", &[]),
     ("secret", &[]),
     ("ffi", &[]),
+    ("durable", &[]),
     ("error", &["ids"]),
     ("formats", &["ids", "secret", "ffi"]),
-    ("config", &["error"]),
+    ("config", &["error", "durable"]),
     ("certs", &["ids", "error", "formats", "config", "secret"]),
     ("hsm", &["ids", "secret", "error", "config", "ffi", "certs"]),
-    ("store", &["ids", "secret", "error", "hsm"]),
+    ("store", &["ids", "secret", "error", "hsm", "durable"]),
     ("telemetry", &["ids", "error"]),
-    ("order", &["ids", "error", "config", "formats", "certs", "store", "telemetry"]),
+    ("order", &["durable", "ids", "error", "config", "formats", "certs", "store", "telemetry"]),
     ("personalise", &["ids", "secret", "error", "formats"]),
     // A stage knows the value type of the stage before it, never its functions.
     ("protect", &["ids", "secret", "formats", "personalise"]),
     ("bind", &["ids", "secret", "error", "formats", "ffi", "protect"]),
-    ("export", &["ids", "error", "store", "formats"]),
+    ("export", &["ids", "error", "store", "durable"]),
     // The judge shares the TLV reader with what it judges, and nothing else.
     ("verify", &["ids", "secret", "error", "formats"]),
-    ("fleet", &["ids", "error", "formats"]),
+    ("fleet", &["ids", "error", "formats", "durable"]),
 ];
 
 /// What may be named of another room where the whole room would be too much.

@@ -3,13 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use openssl::sha::Sha256;
 
 use super::manifest::FileEntry;
+use crate::durable::{self, Pending};
 
+/// Permissions of what leaves the house, less the umask.
+const MODE: u32 = 0o644;
 /// Name of the manifest; with [`SIGNATURE`] the last to appear.
 pub const MANIFEST: &str = "manifest.json";
 /// Name of the manifest's signature.
@@ -25,7 +28,7 @@ pub struct Bundle {
 impl Bundle {
     /// In this directory, which may hold package files already.
     pub fn create(dir: &Path) -> io::Result<Self> {
-        fs::create_dir_all(dir.join("certs"))?;
+        durable::make_dirs(&dir.join("certs"), 0o755)?;
         Ok(Self { dir: dir.to_owned(), files: BTreeMap::new() })
     }
 
@@ -59,11 +62,6 @@ impl Bundle {
         &self.files
     }
 
-    /// Where the bundle is.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// Takes away the seal of an earlier, interrupted closing, so that no reader takes a mixture for a bundle.
     pub fn unseal(&self) -> io::Result<()> {
         for name in [SIGNATURE, MANIFEST] {
@@ -72,14 +70,13 @@ impl Bundle {
                 _ => {}
             }
         }
-        sync_dir(&self.dir)
+        durable::sync_dir(&self.dir)
     }
 
     /// Writes manifest and signature, in this order. After it the bundle is durable and complete.
     pub fn seal(self, manifest: &[u8], signature_der: &[u8]) -> io::Result<()> {
-        sync_dir(&self.dir.join("certs"))?;
-        write_durably(&self.dir, MANIFEST, manifest)?;
-        write_durably(&self.dir, SIGNATURE, signature_der)
+        durable::write(&self.dir.join(MANIFEST), manifest, MODE)?;
+        durable::write(&self.dir.join(SIGNATURE), signature_der, MODE)
     }
 }
 
@@ -100,18 +97,6 @@ pub fn file_entry(path: &Path) -> io::Result<FileEntry> {
     }
 }
 
-/// A whole small file: temporary name, sync, rename, sync of the directory.
-pub fn write_durably(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    let mut file = BundleFile::create(dir, name)?;
-    file.write_all(content)?;
-    file.finish().map(drop)
-}
-
-/// A rename is durable only once its directory is.
-pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
 fn hex(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(bytes)
 }
@@ -119,42 +104,33 @@ fn hex(bytes: &[u8]) -> String {
 /// A file under its temporary name, hashed as it is written. Dropped without [`Bundle::keep`] it never appears.
 pub struct BundleFile {
     name: String,
-    out: BufWriter<File>,
+    pending: Pending,
     hash: Sha256,
     bytes: u64,
-    temporary: PathBuf,
-    target: PathBuf,
 }
 
 impl BundleFile {
     fn create(dir: &Path, name: &str) -> io::Result<Self> {
-        let target = dir.join(name);
-        let temporary = target.with_file_name(format!(".{}.partial", name.replace('/', "-")));
-        let out = BufWriter::with_capacity(256 * 1024, File::create(&temporary)?);
-        Ok(Self { name: name.to_owned(), out, hash: Sha256::new(), bytes: 0, temporary, target })
+        let pending = Pending::create(&dir.join(name), MODE)?;
+        Ok(Self { name: name.to_owned(), pending, hash: Sha256::new(), bytes: 0 })
     }
 
     fn finish(self) -> io::Result<FileEntry> {
-        let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        fs::rename(&self.temporary, &self.target)?;
-        if let Some(parent) = self.target.parent() {
-            sync_dir(parent)?;
-        }
+        self.pending.publish()?;
         Ok(FileEntry { sha256: hex(&self.hash.finish()), bytes: self.bytes })
     }
 }
 
 impl Write for BundleFile {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(data)?;
+        let written = self.pending.write(data)?;
         self.hash.update(&data[..written]);
         self.bytes += written as u64;
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        self.pending.flush()
     }
 }
 

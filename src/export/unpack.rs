@@ -7,7 +7,6 @@ use std::path::Path;
 use openssl::sha::sha256;
 use serde::Deserialize;
 
-use super::bundle::write_durably;
 use crate::error::{Exit, Fault};
 use crate::ids::{Eid, Iccid};
 
@@ -55,7 +54,8 @@ pub fn unpack(bundle: &Path, dir: &Path) -> Result<u64, Fault> {
             let fault = broken(format!("{object} at {offset}: the package is not the one of this record"));
             return Err(fault.hint("check the bundle with `bindery verify`"));
         }
-        write_durably(dir, &format!("{eid}_{iccid}.der"), &package).map_err(|e| Fault::file(dir, &e))?;
+        let file = dir.join(format!("{eid}_{iccid}.der"));
+        fs::write(&file, &package).map_err(|e| Fault::file(&file, &e))?;
         unpacked += 1;
     }
     Ok(unpacked)

@@ -1,11 +1,10 @@
 //! The two files of a fleet, written line by line under temporary names and put in place together.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 
 use super::FleetLine;
+use crate::durable::{self, Pending};
 use crate::error::{Exit, Fault};
 
 const EUICC: &str = "euicc.jsonl";
@@ -13,7 +12,6 @@ const SECRETS: &str = "secrets.jsonl";
 
 /// Writes a fleet; nothing is visible under the final names before [`FleetFiles::finish`].
 pub struct FleetFiles {
-    dir: PathBuf,
     euicc: Pending,
     secrets: Pending,
 }
@@ -21,7 +19,7 @@ pub struct FleetFiles {
 impl FleetFiles {
     /// Opens both files in `dir`, which is created. Refuses to replace a fleet unless `is_forced`.
     pub fn create(dir: &Path, is_forced: bool) -> Result<Self, Fault> {
-        fs::create_dir_all(dir).map_err(|e| Fault::file(dir, &e))?;
+        durable::make_dirs(dir, 0o755).map_err(|e| Fault::file(dir, &e))?;
         for path in [EUICC, SECRETS].map(|name| dir.join(name)) {
             if !is_forced && path.symlink_metadata().is_ok() {
                 let what = format!("{} is already there", path.display());
@@ -29,76 +27,39 @@ impl FleetFiles {
                     .hint("choose another directory, or replace the fleet with --force: its one-time keys are lost"));
             }
         }
-        Ok(Self {
-            dir: dir.to_owned(),
-            euicc: Pending::create(dir.join(EUICC), 0o644)?,
-            // Readable for its owner from the first octet on, not only at the end.
-            secrets: Pending::create(dir.join(SECRETS), 0o600)?,
-        })
+        let create = |name, mode| {
+            let path = dir.join(name);
+            Pending::create(&path, mode).map_err(|e| Fault::file(&path, &e))
+        };
+        // Readable for its owner from the first octet on, not only at the end.
+        Ok(Self { euicc: create(EUICC, 0o644)?, secrets: create(SECRETS, 0o600)? })
     }
 
     /// Appends one key to both files.
     pub fn write(&mut self, line: &FleetLine) -> Result<(), Fault> {
-        self.euicc.line(&line.euicc)?;
-        self.secrets.line(&line.secret)
+        append(&mut self.euicc, &line.euicc)?;
+        append(&mut self.secrets, &line.secret)
     }
 
     /// Makes both durable, then visible: the secrets first, so a key file never stands there without them.
     pub fn finish(mut self) -> Result<(), Fault> {
-        self.euicc.sync()?;
-        self.secrets.sync()?;
-        self.secrets.publish()?;
-        self.euicc.publish()?;
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(|e| Fault::file(&self.dir, &e))
+        self.euicc.sync().map_err(|e| Fault::file(self.euicc.target(), &e))?;
+        for file in [self.secrets, self.euicc] {
+            let path = file.target().to_owned();
+            file.publish().map_err(|e| Fault::file(&path, &e))?;
+        }
+        Ok(())
     }
 }
 
-/// A file under its temporary name; removed when it is not published.
-struct Pending {
-    out: BufWriter<File>,
-    temporary: PathBuf,
-    path: PathBuf,
-}
-
-impl Pending {
-    fn create(path: PathBuf, mode: u32) -> Result<Self, Fault> {
-        let temporary = path.with_extension(format!("jsonl.{}.tmp", std::process::id()));
-        let open = || -> io::Result<File> {
-            // A leftover of a killed run with our process id: its mode could be another.
-            match fs::remove_file(&temporary) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-            OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)
-        };
-        let file = open().map_err(|e| Fault::file(&temporary, &e))?;
-        Ok(Self { out: BufWriter::with_capacity(1 << 18, file), temporary, path })
-    }
-
-    fn line(&mut self, text: &str) -> Result<(), Fault> {
-        let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.write_all(b"\n"));
-        written.map_err(|e| Fault::file(&self.temporary, &e))
-    }
-
-    fn sync(&mut self) -> Result<(), Fault> {
-        let synced = self.out.flush().and_then(|()| self.out.get_ref().sync_all());
-        synced.map_err(|e| Fault::file(&self.temporary, &e))
-    }
-
-    fn publish(&self) -> Result<(), Fault> {
-        fs::rename(&self.temporary, &self.path).map_err(|e| Fault::file(&self.path, &e))
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        // Gone already when it was published.
-        let _ = fs::remove_file(&self.temporary);
-    }
+fn append(file: &mut Pending, text: &str) -> Result<(), Fault> {
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n"));
+    written.map_err(|e| Fault::file(file.target(), &e))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use zeroize::Zeroizing;

@@ -1,14 +1,13 @@
 //! The answer to an order: `ack.json` and `rejects.csv` under `outbox/<tenant>/<order_id>/`.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::ids::OrderKey;
 use crate::store::Refusal;
-use crate::store::packages::sync_directory_of;
 
 /// Schema word of `ack.json`.
 pub const ACK_SCHEMA: &str = "bindery.ack/1";
@@ -121,20 +120,11 @@ pub struct Answer {
 
 /// Creates an answer directory.
 pub(super) fn create_directory(directory: &Path) -> Result<(), Fault> {
-    std::fs::create_dir_all(directory).map_err(|e| Fault::file(directory, &e))?;
-    sync_directory_of(directory).map_err(|e| Fault::file(directory, &e))
+    durable::make_dirs(directory, 0o755).map_err(|e| Fault::file(directory, &e))
 }
 
-/// Writes `ack.json`: temporary name, sync, rename, sync of the directory.
+/// Writes `ack.json`, whole or not at all.
 pub(super) fn write_ack(directory: &Path, octets: &[u8]) -> Result<(), Fault> {
-    let partial = directory.join(format!(".{ACK_FILE}.{}.partial", std::process::id()));
     let target = directory.join(ACK_FILE);
-    let write = || {
-        let mut file = std::fs::File::create(&partial)?;
-        file.write_all(octets)?;
-        file.sync_all()?;
-        std::fs::rename(&partial, &target)?;
-        sync_directory_of(&target)
-    };
-    write().map_err(|e| Fault::file(&target, &e))
+    durable::write(&target, octets, 0o644).map_err(|e| Fault::file(&target, &e))
 }

@@ -1,12 +1,10 @@
 //! Refusals on their way out: counted, the first ones kept for the terminal, all of them streamed into `rejects.csv`.
 
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
+use crate::durable::Pending;
 use crate::error::Fault;
 use crate::store::Refusal;
-use crate::store::packages::sync_directory_of;
 use crate::store::sqlite::KeptRefusal;
 
 /// Refusals a terminal shows.
@@ -81,17 +79,17 @@ impl Refusals {
 
 /// `rejects.csv` being written under a temporary name; dropped unfinished, nothing of it stays.
 pub(super) struct RejectsFile {
-    writer: csv::Writer<BufWriter<File>>,
-    partial: Partial,
+    writer: csv::Writer<Pending>,
+    path: PathBuf,
     with_line: bool,
 }
 
 impl RejectsFile {
     /// In an answer directory. With several order lines a last column says which.
     pub(super) fn create(directory: &Path, with_line: bool) -> Result<Self, Fault> {
-        let partial = Partial { path: directory.join(format!(".{FILE}.{}.partial", std::process::id())), done: false };
-        let file = File::create(&partial.path).map_err(|e| Fault::file(&partial.path, &e))?;
-        let mut file = Self { writer: csv::Writer::from_writer(BufWriter::new(file)), partial, with_line };
+        let path = directory.join(FILE);
+        let pending = Pending::create(&path, 0o644).map_err(|e| Fault::file(&path, &e))?;
+        let mut file = Self { writer: csv::Writer::from_writer(pending), path, with_line };
         let header = ["row", "column", "value", "code", "message", "hint", "line"];
         file.record(header.into_iter())?;
         Ok(file)
@@ -109,46 +107,27 @@ impl RejectsFile {
 
     fn record<'a>(&mut self, fields: impl Iterator<Item = &'a str>) -> Result<(), Fault> {
         let fields = fields.take(if self.with_line { 7 } else { 6 });
-        self.writer.write_record(fields).map_err(|e| Fault::file(&self.partial.path, &e.into()))
+        self.writer.write_record(fields).map_err(|e| Fault::file(&self.path, &e.into()))
     }
 
-    pub(super) fn finish(mut self) -> Result<FinishedRejects, Fault> {
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |e: std::io::Error| Fault::file(&path, &e)
-        };
-        self.writer.flush().map_err(failed(&self.partial.path))?;
-        self.writer.get_ref().get_ref().sync_all().map_err(failed(&self.partial.path))?;
-        Ok(FinishedRejects { partial: self.partial })
+    pub(super) fn finish(self) -> Result<FinishedRejects, Fault> {
+        let Self { writer, path, .. } = self;
+        let pending = writer.into_inner().map_err(|e| Fault::file(&path, e.error()))?;
+        let mut finished = FinishedRejects { pending, path };
+        finished.pending.sync().map_err(|e| Fault::file(&finished.path, &e))?;
+        Ok(finished)
     }
 }
 
 /// A whole `rejects.csv`, durable, not visible yet.
 pub(super) struct FinishedRejects {
-    partial: Partial,
+    pending: Pending,
+    path: PathBuf,
 }
 
 impl FinishedRejects {
-    pub(super) fn publish(mut self) -> Result<(), Fault> {
-        let target = self.partial.path.with_file_name(FILE);
-        std::fs::rename(&self.partial.path, &target).map_err(|e| Fault::file(&target, &e))?;
-        self.partial.done = true;
-        sync_directory_of(&target).map_err(|e| Fault::file(&target, &e))
-    }
-}
-
-/// A temporary file, removed unless it got its name.
-struct Partial {
-    path: PathBuf,
-    done: bool,
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.done {
-            // Best effort: a left temporary file is no answer.
-            let _ = std::fs::remove_file(&self.path);
-        }
+    pub(super) fn publish(self) -> Result<(), Fault> {
+        self.pending.publish().map_err(|e| Fault::file(&self.path, &e))
     }
 }
 

@@ -1,13 +1,12 @@
 //! From an accepted order to [`OrderWork`]: templates compiled, metadata laid out, transport keys resolved, the batch key opened.
 //! What cannot work fails here, before the first record costs anything.
 
-use std::fs;
-
 use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
 use super::work::{Binding, Engine, LineWork, OrderWork};
-use crate::config::{CoreTarget, Site};
+use crate::config::{CoreTarget, Site, files};
+use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::export::records::LineFacts;
 use crate::formats::bcd;
@@ -29,13 +28,18 @@ pub(super) fn prepare<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> R
     })?;
     let lines = order.lines.iter().map(|line| line_work(engine, line)).collect::<Result<_, _>>()?;
     let vault_dir = engine.site.vault();
-    fs::create_dir_all(&vault_dir).map_err(|e| Fault::file(&vault_dir, &e))?;
+    files::make_directory(&vault_dir, 0o700)?;
+    let bundle_dir = engine.site.outbox().join(stored.key.outbox_path());
+    // The run lock is ours: whatever is unfinished here has no writer any more.
+    for dir in [&bundle_dir, &vault_dir] {
+        durable::sweep(dir).map_err(|e| Fault::file(dir, &e))?;
+    }
     Ok(OrderWork {
         pk: stored.pk,
         key: stored.key.clone(),
         lines,
         batch_key: batch_key(engine, stored)?,
-        bundle_dir: engine.site.outbox().join(stored.key.outbox_path()),
+        bundle_dir,
         vault_dir,
     })
 }

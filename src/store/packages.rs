@@ -3,12 +3,12 @@
 //! Rule: an object is visible under its name only when it is whole and durable (temporary name, sync, rename, sync of the
 //! directory). Making an object again replaces it: that is what the rerun of a crashed chunk does.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
+use crate::durable::{self, Pending};
 
 /// Where packages lie.
 pub trait Packages: Send + Sync {
@@ -36,7 +36,7 @@ impl LocalFiles {
     /// Uses `directory`, creates it if needed.
     pub fn new(directory: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let directory = directory.into();
-        std::fs::create_dir_all(&directory).map_err(file_error(&directory))?;
+        durable::make_dirs(&directory, 0o755).map_err(file_error(&directory))?;
         Ok(Self { directory })
     }
 
@@ -51,11 +51,8 @@ impl LocalFiles {
 impl Packages for LocalFiles {
     fn create(&self, object: &str) -> Result<Box<dyn PackageWriter>, StoreError> {
         let target = self.path(object)?;
-        let partial = self.directory.join(format!(".{object}.partial"));
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&partial);
-        let file = file.map_err(file_error(&partial))?;
-        let file = BufWriter::with_capacity(256 * 1024, file);
-        Ok(Box::new(LocalWriter { file, partial, target, length: 0, finished: false }))
+        let pending = Pending::create(&target, 0o644).map_err(file_error(&target))?;
+        Ok(Box::new(LocalWriter { pending, length: 0 }))
     }
 
     fn read(&self, object: &str, offset: u64, length: u64) -> Result<Vec<u8>, StoreError> {
@@ -65,43 +62,23 @@ impl Packages for LocalFiles {
 }
 
 struct LocalWriter {
-    file: BufWriter<File>,
-    partial: PathBuf,
-    target: PathBuf,
+    pending: Pending,
     length: u64,
-    finished: bool,
 }
 
 impl PackageWriter for LocalWriter {
     fn append(&mut self, package: &[u8]) -> Result<u64, StoreError> {
-        self.file.write_all(package).map_err(file_error(&self.partial))?;
+        self.pending.write_all(package).map_err(file_error(self.pending.target()))?;
         let offset = self.length;
         self.length += package.len() as u64;
         Ok(offset)
     }
 
-    fn finish(mut self: Box<Self>) -> Result<u64, StoreError> {
-        self.file.flush().map_err(file_error(&self.partial))?;
-        self.file.get_ref().sync_all().map_err(file_error(&self.partial))?;
-        std::fs::rename(&self.partial, &self.target).map_err(file_error(&self.target))?;
-        self.finished = true;
-        sync_directory_of(&self.target).map_err(file_error(&self.target))?;
+    fn finish(self: Box<Self>) -> Result<u64, StoreError> {
+        let target = self.pending.target().to_owned();
+        self.pending.publish().map_err(file_error(&target))?;
         Ok(self.length)
     }
-}
-
-impl Drop for LocalWriter {
-    fn drop(&mut self) {
-        if !self.finished {
-            // Best effort: a left partial file is invisible and the next run truncates it.
-            let _ = std::fs::remove_file(&self.partial);
-        }
-    }
-}
-
-/// Makes a rename or a new name in the directory of `path` durable.
-pub fn sync_directory_of(path: &Path) -> std::io::Result<()> {
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 /// The length is checked against the file first: a damaged ledger must not make us reserve gigabytes.

@@ -1,0 +1,185 @@
+//! Files that appear whole or not at all, and stay: temporary name, sync, rename, sync of the directory.
+//! A name is durable only once the directory that holds it is.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Octets gathered before they are written.
+const BUFFER_OCTETS: usize = 256 * 1024;
+const SUFFIX: &str = ".partial";
+
+/// A file under its temporary name `.NAME.PROCESS.partial`; removed when it is dropped without [`Self::publish`]. Two processes
+/// that write one target do not meet; the later one's file stays.
+#[derive(Debug)]
+pub struct Pending {
+    out: BufWriter<File>,
+    temporary: PathBuf,
+    target: PathBuf,
+    is_published: bool,
+}
+
+impl Pending {
+    /// Begins `target`, with these permissions (less the umask) from its first moment on. What a killed process of our number
+    /// left under the temporary name is taken away first: its permissions could be others.
+    pub fn create(target: &Path, mode: u32) -> io::Result<Self> {
+        let mut name = std::ffi::OsString::from(".");
+        name.push(target.file_name().unwrap_or_default());
+        name.push(format!(".{}{SUFFIX}", std::process::id()));
+        let temporary = target.with_file_name(name);
+        match fs::remove_file(&temporary) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        let out = BufWriter::with_capacity(BUFFER_OCTETS, file);
+        Ok(Self { out, temporary, target: target.to_owned(), is_published: false })
+    }
+
+    /// Puts what was written on the disk, still under the temporary name.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.out.flush()?;
+        self.out.get_ref().sync_all()
+    }
+
+    /// Makes the file durable and gives it its name.
+    pub fn publish(mut self) -> io::Result<()> {
+        self.sync()?;
+        fs::rename(&self.temporary, &self.target)?;
+        self.is_published = true;
+        sync_dir(parent(&self.target))
+    }
+
+    /// Where it will stand.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+}
+
+impl Write for Pending {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.out.write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.is_published {
+            // Best effort: a left file is invisible under its temporary name and the next writer takes it away.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// A whole small file at once.
+pub fn write(target: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut pending = Pending::create(target, mode)?;
+    pending.write_all(content)?;
+    pending.publish()
+}
+
+/// Makes a directory and those above it, each of them durable; `mode` holds for the new ones.
+pub fn make_dirs(dir: &Path, mode: u32) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let above = parent(dir);
+    make_dirs(above, mode)?;
+    match DirBuilder::new().mode(mode).create(dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        _ => sync_dir(above),
+    }
+}
+
+/// Takes away what killed writers left in a directory; nothing when it is not there. Only for who holds the lock that keeps
+/// other writers out.
+pub fn sweep(dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(SUFFIX) && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the names in a directory durable.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// The directory that holds `path`; of a bare name the working directory.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_file_appears_whole_with_its_permissions() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let mut pending = Pending::create(&path, 0o600).unwrap();
+        pending.write_all(b"whole").unwrap();
+        assert!(!path.exists());
+        pending.publish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"whole");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_is_not_published_leaves_nothing_and_the_old_file_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        write(&path, b"old", 0o644).unwrap();
+        Pending::create(&path, 0o644).unwrap().write_all(b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_left_file_does_not_lend_its_permissions_or_its_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        let temporary = format!(".a.{}.partial", std::process::id());
+        std::os::unix::fs::symlink(&elsewhere, dir.path().join(temporary)).unwrap();
+        write(&dir.path().join("a"), b"mine", 0o600).unwrap();
+        assert!(!elsewhere.exists());
+    }
+
+    #[test]
+    fn sweeping_takes_what_killed_writers_left_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [".a.1.partial", "a", ".hidden"] {
+            fs::write(dir.path().join(name), b"").unwrap();
+        }
+        sweep(dir.path()).unwrap();
+        sweep(&dir.path().join("missing")).unwrap();
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".hidden", "a"]);
+    }
+
+    #[test]
+    fn directories_are_made_down_to_the_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        make_dirs(&deep, 0o700).unwrap();
+        make_dirs(&deep, 0o700).unwrap();
+        assert_eq!(dir.path().join("a").metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+}
