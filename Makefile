@@ -7,7 +7,7 @@ help:
 	@echo "make demo    build, then run the main job: 1,000 devices from order file to verified bundle (target/demo/)"
 	@echo "make test    every test the project has"
 	@echo "make check   formatting and clippy, warnings denied"
-	@echo "make bench   the throughput suite: bound profiles a second beside the floor"
+	@echo "make bench   the throughput suite: bound profiles a second beside the floor (target/bench/report.json)"
 	@echo "make docs    the API documentation"
 	@echo "make soak    20,000 devices, W3, prebound, and the refusals; minutes, not seconds"
 
@@ -27,7 +27,8 @@ check: setup
 
 bench: setup
 	cargo build --release --locked
-	sh examples/bench.sh target/release/bindery target/bench
+	mkdir -p target/bench
+	target/release/bindery bench --out target/bench/report.json
 
 docs: setup
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps

@@ -28,14 +28,14 @@ impl Desk {
         let generator = "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296\
                          4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
         let generator = data_encoding::HEXLOWER.decode(generator.as_bytes()).unwrap().try_into().unwrap();
-        let one_time = OneTimeKey::generate(workbench.curve()).unwrap();
+        let one_time = OneTimeKey::from_scalar(&mut workbench, &[0x3D; 32]).unwrap();
         let otpk_euicc = *agree(&mut workbench, one_time, &eid, &generator, &host_id).unwrap().otpk_dp();
         let metadata = StoreMetadata::default().encode(&"89000123456789012341".parse().unwrap()).unwrap();
         Self { workbench, host_id, eid, otpk_euicc, metadata }
     }
 
     fn agree(&mut self) -> Agreement {
-        let one_time = OneTimeKey::generate(self.workbench.curve()).unwrap();
+        let one_time = OneTimeKey::from_scalar(&mut self.workbench, &[0x3D; 32]).unwrap();
         agree(&mut self.workbench, one_time, &self.eid, &self.otpk_euicc, &self.host_id).unwrap()
     }
 }

@@ -14,16 +14,19 @@ pub enum Enc {}
 #[derive(Debug)]
 pub enum Mac {}
 
-/// A 16-octet AES key of one use ([`Enc`] or [`Mac`]).
+/// A 16-octet AES key of one use ([`Enc`] or [`Mac`]). The octets have a place of their own: moving the key moves a pointer and
+/// leaves no copy behind that nobody wipes.
 pub struct Key<Use> {
-    bytes: Zeroizing<[u8; 16]>,
+    bytes: Box<Zeroizing<[u8; 16]>>,
     purpose: PhantomData<Use>,
 }
 
 impl<Use> Key<Use> {
     /// Takes the octets over; the caller's buffer stays the caller's to wipe.
     pub fn from_slice(bytes: &[u8; 16]) -> Self {
-        Self { bytes: Zeroizing::new(*bytes), purpose: PhantomData }
+        let mut own = Box::new(Zeroizing::new([0; 16]));
+        own.copy_from_slice(bytes);
+        Self { bytes: own, purpose: PhantomData }
     }
 
     /// The octets, for the cipher call only.
@@ -38,16 +41,16 @@ impl<Use> fmt::Debug for Key<Use> {
     }
 }
 
-/// Octets of at most `MAX`, wiped on drop, without growth: K, OPc, OTA keys, PINs.
+/// Octets of at most `MAX`, wiped on drop, without growth, in a place of their own: K, OPc, OTA keys, PINs.
 pub struct SecretBytes<const MAX: usize> {
-    bytes: [u8; MAX],
+    bytes: Box<[u8; MAX]>,
     length: usize,
 }
 
 impl<const MAX: usize> SecretBytes<MAX> {
     /// Copies `value`; `None` when it is longer than `MAX`.
     pub fn copy_of(value: &[u8]) -> Option<Self> {
-        let mut secret = Self { bytes: [0; MAX], length: value.len() };
+        let mut secret = Self { bytes: Box::new([0; MAX]), length: value.len() };
         secret.bytes.get_mut(..value.len())?.copy_from_slice(value);
         Some(secret)
     }

@@ -16,13 +16,18 @@ use crate::ids::Eid;
 /// The curve of a key agreement: that of CERT.DPpb. Holds OpenSSL's group, whose making costs more than a key's.
 pub struct Curve {
     group: EcGroup,
+    order: BigNum,
     name: &'static str,
 }
 
 impl Curve {
     /// NIST P-256.
     pub fn p256() -> Result<Self, ErrorStack> {
-        Ok(Self { group: EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?, name: "P-256" })
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
+        let mut order = BigNum::new()?;
+        let mut numbers = BigNumContext::new()?;
+        group.order(&mut order, &mut numbers)?;
+        Ok(Self { group, order, name: "P-256" })
     }
 }
 
@@ -54,25 +59,19 @@ impl Workbench {
 pub struct OneTimeKey(EcKey<Private>);
 
 impl OneTimeKey {
-    /// A fresh one.
-    pub fn generate(curve: &Curve) -> Result<Self, ErrorStack> {
-        EcKey::generate(&curve.group).map(Self)
-    }
-
-    /// One with a known scalar, to replay a package byte for byte.
-    pub fn from_scalar(curve: &Curve, scalar: &[u8; 32]) -> Result<Self, BindError> {
-        let mut order = BigNum::new()?;
-        let mut numbers = BigNumContext::new()?;
-        curve.group.order(&mut order, &mut numbers)?;
+    /// From 32 random octets; refused (2^-32 of all draws) when they are not a scalar of the curve. Randomness is the
+    /// caller's, so a package can be replayed byte for byte.
+    pub fn from_scalar(workbench: &mut Workbench, scalar: &[u8; 32]) -> Result<Self, BindError> {
+        let Workbench { curve: Curve { group, order, name }, numbers, .. } = workbench;
         let mut private = BigNum::from_slice(scalar)?;
-        let fits = private.num_bits() > 0 && private < order;
+        let fits = private.num_bits() > 0 && private < *order;
         let key = fits.then(|| {
-            let mut public = EcPoint::new(&curve.group)?;
-            public.mul_generator2(&curve.group, &private, &mut numbers)?;
-            EcKey::from_private_components(&curve.group, &private, &public)
+            let mut public = EcPoint::new(group)?;
+            public.mul_generator2(group, &private, numbers)?;
+            EcKey::from_private_components(group, &private, &public)
         });
         private.clear(); // BN_free alone leaves the digits in memory
-        Ok(Self(key.ok_or(BindError::Scalar { curve: curve.name })??))
+        Ok(Self(key.ok_or(BindError::Scalar { curve: name })??))
     }
 }
 
@@ -100,7 +99,7 @@ pub fn agree(
     otpk_euicc: &[u8; 65],
     host_id: &HostId,
 ) -> Result<Agreement, BindError> {
-    let Curve { group, name } = &workbench.curve;
+    let Curve { group, name, .. } = &workbench.curve;
     // OpenSSL also takes the hybrid forms 06 and 07 of 65 octets; SGP.22 knows the uncompressed one alone.
     let peer = match otpk_euicc {
         [0x04, ..] => EcPoint::from_bytes(group, otpk_euicc, &mut workbench.numbers).ok(),
@@ -132,7 +131,7 @@ mod tests {
             include_str!("../../test-vectors/bsp/ecdh-own.txt"),
         ];
         for [scalar, peer, x] in files.iter().flat_map(|file| vectors(file)) {
-            let own = OneTimeKey::from_scalar(&workbench.curve, &sized(&scalar)).unwrap();
+            let own = OneTimeKey::from_scalar(&mut workbench, &sized(&scalar)).unwrap();
             let peer = EcPoint::from_bytes(&workbench.curve.group, &peer, &mut workbench.numbers).unwrap();
             assert_eq!(ecdh_x(&own.0, &peer).unwrap()[..], x);
         }
@@ -147,7 +146,7 @@ mod tests {
         let mut agree_with = |change: &dyn Fn(&mut [u8; 65])| {
             let mut otpk = sized(&good);
             change(&mut otpk);
-            let one_time = OneTimeKey::generate(&workbench.curve).unwrap();
+            let one_time = OneTimeKey::from_scalar(&mut workbench, &[0x3D; 32]).unwrap();
             agree(&mut workbench, one_time, &eid, &otpk, &host_id)
         };
         assert!(agree_with(&|_| {}).is_ok());
@@ -160,26 +159,26 @@ mod tests {
 
     #[test]
     fn scalars_outside_the_order_are_refused() {
-        let curve = Curve::p256().unwrap();
+        let mut workbench = workbench();
         let order = data_encoding::HEXLOWER
             .decode(b"ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551")
             .unwrap();
         let mut below = order.clone();
         below[31] -= 1;
-        assert!(OneTimeKey::from_scalar(&curve, &sized(&below)).is_ok());
+        assert!(OneTimeKey::from_scalar(&mut workbench, &sized(&below)).is_ok());
         for scalar in [sized(&order), [0; 32], [0xFF; 32]] {
-            assert!(matches!(OneTimeKey::from_scalar(&curve, &scalar), Err(BindError::Scalar { .. })));
+            assert!(matches!(OneTimeKey::from_scalar(&mut workbench, &scalar), Err(BindError::Scalar { .. })));
         }
     }
 
     #[test]
-    fn two_agreements_never_share_a_key() {
+    fn two_one_time_keys_agree_on_different_session_keys() {
         let mut workbench = workbench();
         let otpk = sized(&vectors::<3>(include_str!("../../test-vectors/nist/ecdh-p256.txt"))[0][1]);
         let eid = "89049032123451234512345678901235".parse().unwrap();
         let host_id = HostId::new(b"h").unwrap();
-        let [one, two] = [(); 2].map(|()| {
-            let one_time = OneTimeKey::generate(&workbench.curve).unwrap();
+        let [one, two] = [[0x3D; 32], [0x3E; 32]].map(|scalar| {
+            let one_time = OneTimeKey::from_scalar(&mut workbench, &scalar).unwrap();
             agree(&mut workbench, one_time, &eid, &otpk, &host_id).unwrap()
         });
         assert_ne!(one.otpk_dp, two.otpk_dp);

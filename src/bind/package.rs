@@ -227,7 +227,7 @@ mod tests {
 
     impl Recorded {
         fn agreement(&self, workbench: &mut Workbench) -> Agreement {
-            let one_time = OneTimeKey::from_scalar(workbench.curve(), &self.scalar).unwrap();
+            let one_time = OneTimeKey::from_scalar(workbench, &self.scalar).unwrap();
             agree(workbench, one_time, &self.eid, &self.otpk_euicc, &self.host_id).unwrap()
         }
 

@@ -27,24 +27,29 @@ impl Bind {
         let stop = stop_on_signal()?;
         let bound = pipeline::bind_stored(&site, &self.order, &self.euicc_data, voice.progress, &stop)?;
         for refusal in bound.refused.iter().take(10) {
-            eprintln!("key file line {}: {} ({})", refusal.line_no, refusal.message, refusal.hint);
+            eprintln!("key file line {}: {}\n  hint: {}", refusal.line_no, refusal.message, refusal.hint);
+        }
+        for error in bound.failed.iter().take(10) {
+            eprintln!("{error}\n  hint: {}", error.hint);
         }
         if voice.json {
             print_json(&json!({
                 "bound": bound.bound,
                 "still_stored": bound.still_stored,
                 "refused_keys": bound.refused.len(),
+                "failed": bound.failed.len(),
                 "bundle": bound.bundle,
             }))?;
         } else {
-            println!(
+            say!(
                 "{} bound, {} still stored, {} key lines refused",
                 bound.bound,
                 bound.still_stored,
                 bound.refused.len()
             );
-            println!("{}", bound.bundle.display());
+            say!("{}", bound.bundle.display());
         }
-        Ok(if bound.refused.is_empty() { Exit::Done } else { Exit::RowErrors })
+        let all_went_well = bound.refused.is_empty() && bound.failed.is_empty();
+        Ok(if all_went_well { Exit::Done } else { Exit::RowErrors })
     }
 }

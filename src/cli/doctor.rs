@@ -38,7 +38,7 @@ impl Doctor {
         let site = Site::open(site_dir)?;
         let report = examine(&site, Timestamp::now());
         if json {
-            println!("{}", report.to_json());
+            say!("{}", report.to_json());
         } else {
             print!("{}", report.to_screen());
         }

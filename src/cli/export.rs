@@ -34,7 +34,7 @@ impl Export {
         if voice.json {
             print_json(&json!({"packages": packages, "dir": self.unpack}))?;
         } else {
-            println!("{packages} packages in {}", self.unpack.display());
+            say!("{packages} packages in {}", self.unpack.display());
         }
         Ok(Exit::Done)
     }

@@ -41,10 +41,14 @@ impl Fleet {
     pub(crate) fn run(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
         let site = Site::open(site_dir)?;
         let Self::Make(make) = self;
+        if !site.config.demo {
+            return Err(Fault::new(Exit::Config, "a production site makes no test eUICCs")
+                .hint("create a test site with `bindery init DIR --demo`"));
+        }
         let issuer = DemoIssuer(TestPki::load(&site)?);
         let cpu = FanOut::new(0)?;
         let progress = Progress::start(voice.progress, "making eUICCs", make.eids, 0);
-        let made = make.run(&site, voice, &issuer, &|serials, make_one| {
+        let made = make.run(voice, &issuer, &|serials, make_one| {
             let serials: Vec<u64> = serials.collect();
             let made = cpu.map(&serials, |serial| make_one(*serial));
             progress.add(serials.len() as u64);
@@ -77,11 +81,7 @@ type FleetFanOut<'a> = dyn Fn(std::ops::Range<u64>, &(dyn Fn(u64) -> Made + Sync
 
 impl FleetMake {
     /// Makes and writes the fleet, a thousand eUICCs at a time.
-    fn run(self, site: &Site, voice: Voice, issuer: &dyn Issuer, fan_out: &FleetFanOut<'_>) -> Result<Exit, Fault> {
-        if !site.config.demo {
-            return Err(Fault::new(Exit::Config, "a production site makes no test eUICCs")
-                .hint("create a test site with `bindery init DIR --demo`"));
-        }
+    fn run(self, voice: Voice, issuer: &dyn Issuer, fan_out: &FleetFanOut<'_>) -> Result<Exit, Fault> {
         let numbers = FleetNumbers::random()?;
         let mut files = FleetFiles::create(&self.out, self.force)?;
         let make = |serial: u64| make_one(issuer, &numbers.eid(serial)?, self.keys_per_eid);
@@ -95,7 +95,7 @@ impl FleetMake {
         if voice.json {
             print_json(&serde_json::json!({"eids": self.eids, "one_time_keys": keys, "dir": self.out}))?;
         } else {
-            println!("{} eUICCs, {keys} one-time keys in {}", self.eids, self.out.display());
+            say!("{} eUICCs, {keys} one-time keys in {}", self.eids, self.out.display());
         }
         Ok(Exit::Done)
     }

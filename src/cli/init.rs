@@ -45,9 +45,9 @@ impl Init {
             )
         };
         if json {
-            println!("{}", serde_json::json!({ "site": dir, "demo": self.demo, "next": next }));
+            say!("{}", serde_json::json!({ "site": dir, "demo": self.demo, "next": next }));
         } else {
-            println!("site {dir} created\nnext: {next}");
+            say!("site {dir} created\nnext: {next}");
         }
         Ok(Exit::Done)
     }

@@ -45,12 +45,12 @@ impl Keys {
 fn list(policy: &KeyPolicy, json: bool) -> Result<Exit, Fault> {
     if json {
         let keys: Vec<Value> = policy.keys.iter().map(described).collect();
-        println!("{}", json!({ "keys": keys }));
+        say!("{}", json!({ "keys": keys }));
         return Ok(Exit::Done);
     }
     let rows =
         policy.keys.iter().map(|k| vec![k.role.to_string(), k.label.clone(), mechanisms(k), k.purpose.as_str().into()]);
-    println!("{}", table(&["role", "label", "mechanism", "purpose"], rows));
+    say!("{}", table(&["role", "label", "mechanism", "purpose"], rows));
     Ok(Exit::Done)
 }
 
@@ -77,14 +77,14 @@ fn status(site: &Site, policy: &KeyPolicy, json: bool) -> Result<Exit, Fault> {
                 key
             })
             .collect();
-        println!("{}", json!({ "token": token.facts().label, "keys": keys, "manifest_sha256": fingerprint }));
+        say!("{}", json!({ "token": token.facts().label, "keys": keys, "manifest_sha256": fingerprint }));
     } else {
         let rows = policy.keys.iter().map(|rule| {
             let days = days(&rule.role).map_or("-".to_owned(), |days| days.to_string());
             vec![rule.role.to_string(), rule.label.clone(), rule.purpose.as_str().into(), "as declared".into(), days]
         });
-        println!("{}", table(&["role", "label", "purpose", "state", "cert. days"], rows));
-        println!("manifest certificate, SHA-256:\n{fingerprint}");
+        say!("{}", table(&["role", "label", "purpose", "state", "cert. days"], rows));
+        say!("manifest certificate, SHA-256:\n{fingerprint}");
     }
     chains.check(&Trust::load(&site.path("certs/ci"))?, now, &own_points(&token)?)?;
     Ok(Exit::Done)

@@ -1,6 +1,14 @@
 //! The command line: one file a noun, no logic beyond wiring, the screen and the exit code.
 //! Result on stdout, everything else on stderr.
 
+/// `println!` for results: a reader that went away (`bindery status | head -1`) is no bug of ours.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout().lock(), $($argument)*);
+    }};
+}
+
 pub mod bench;
 mod bind;
 pub mod doctor;
@@ -118,9 +126,10 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// No core dumps and no ptrace by strangers: this process handles K.
+/// No core dumps and no ptrace by strangers: this process handles K. What it writes is for its owner and group at most.
 fn harden() -> Result<(), Fault> {
-    use nix::sys::{prctl, resource};
+    use nix::sys::{prctl, resource, stat};
+    stat::umask(stat::Mode::S_IWGRP | stat::Mode::S_IRWXO);
     resource::setrlimit(resource::Resource::RLIMIT_CORE, 0, 0)
         .and_then(|()| prctl::set_dumpable(false))
         .map_err(|e| Fault::new(Exit::Config, format!("core dumps cannot be switched off: {e}")))
@@ -129,6 +138,6 @@ fn harden() -> Result<(), Fault> {
 /// Writes one JSON object and a newline to stdout.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Fault> {
     let text = serde_json::to_string(value).map_err(|e| Fault::new(Exit::Bug, format!("result is not JSON: {e}")))?;
-    println!("{text}");
+    say!("{text}");
     Ok(())
 }

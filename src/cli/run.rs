@@ -64,7 +64,7 @@ fn as_json(report: &Report) -> serde_json::Value {
 
 fn print_table(reports: &[Report]) {
     if reports.is_empty() {
-        println!("nothing is due");
+        say!("nothing is due");
         return;
     }
     let mut table = comfy_table::Table::new();
@@ -80,8 +80,8 @@ fn print_table(reports: &[Report]) {
             format!("{:.0}", report.records as f64 / seconds.max(1e-9)),
         ]);
     }
-    println!("{table}");
+    say!("{table}");
     for report in reports {
-        println!("{}", report.bundle.display());
+        say!("{}", report.bundle.display());
     }
 }

@@ -40,7 +40,7 @@ impl Status {
             return Ok(Exit::Done);
         }
         if rows.is_empty() {
-            println!("no orders yet");
+            say!("no orders yet");
             return Ok(Exit::Done);
         }
         let mut table = comfy_table::Table::new();
@@ -50,7 +50,7 @@ impl Status {
                 counts.iter().map(|(state, rows)| format!("{} {rows}", state.as_str())).collect();
             table.add_row([key, state.to_owned(), total.to_string(), devices.join(", ")]);
         }
-        println!("{table}");
+        say!("{table}");
         Ok(Exit::Done)
     }
 }

@@ -129,7 +129,7 @@ pub(super) fn workbench() -> Result<Workbench, ErrorStack> {
 }
 
 /// Failed records get their outcome, the others go on.
-pub(super) fn keep_sound<T>(outcomes: &mut Vec<(DevicePk, Outcome)>, results: Vec<Result<T, Failed>>) -> Vec<T> {
+fn keep_sound<T>(outcomes: &mut Vec<(DevicePk, Outcome)>, results: Vec<Result<T, Failed>>) -> Vec<T> {
     let mut sound = Vec::with_capacity(results.len());
     for result in results {
         match result {

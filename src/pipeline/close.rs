@@ -12,7 +12,7 @@ use openssl::sha::sha256;
 
 use super::batch::RunTimes;
 use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
-use crate::certs::{Certificate, DpChains};
+use crate::certs::{self, Certificate, DpChains};
 use crate::error::{Exit, Fault};
 use crate::export::activation::{activation_code, qr_figure};
 use crate::export::bundle::{self, Bundle, BundleFile};
@@ -95,7 +95,12 @@ pub(super) fn write_bundle<H: Hsm>(
     };
     let mut json = serde_json::to_vec_pretty(&manifest).map_err(|e| Fault::new(Exit::Bug, format!("manifest: {e}")))?;
     json.push(b'\n');
-    let raw = session.sign(engine.keys.manifest, &sha256(&json))?;
+    let digest = sha256(&json);
+    let raw = session.sign(engine.keys.manifest, &digest)?;
+    if !certs::signature_fits(engine.chains.manifest.point(), &digest, &raw) {
+        let what = "the token's signature of the manifest does not verify with certs/manifest.pem";
+        return Err(Fault::new(Exit::HsmUnusable, what).hint("run `bindery doctor`; the bundle was not sealed"));
+    }
     let der = manifest::signature_der(&raw).map_err(|e| Fault::new(Exit::Bug, format!("manifest signature: {e}")))?;
     bundle.seal(&json, &der).map_err(failed)
 }

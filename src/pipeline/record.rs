@@ -118,10 +118,13 @@ impl Started {
                         "order it in mode order",
                     ));
                 };
-                let seed = first_32(key_octets);
                 let refused =
                     |e: bind::BindError| name.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), e.hint());
-                let one_time = OneTimeKey::from_scalar(bench.curve(), &seed).map_err(refused)?;
+                let [seed, spare] = [0, 16].map(|at| Zeroizing::new(std::array::from_fn(|i| key_octets[at + i])));
+                // One draw in 2^32 is no scalar; both of these are not in 2^64.
+                let one_time =
+                    OneTimeKey::from_scalar(bench, &seed).or_else(|_| OneTimeKey::from_scalar(bench, &spare));
+                let one_time = one_time.map_err(refused)?;
                 let agreement = bind::agree(bench, one_time, eid, otpk, &line.host_id).map_err(refused)?;
                 let parts = Parts { transaction_id: &transaction_id, metadata: &metadata };
                 issue.transaction_id = Some(transaction_id.0);
@@ -252,8 +255,4 @@ impl Name {
         let error = RecordError { record: self.record, class, what: what.to_owned(), hint };
         Failed { device: self.device, error }
     }
-}
-
-fn first_32(octets: &[u8; 48]) -> Zeroizing<[u8; 32]> {
-    Zeroizing::new(std::array::from_fn(|i| octets[i]))
 }

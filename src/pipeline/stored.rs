@@ -4,7 +4,7 @@
 //! the bundle is written and sealed under a temporary name, then one transaction claims the one-time keys, then the bundle
 //! gets its name. A bundle without that claim never gets a name; a claimed one gets it at the next call.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
 use super::batch::RunTimes;
-use super::chunk::{keep_sound, workbench};
+use super::chunk::workbench;
 use super::close::{self, Contents};
 use super::record::{Failed, Name};
 use super::work::{Engine, LineWork, OrderWork, package_object};
@@ -24,7 +24,8 @@ use super::{find_order, lock, prepare, with_engine};
 use crate::bind::{self, Bpp, Draft, OneTimeKey, Parts, Workbench};
 use crate::certs::{EuiccJudge, Trust};
 use crate::config::Site;
-use crate::error::{ErrorClass, Exit, Fault};
+use crate::durable;
+use crate::error::{ErrorClass, Exit, Fault, RecordError};
 use crate::export::bundle;
 use crate::export::manifest::Counts;
 use crate::export::report::ChunkTiming;
@@ -35,8 +36,8 @@ use crate::order::key_file::KeyFile;
 use crate::protect::{Ppk, Ppp};
 use crate::store::packages::{LocalFiles, Packages};
 use crate::store::sealed::Content;
-use crate::store::sqlite::Ledger;
-use crate::store::{Device, DevicePk, Issue, OrderState, StoredOrder};
+use crate::store::sqlite::{Ledger, one_time_key_x};
+use crate::store::{Device, Issue, OrderState, StoredOrder};
 use crate::telemetry::{Progress, ProgressMode};
 
 /// Random octets of one binding: transactionId and otSK.DP.
@@ -53,6 +54,8 @@ pub struct Bound {
     pub still_stored: u64,
     /// Key lines that were not believed.
     pub refused: Vec<RefusedKey>,
+    /// Stored profiles that could not be bound; their keys were not claimed.
+    pub failed: Vec<RecordError>,
     /// The new bundle.
     pub bundle: PathBuf,
 }
@@ -101,11 +104,19 @@ pub fn bind_stored(
                 .hint("get fresh one-time keys for these EIDs from the eUICC manufacturer"));
         }
         let progress = Progress::start(mode, "binding", pairs.len() as u64, 0);
-        let bound = bind_all(engine, &work, &places, &pairs, &progress, stop);
+        let result = bind_all(engine, &work, &places, &pairs, &progress, stop);
         progress.finish();
-        seal_and_claim(engine, &stored, &work, &places, bound?)?;
-        let bound = pairs.len() as u64;
-        Ok(Bound { bound, still_stored: devices.len() as u64 - bound, refused, bundle: places.bundle })
+        let (done, failed, times) = result?;
+        let bound = done.len() as u64;
+        if bound == 0 {
+            let what =
+                format!("{}: none of {} stored profiles could be bound, nothing was claimed", stored.key, pairs.len());
+            let first = failed.into_iter().next().map(|error| format!("{error}; {}", error.hint)).unwrap_or_default();
+            return Err(Fault::new(Exit::IntegrityFailure, what).hint(first));
+        }
+        seal_and_claim(engine, &stored, &work, &places, &done, &times)?;
+        let still_stored = devices.len() as u64 - bound;
+        Ok(Bound { bound, still_stored, refused, failed, bundle: places.bundle })
     })
 }
 
@@ -114,13 +125,6 @@ struct Pair<'d> {
     device: &'d Device,
     eid: Eid,
     otpk: [u8; 65],
-}
-
-/// A profile that is bound, and the device line as it will stand in the ledger.
-struct Done {
-    device: Device,
-    otpk: [u8; 65],
-    issue: Issue,
 }
 
 /// Where the next bundle of bindings goes: `<order>+bound-NNN` (an order id holds no `+`).
@@ -158,7 +162,7 @@ impl Places {
 
     fn name(&self) -> Result<(), Fault> {
         let rename = fs::rename(&self.partial, &self.bundle);
-        let synced = rename.and_then(|()| self.bundle.parent().map_or(Ok(()), bundle::sync_dir));
+        let synced = rename.and_then(|()| self.bundle.parent().map_or(Ok(()), durable::sync_dir));
         synced.map_err(|e| Fault::file(&self.bundle, &e))
     }
 }
@@ -180,6 +184,8 @@ fn match_keys<'d, H: Hsm>(
     let judge = EuiccJudge::new(Trust::load(&engine.site.path("certs/ci"))?.into(), jiff::Timestamp::now());
     let mut keys: HashMap<Eid, VecDeque<[u8; 65]>> = HashMap::new();
     let mut refused = Vec::new();
+    // A key serves one profile, ever; of two lines with one key the first that is believed stands.
+    let mut seen = HashSet::new();
     let mut lines = KeyFile::open(key_file)?;
     loop {
         let mut group: Vec<KeyLine> = Vec::with_capacity(GROUP);
@@ -201,7 +207,12 @@ fn match_keys<'d, H: Hsm>(
         });
         for (line, verdict) in group.into_iter().zip(verdicts) {
             match verdict {
-                Ok(point) => keys.entry(line.eid).or_default().push_back(point),
+                Ok(point) if seen.insert(one_time_key_x(&point)) => keys.entry(line.eid).or_default().push_back(point),
+                Ok(_) => refused.push(RefusedKey {
+                    line_no: line.line_no,
+                    message: "the one-time key stands in an earlier line too".to_owned(),
+                    hint: "ask the eUICC's maker for a key of its own".to_owned(),
+                }),
                 Err(no) => {
                     refused.push(RefusedKey { line_no: line.line_no, message: no.message, hint: no.hint.to_owned() })
                 }
@@ -230,11 +241,11 @@ fn bind_all<H: Hsm>(
     pairs: &[Pair<'_>],
     progress: &Progress,
     stop: &AtomicBool,
-) -> Result<(Vec<Done>, RunTimes), Fault> {
+) -> Result<(Vec<Device>, Vec<RecordError>, RunTimes), Fault> {
     let files = LocalFiles::new(&places.partial)?;
     let vault = LocalFiles::new(&work.vault_dir)?;
     let mut session = engine.hsm.open_session()?;
-    let mut all = Vec::with_capacity(pairs.len());
+    let (mut bound, mut failed) = (Vec::with_capacity(pairs.len()), Vec::new());
     let mut times = RunTimes::default();
     let begun = Instant::now();
     for (number, group) in (1..).zip(pairs.chunks(GROUP)) {
@@ -249,19 +260,25 @@ fn bind_all<H: Hsm>(
         let inputs = group.iter().zip(random.chunks_exact(DRAW_LEN)).collect();
         let drafts =
             engine.cpu.map_with(inputs, workbench, |bench, (pair, octets)| draft(bench, work, &vault, pair, octets));
-        let mut failures = Vec::new();
-        let drafts = keep_sound(&mut failures, drafts);
-        if let Some((_, outcome)) = failures.first() {
-            return Err(Fault::new(Exit::IntegrityFailure, format!("a stored profile cannot be bound: {outcome:?}"))
-                .hint("nothing was bound; check the vault and state.db"));
+        let mut sound = Vec::with_capacity(group.len());
+        for (pair, draft) in group.iter().zip(drafts) {
+            match draft {
+                Ok((draft, transaction_id)) => sound.push((pair, draft, transaction_id)),
+                Err(bad) => failed.push(bad.error),
+            }
         }
-        let digests: Vec<[u8; 32]> = drafts.iter().map(|(draft, ..)| draft.digest()).collect();
+        progress.add(group.len() as u64);
+        if sound.is_empty() {
+            continue;
+        }
+        let digests: Vec<[u8; 32]> = sound.iter().map(|(_, draft, _)| draft.digest()).collect();
         let signatures = engine.lanes.submit(engine.keys.dppb, digests.clone()).wait();
         let signatures = signatures.into_iter().collect::<Result<Vec<_>, _>>()?;
         engine.check_first_signature(&digests, &signatures)?;
         let object = package_object(number);
         let mut segment = files.create(&object)?;
-        for ((pair, (draft, transaction_id)), signature) in group.iter().zip(drafts).zip(signatures) {
+        let records = sound.len() as u64;
+        for ((pair, draft, transaction_id), signature) in sound.into_iter().zip(signatures) {
             let bpp: Bpp = draft.sign(&signature);
             let offset = segment.append(bpp.as_bytes())?;
             let issue = Issue {
@@ -272,14 +289,13 @@ fn bind_all<H: Hsm>(
                 sha256: bpp.sha256(),
                 ..pair.device.issue.clone().unwrap_or_default()
             };
-            all.push(Done { device: pair.device.clone(), otpk: pair.otpk, issue });
+            bound.push(Device { euicc_otpk: Some(pair.otpk), issue: Some(issue), ..pair.device.clone() });
         }
         segment.finish()?;
-        progress.add(group.len() as u64);
-        times.chunks.push(ChunkTiming { records: group.len() as u64, seconds: started.elapsed().as_secs_f64() });
+        times.chunks.push(ChunkTiming { records, seconds: started.elapsed().as_secs_f64() });
     }
     times.elapsed = begun.elapsed();
-    Ok((all, times))
+    Ok((bound, failed, times))
 }
 
 /// One package but for its signature: the stored segments behind fresh headers.
@@ -310,7 +326,7 @@ fn draft(
     let (id, scalar) = octets.split_at(16);
     let transaction_id = TransactionId(id.try_into().map_err(|_| name.failed(&"short draw"))?);
     let scalar: &[u8; 32] = scalar.try_into().map_err(|_| name.failed(&"short draw"))?;
-    let one_time = OneTimeKey::from_scalar(bench.curve(), scalar).map_err(refused)?;
+    let one_time = OneTimeKey::from_scalar(bench, scalar).map_err(refused)?;
     let agreement = bind::agree(bench, one_time, &pair.eid, &pair.otpk, &line.host_id).map_err(refused)?;
     let metadata = line.metadata.for_iccid(&name.iccid);
     if sha256(&metadata) != issue.metadata_sha256 {
@@ -327,29 +343,29 @@ fn seal_and_claim<H: Hsm>(
     stored: &StoredOrder,
     work: &OrderWork,
     places: &Places,
-    (done, times): (Vec<Done>, RunTimes),
+    done: &[Device],
+    times: &RunTimes,
 ) -> Result<(), Fault> {
     let rejects = fs::read(work.bundle_dir.join("rejects.csv")).unwrap_or_default();
     let header = rejects.split_inclusive(|octet| *octet == b'\n').next().unwrap_or_default();
     for (name, content) in [("ack.json", &stored.ack[..]), ("rejects.csv", header)] {
-        bundle::write_durably(&places.partial, name, content)
+        durable::write(&places.partial.join(name), content, 0o644)
             .map_err(|e| Fault::file(&places.partial.join(name), &e))?;
     }
     let rows = done.len() as u64;
-    let packages = (1..=done.len().div_ceil(GROUP) as u32).map(|number| (package_object(number), false));
+    let objects: BTreeSet<&str> = done.iter().filter_map(|device| device.issue.as_ref()?.object.as_deref()).collect();
+    let packages = objects.into_iter().map(|object| (object.to_owned(), false));
     let existing =
         ["ack.json", "rejects.csv"].map(|name| (name.to_owned(), false)).into_iter().chain(packages).collect();
     let counts = Counts { rows, issued: rows, ..Counts::default() };
-    let contents = Contents { stored, work, dir: &places.partial, existing, counts, times: &times };
-    let bound: Vec<(DevicePk, [u8; 65], Issue)> = done.iter().map(|d| (d.device.pk, d.otpk, d.issue.clone())).collect();
+    let contents = Contents { stored, work, dir: &places.partial, existing, counts, times };
     let mut session = engine.hsm.open_session()?;
     close::write_bundle(engine, &contents, &mut session, &|visit| {
-        done.iter().try_for_each(|done| {
-            let line = work.line(done.device.line).ok_or_else(|| Fault::new(Exit::Bug, "a device of no line"))?;
-            let device = Device { euicc_otpk: Some(done.otpk), issue: Some(done.issue.clone()), ..done.device.clone() };
-            visit(&device, line)
+        done.iter().try_for_each(|device| {
+            let line = work.line(device.line).ok_or_else(|| Fault::new(Exit::Bug, "a device of no line"))?;
+            visit(device, line)
         })
     })?;
-    engine.store.record_binding(work.pk, &bound)?;
+    engine.store.record_binding(work.pk, done)?;
     places.name()
 }

@@ -315,7 +315,8 @@ pub trait Store: Send + Sync {
     /// Devices of an order whose PPP is stored and not bound yet, in order.
     fn prepared_devices(&self, order: OrderPk) -> Result<Vec<Device>, StoreError>;
     /// Claims the one-time keys and records the packages of stored PPPs that were bound, in one transaction.
-    fn record_binding(&self, order: OrderPk, bound: &[(DevicePk, [u8; 65], Issue)]) -> Result<(), StoreError>;
+    /// Each device carries its one-time key and its new issue.
+    fn record_binding(&self, order: OrderPk, bound: &[Device]) -> Result<(), StoreError>;
     /// Whether a profile was ever bound, or is to be bound, with this one-time key.
     fn one_time_key_used(&self, point: &[u8; 65]) -> Result<bool, StoreError>;
     /// Devices of an order counted by state.

@@ -8,11 +8,12 @@ pub use progress::{Progress, ProgressMode};
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Starts the log: human lines on stderr, or JSON lines with `json`. Level by BINDERY_LOG, default `warn`.
 /// Only our own events: libraries log what they like, and not everything they like may be written down.
 pub fn start_log(json: bool) {
-    let level = std::env::var("BINDERY_LOG").unwrap_or_else(|_| "warn".to_owned());
+    let level = std::env::var("BINDERY_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(LevelFilter::WARN);
     let filter = EnvFilter::new(format!("off,bindery={level}"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -113,7 +113,9 @@ impl Desk {
     fn agree(&mut self) -> Result<Agreement, BindError> {
         self.next = (self.next + 1) % self.euiccs.len();
         let (eid, otpk) = self.euiccs[self.next];
-        let one_time = OneTimeKey::generate(self.workbench.curve())?;
+        let mut scalar = [0x11; 32];
+        openssl::rand::rand_bytes(&mut scalar)?;
+        let one_time = OneTimeKey::from_scalar(&mut self.workbench, &scalar)?;
         agree(&mut self.workbench, one_time, &eid, &otpk, &self.host_id)
     }
 

@@ -81,8 +81,8 @@ fn print_table(json: &serde_json::Value, templates: &[Template]) {
             }
         }
     }
-    println!("{table}");
+    say!("{table}");
     let scaling = number(&json["threads2_over_1"]);
-    println!("session: a whole package under session keys; ppp: around a stored PPP; prepare: personalised and stored");
-    println!("two threads over one: {scaling:.2}   token signatures a package: {}", json["token_signatures_per_bind"]);
+    say!("session: a whole package under session keys; ppp: around a stored PPP; prepare: personalised and stored");
+    say!("two threads over one: {scaling:.2}   token signatures a package: {}", json["token_signatures_per_bind"]);
 }

@@ -26,7 +26,7 @@ impl SegmentMac {
         self.0.restart()?;
         self.0.update(state.expose())?;
         self.0.update(segment)?;
-        *state.chain = self.0.finish()?;
+        state.chain.copy_from_slice(&self.0.finish()?);
         Ok(std::array::from_fn(|i| state.chain[i]))
     }
 }

@@ -33,14 +33,16 @@ impl SegmentKeys {
 /// Where the MAC chain stands: the last full CMAC (at the start: the initial MAC chaining value) and the block counter of the
 /// next segment. Wiped on drop, because half of the chaining value never leaves.
 pub struct ChainState {
-    chain: Zeroizing<[u8; 16]>,
+    chain: Box<Zeroizing<[u8; 16]>>,
     counter: u32,
 }
 
 impl ChainState {
     /// Before the first segment, and again after ReplaceSessionKeys: counter 1.
     pub fn start(initial_mac_chaining_value: &[u8; 16]) -> Self {
-        Self { chain: Zeroizing::new(*initial_mac_chaining_value), counter: 1 }
+        let mut chain = Box::new(Zeroizing::new([0; 16]));
+        chain.copy_from_slice(initial_mac_chaining_value);
+        Self { chain, counter: 1 }
     }
 
     /// The chaining value, for the MAC and for ReplaceSessionKeys only.
@@ -54,7 +56,7 @@ impl ChainState {
     }
 
     fn continue_from(&mut self, other: &Self) {
-        *self.chain = *other.chain;
+        self.chain.copy_from_slice(&other.chain[..]);
         self.counter = other.counter;
     }
 }

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::Held;
 use super::faults::hsm_error;
-use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef};
+use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef, draw};
 
 const IV_OCTETS: usize = 12;
 const TAG_OCTETS: usize = 16;
@@ -69,12 +69,13 @@ impl HsmSession for Session {
     }
 
     fn seal(&mut self, key: KeyRef, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, HsmError> {
+        // Random, one for each batch: far below the 2^32 that NIST SP 800-38D §8.3 allows for one key. Of both sources: an IV
+        // that comes twice under the long-lived key would open what it sealed.
+        let mut iv = [0; IV_OCTETS];
+        draw::fill_random(self, &mut iv)?;
         let (handle, label) = self.key(key)?;
         let what = || format!("seal with {label}");
         named(aad, what)?;
-        let mut iv = [0; IV_OCTETS];
-        // Random, one for each batch: far below the 2^32 that NIST SP 800-38D §8.3 allows for one key.
-        self.session.generate_random_slice(&mut iv).map_err(|e| hsm_error(what(), &e))?;
         let mut sealed = Vec::with_capacity(IV_OCTETS + plain.len() + TAG_OCTETS);
         sealed.extend_from_slice(&iv);
         let gcm = gcm(&mut iv, aad).map_err(|e| hsm_error(what(), &e))?;

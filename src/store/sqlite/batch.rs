@@ -131,10 +131,14 @@ impl Store for Ledger {
         Ok(statement.query_map([order.0], read_device)?.collect::<Result<_, _>>()?)
     }
 
-    fn record_binding(&self, order: OrderPk, bound: &[(DevicePk, [u8; 65], Issue)]) -> Result<(), StoreError> {
+    fn record_binding(&self, order: OrderPk, bound: &[Device]) -> Result<(), StoreError> {
         let mut connection = self.lock();
         let transaction = write(&mut connection)?;
-        for (device, point, issue) in bound {
+        for device in bound {
+            let (Some(point), Some(issue)) = (&device.euicc_otpk, &device.issue) else {
+                return Err(StoreError::State(format!("device {} is not bound", device.pk.0)));
+            };
+            let device = device.pk;
             let claim = "INSERT OR IGNORE INTO one_time_keys VALUES (?1, ?2)";
             if transaction.prepare_cached(claim)?.execute(params![one_time_key_x(point), device.0])? == 0 {
                 return Err(StoreError::Taken { column: "euicc_otpk", value: String::new(), row: None });
@@ -145,7 +149,7 @@ impl Store for Ledger {
             if transaction.prepare_cached(sql)?.execute(params![device.0, order.0, &point[..]])? == 0 {
                 return Err(StoreError::State(format!("device {} has no stored PPP to bind", device.0)));
             }
-            insert_issue(&transaction, *device, issue)?;
+            insert_issue(&transaction, device, issue)?;
         }
         Ok(transaction.commit()?)
     }

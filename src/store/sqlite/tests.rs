@@ -230,14 +230,17 @@ fn a_stored_ppp_is_bound_once_with_a_key_that_is_claimed_then() {
     };
     ledger.commit_chunk(order, 1, &[prepared, (chunk.last, bound)]).unwrap();
     ledger.close_order(order).unwrap();
-    assert_eq!(ledger.prepared_devices(order).unwrap().iter().map(|d| d.pk).collect::<Vec<_>>(), [chunk.first]);
+    let stored = ledger.prepared_devices(order).unwrap();
+    assert_eq!(stored.iter().map(|d| d.pk).collect::<Vec<_>>(), [chunk.first]);
 
     let package = Issue { transaction_id: Some([9; 16]), ..issue("MATCHING-ID-0001") };
-    let used_key = [(chunk.first, point(2), package.clone())];
-    assert!(matches!(ledger.record_binding(order, &used_key), Err(StoreError::Taken { column: "euicc_otpk", .. })));
-    ledger.record_binding(order, &[(chunk.first, point(7), package.clone())]).unwrap();
+    let with_key =
+        |n| [crate::store::Device { euicc_otpk: Some(point(n)), issue: Some(package.clone()), ..stored[0].clone() }];
+    let used_key = ledger.record_binding(order, &with_key(2));
+    assert!(matches!(used_key, Err(StoreError::Taken { column: "euicc_otpk", .. })));
+    ledger.record_binding(order, &with_key(7)).unwrap();
     assert!(ledger.prepared_devices(order).unwrap().is_empty());
-    let again = ledger.record_binding(order, &[(chunk.first, point(8), package)]);
+    let again = ledger.record_binding(order, &with_key(8));
     assert!(matches!(again, Err(StoreError::State(_))));
     assert!(!ledger.claimed().view().one_time_key(&point(8)).unwrap());
 }
