@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Voice;
 use super::order::{Context, OrderCommand};
-use crate::certs::{EuiccJudge, Trust};
+use crate::certs::{DpChain, DpRole, EuiccJudge, Trust};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::hsm::Role;
@@ -16,7 +16,7 @@ use crate::personalise::CompiledTemplate;
 use crate::personalise::TemplateError;
 use crate::personalise::shelf::{Shelf, TemplateName};
 use crate::pipeline::fan_out::FanOut;
-use crate::pipeline::settings_of;
+use crate::pipeline::{check_line, settings_of};
 use crate::store::sqlite::Ledger;
 
 impl OrderCommand {
@@ -26,10 +26,10 @@ impl OrderCommand {
         let ledger = Ledger::open(&site.state_db())?;
         let cpu = FanOut::new(site.config.run.threads)?;
         let now = jiff::Timestamp::now();
-        let judge = || Ok::<_, Fault>(EuiccJudge::new(Arc::new(Trust::load(&site.path("certs/ci"))?), now));
-        let judge = judge()?;
+        let judge = EuiccJudge::new(Arc::new(Trust::load(&site.path("certs/ci"))?), now);
         let check_keys = |lines: &[KeyLine]| cpu.map(lines, |line| check_key(&judge, line));
-        let templates = ShelvedTemplates(Shelf::open(site.templates()));
+        let dppb_ends = DpChain::load(&site.path("certs/dppb"), DpRole::Pb)?.not_after();
+        let templates = ShelvedTemplates { shelf: Shelf::open(site.templates()), site: &site, dppb_ends };
         let targets = targets(&site)?;
         let intake = || {
             Ok(Intake {
@@ -66,10 +66,14 @@ fn targets(site: &Site) -> Result<Targets, Fault> {
     })
 }
 
-/// The shelf, asked whether a template can carry a line: by compiling it, as the run will.
-struct ShelvedTemplates(Shelf);
+/// The site, asked whether it can serve a line: by compiling the template and laying out the metadata, as the run will.
+struct ShelvedTemplates<'a> {
+    shelf: Shelf,
+    site: &'a Site,
+    dppb_ends: jiff::Timestamp,
+}
 
-impl Templates for ShelvedTemplates {
+impl Templates for ShelvedTemplates<'_> {
     fn check(&self, name: &str, _algorithm: &str, line: &Line) -> Result<Takes, TemplateRefusal> {
         let refusal = |member: &str, code, message: String, hint: &str| TemplateRefusal {
             member: member.to_owned(),
@@ -85,7 +89,11 @@ impl Templates for ShelvedTemplates {
                 "name it NAME@VERSION; `bindery template list` shows them",
             )
         })?;
-        let der = self.0.load(&named).map_err(|e| refusal("template", "template-missing", e.to_string(), e.hint()))?;
+        check_line(self.site, line, self.dppb_ends).map_err(|(member, fault)| {
+            refusal(member, "line-unfit", fault.what, fault.hint.as_deref().unwrap_or("correct the order"))
+        })?;
+        let der =
+            self.shelf.load(&named).map_err(|e| refusal("template", "template-missing", e.to_string(), e.hint()))?;
         let compiled = CompiledTemplate::compile(&der, &settings_of(line)).map_err(|e| match &e {
             TemplateError::Variable { name, .. } => {
                 refusal(&format!("vars.{name}"), "template-variable", e.to_string(), e.hint())

@@ -12,7 +12,8 @@ use signal_hook::flag;
 use super::{Voice, print_json};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
-use crate::pipeline::{self, Report};
+use crate::ids::OrderKey;
+use crate::pipeline::{self, Outcome, Report};
 
 /// Prepare, bind and export what is due; continues what a stop or crash left
 #[derive(clap::Args)]
@@ -26,14 +27,24 @@ impl Run {
     pub(crate) fn run(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
         let site = Site::open(site_dir)?;
         let stop = stop_on_signal()?;
-        let reports = pipeline::run(&site, &self.orders, voice.progress, &stop)?;
+        let Outcome { reports, faults } = pipeline::run(&site, &self.orders, voice.progress, &stop)?;
         if voice.json {
-            print_json(&json!({ "orders": reports.iter().map(as_json).collect::<Vec<_>>() }))?;
+            let failed = |(key, fault): &(OrderKey, Fault)| json!({"order": key.to_string(), "error": fault.what});
+            let orders: Vec<_> = reports.iter().map(as_json).collect();
+            print_json(&json!({"orders": orders, "failed": faults.iter().map(failed).collect::<Vec<_>>()}))?;
         } else {
-            print_table(&reports);
+            print_table(&reports, faults.is_empty());
+        }
+        for (key, fault) in &faults {
+            eprintln!("error: {key}: {}", fault.what);
+            fault.hint.iter().for_each(|hint| eprintln!("  hint: {hint}"));
         }
         let all_issued = reports.iter().all(|report| report.failed == 0);
-        Ok(if all_issued { Exit::Done } else { Exit::RowErrors })
+        Ok(match faults.first() {
+            Some((_, first)) => first.exit,
+            None if all_issued => Exit::Done,
+            None => Exit::RowErrors,
+        })
     }
 }
 
@@ -62,9 +73,11 @@ fn as_json(report: &Report) -> serde_json::Value {
     })
 }
 
-fn print_table(reports: &[Report]) {
+fn print_table(reports: &[Report], nothing_failed: bool) {
     if reports.is_empty() {
-        say!("nothing is due");
+        if nothing_failed {
+            say!("nothing is due");
+        }
         return;
     }
     let mut table = comfy_table::Table::new();

@@ -19,13 +19,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use open::{load_chains, with_engine};
-pub use prepare::settings_of;
+pub use prepare::{check_line, settings_of};
 pub use stored::{Bound, bind_stored};
 pub use work::Engine;
 
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::export::manifest::Counts;
+use crate::hsm::Hsm;
 use crate::ids::OrderKey;
 use crate::store::sqlite::Ledger;
 use crate::store::{DeviceState, OrderState, Store, StoredOrder};
@@ -48,30 +49,58 @@ pub struct Report {
     pub bundle: PathBuf,
 }
 
+/// What a run did.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Orders that were closed.
+    pub reports: Vec<Report>,
+    /// Orders that could not be worked on, and why; the others were.
+    pub faults: Vec<(OrderKey, Fault)>,
+}
+
 /// Works the named orders, or all that are due, to their sealed bundles. Stops between chunks once `stop` is set.
-pub fn run(site: &Site, wanted: &[String], mode: ProgressMode, stop: &AtomicBool) -> Result<Vec<Report>, Fault> {
+pub fn run(site: &Site, wanted: &[String], mode: ProgressMode, stop: &AtomicBool) -> Result<Outcome, Fault> {
     let _lock = lock::RunLock::take(site.root(), jiff::Timestamp::now())?;
     let due = due_orders(site, wanted)?;
     // Opened even when nothing is due: a token that cannot be used is told now, not with the next order.
     with_engine(site, |engine| {
         let mut reports = Vec::with_capacity(due.len());
+        let mut faults = Vec::new();
         for stored in &due {
-            let work = prepare::prepare(engine, stored)?;
-            let done = rows_done(engine, &work)?;
-            let progress = Progress::start(mode, "preparing", stored.rows - stored.refused, done);
-            let closed = batch::work_order(engine, stored, &work, &progress, stop);
-            progress.finish();
-            let batch::Closed { counts, elapsed, records } = closed?;
-            let failed = count_of(engine, &work, DeviceState::Failed)?;
-            let bundle = work.bundle_dir.clone();
-            reports.push(Report { key: stored.key.clone(), counts, failed, records, elapsed, bundle });
+            match work_order(engine, stored, mode, stop) {
+                Ok(report) => reports.push(report),
+                // The site's own trouble (token, disk, a stop) is every order's; anything else is this order's alone.
+                Err(fault) if matches!(fault.exit, Exit::HsmUnusable | Exit::Stopped | Exit::Bug) => return Err(fault),
+                Err(fault) => faults.push((stored.key.clone(), fault)),
+            }
             if stop.load(Ordering::Relaxed) {
                 return Err(Fault::new(Exit::Stopped, "stopped on request; finished orders are exported")
                     .hint("run again: it continues where it stood"));
             }
         }
-        Ok(reports)
+        Ok(Outcome { reports, faults })
     })
+}
+
+/// One order from wherever it stands to its sealed bundle.
+fn work_order<H: Hsm>(
+    engine: &Engine<'_, H>,
+    stored: &StoredOrder,
+    mode: ProgressMode,
+    stop: &AtomicBool,
+) -> Result<Report, Fault> {
+    let work = prepare::prepare(engine, stored)?;
+    let counts = engine.store.counts(work.pk)?;
+    let rows_in = |states: &[DeviceState]| -> u64 {
+        counts.iter().filter(|(state, _)| states.contains(state)).map(|(_, rows)| rows).sum()
+    };
+    let done = stored.rows - rows_in(&[DeviceState::Accepted, DeviceState::Rejected]);
+    let progress = Progress::start(mode, "preparing", stored.rows - stored.refused, done);
+    let closed = batch::work_order(engine, stored, &work, &progress, stop);
+    progress.finish();
+    let batch::Closed { counts, elapsed, records } = closed?;
+    let failed = counts.refused - stored.refused;
+    Ok(Report { key: stored.key.clone(), counts, failed, records, elapsed, bundle: work.bundle_dir.clone() })
 }
 
 /// The order that `ORDER_ID`, `TENANT/ORDER_ID` or `TENANT/ORDER_ID@REV` names.
@@ -108,19 +137,4 @@ fn due_orders(site: &Site, wanted: &[String]) -> Result<Vec<StoredOrder>, Fault>
         }
     }
     Ok(due)
-}
-
-fn rows_done<H: crate::hsm::Hsm>(engine: &Engine<'_, H>, work: &work::OrderWork) -> Result<u64, Fault> {
-    let counts = engine.store.counts(work.pk)?;
-    let open = |state| matches!(state, DeviceState::Accepted | DeviceState::Rejected);
-    Ok(counts.into_iter().filter(|(state, _)| !open(*state)).map(|(_, rows)| rows).sum())
-}
-
-fn count_of<H: crate::hsm::Hsm>(
-    engine: &Engine<'_, H>,
-    work: &work::OrderWork,
-    wanted: DeviceState,
-) -> Result<u64, Fault> {
-    let counts = engine.store.counts(work.pk)?;
-    Ok(counts.into_iter().filter(|(state, _)| *state == wanted).map(|(_, rows)| rows).sum())
 }

@@ -1,6 +1,8 @@
 //! From an accepted order to [`OrderWork`]: templates compiled, metadata laid out, transport keys resolved, the batch key opened.
 //! What cannot work fails here, before the first record costs anything.
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
@@ -63,14 +65,21 @@ fn batch_key<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> Result<Bat
     Ok(key)
 }
 
+/// Whether the site can serve a line: what [`prepare`] would find wrong later, found before a number is claimed.
+/// `dppb_ends`: end of the DPpb chain. The error names the member of the line.
+pub fn check_line(site: &Site, line: &Line, dppb_ends: Timestamp) -> Result<(), (&'static str, Fault)> {
+    check_validity(line, dppb_ends).map_err(|fault| ("validity.until", fault))?;
+    metadata(line).map_err(|fault| ("metadata", fault))?;
+    transport(site, line).map(drop).map_err(|fault| ("export", fault))
+}
+
 fn line_work<H: Hsm>(engine: &Engine<'_, H>, line: &Line) -> Result<LineWork, Fault> {
     let named = |what: String| Fault::new(Exit::Config, format!("line {}: {what}", line.line));
-    check_validity(engine, line)?;
+    check_validity(line, engine.chains.pb.not_after())?;
     let (template, template_sha256) = compile(engine.site, line)?;
     let (transport_key, scheme) = transport(engine.site, line)?;
     let transport = engine.hsm.key(&Role::Transport(transport_key.clone()))?;
-    let metadata = rsp::MetadataTemplate::new(&store_metadata(line))
-        .map_err(|e| named(format!("metadata: {e}")).hint("correct the order's metadata and send it again"))?;
+    let metadata = metadata(line)?;
     let host_id = HostId::new(engine.site.config.smdp.host_id.as_bytes())
         .ok_or_else(|| named("smdp.host_id has not 1 to 16 octets".to_owned()).hint("correct bindery.toml"))?;
     let facts = LineFacts {
@@ -104,10 +113,24 @@ fn line_work<H: Hsm>(engine: &Engine<'_, H>, line: &Line) -> Result<LineWork, Fa
     })
 }
 
+/// StoreMetadata of a line but for the ICCID.
+fn metadata(line: &Line) -> Result<rsp::MetadataTemplate, Fault> {
+    let fields = store_metadata(line);
+    let refused = |what: String| {
+        Fault::new(Exit::Config, format!("line {}: metadata: {what}", line.line))
+            .hint("correct the order's metadata and send it again")
+    };
+    let template = rsp::MetadataTemplate::new(&fields).map_err(|e| refused(e.to_string()))?;
+    if template.len() > rsp::MAX_LEN {
+        return Err(refused(format!("{} octets, at most {} fit two segments", template.len(), rsp::MAX_LEN)));
+    }
+    Ok(template)
+}
+
 /// A package whose DPpb certificate ends before the profile may be used is worth nothing.
-fn check_validity<H: Hsm>(engine: &Engine<'_, H>, line: &Line) -> Result<(), Fault> {
+fn check_validity(line: &Line, dppb_ends: Timestamp) -> Result<(), Fault> {
     let Some(until) = line.validity.and_then(|validity| validity.until) else { return Ok(()) };
-    let ends = engine.chains.pb.not_after().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let ends = dppb_ends.to_zoned(TimeZone::UTC).date();
     if ends >= until {
         return Ok(());
     }
