@@ -217,6 +217,82 @@ fn a_profile_stored_under_random_keys_is_bound_later() {
         tags.push(child.tag.0);
     }
     assert_eq!(tags, [0xBF23, 0xA0, 0xA1, 0xA2, 0xA3]);
-    // Binding again with the same keys: they are used up.
-    yard.run(&["bind", "PO-6", "--euicc-data", key_file.to_str().unwrap()]).exits(12);
+    // Bound once, a profile does not wait any more.
+    yard.run(&["bind", "PO-6", "--euicc-data", key_file.to_str().unwrap()]).exits(2);
+    let der = yard.path("der");
+    let unpacked = yard.run(&["--json", "export", "PO-6", "--unpack", der.to_str().unwrap()]).exits(0).json();
+    assert_eq!((&unpacked["packages"], fs::read_dir(&der).unwrap().count()), (&json!(5), 5));
+}
+
+#[test]
+fn a_profile_ordered_without_euicc_gets_one_when_it_is_bound() {
+    let yard = Yard::demo();
+    let mut keys = yard.fleet("fleet", 4);
+    keys[1]["euicc_otpk"] = keys[0]["euicc_otpk"].clone();
+    let mut order = yard.stored_order("PO-7", &[]);
+    order.line().as_object_mut().unwrap().remove("rows");
+    order.line()["quantity"] = json!(3);
+    order.submit().exits(0);
+    yard.run(&["run"]).exits(0);
+    let text: String = keys.iter().map(|key| format!("{key}\n")).collect();
+    let key_file = yard.path("keys.jsonl");
+    fs::write(&key_file, text).unwrap();
+    let bound = yard.run(&["--json", "bind", "PO-7", "--euicc-data", key_file.to_str().unwrap()]).exits(5);
+    assert!(bound.err.contains("key file line 2"), "names the line that was refused: {}", bound.err);
+    let bound = bound.json();
+    assert_eq!((&bound["bound"], &bound["still_stored"]), (&json!(3), &json!(0)));
+    let records = lines_json(&std::path::Path::new(bound["bundle"].as_str().unwrap()).join("orders.jsonl"));
+    let eids: Vec<&serde_json::Value> = records.iter().map(|record| &record["eid"]).collect();
+    assert_eq!(eids, [&keys[0]["eid"], &keys[2]["eid"], &keys[3]["eid"]]);
+    let secrets = yard.path("fleet/secrets.jsonl");
+    yard.run(&["verify", bound["bundle"].as_str().unwrap(), "--secrets", secrets.to_str().unwrap()]).exits(0);
+}
+
+#[test]
+fn what_a_run_could_not_make_is_refused_before_anything_is_claimed() {
+    let yard = Yard::demo();
+    let keys = yard.fleet("fleet", 1);
+    type Spoil = (&'static str, fn(&mut serde_json::Value), &'static str);
+    let spoil: [Spoil; 4] = [
+        ("ppr", |line| line["metadata"]["ppr"] = json!(["ppr1"]), "metadata"),
+        (
+            "silent",
+            |line| line["metadata"]["notifications"] = json!([{"events": [], "address": "a.example.com"}]),
+            "metadata",
+        ),
+        ("late", |line| line["validity"] = json!({"until": "2099-01-01"}), "validity.until"),
+        ("nowhere", |line| line["export"] = json!(["eim:demo", "core:nobody"]), "export"),
+    ];
+    for (name, change, member) in spoil {
+        let mut order = yard.prebound_order(&format!("PO-{name}"), &keys);
+        change(order.line());
+        order.submit().exits(4);
+        let rejects = rows_csv(&yard.outbox(&format!("PO-{name}")).join("rejects.csv"));
+        assert!(rejects.iter().any(|r| r["column"].contains(member) && !r["hint"].is_empty()), "{name}: {rejects:?}");
+    }
+    assert_eq!(yard.ledger_count("SELECT count(*) FROM devices"), 0);
+}
+
+#[test]
+fn every_member_of_the_metadata_reaches_the_euicc() {
+    let yard = Yard::demo();
+    let keys = yard.fleet("fleet", 2);
+    let mut order = yard.prebound_order("PO-8", &keys);
+    order.line()["metadata"] = json!({
+        "service_provider": "Everything Telecom", "profile_name": "All of it", "class": "provisioning",
+        "ppr": ["ppr1", "ppr2"], "owner": {"mcc_mnc": "00101", "gid1": "0a"},
+        "notifications": [{"events": ["install", "delete"], "address": "notify.example.com"}],
+        "fallback_allowed": true, "ecall": true,
+    });
+    order.line()["confirmation_code"] = json!("4711");
+    order.line()["algorithm"] = json!("tuak");
+    order.line()["export"] = json!(["eim:demo", "core:demo", "qr"]);
+    order.submit().exits(0);
+    yard.run(&["run"]).exits(0);
+    let secrets = yard.path("fleet/secrets.jsonl");
+    yard.run(&["verify", yard.outbox("PO-8").to_str().unwrap(), "--secrets", secrets.to_str().unwrap()]).exits(0);
+    let record = &lines_json(&yard.outbox("PO-8").join("orders.jsonl"))[0];
+    assert!(record["activation_code"].as_str().unwrap().ends_with("$$1"));
+    assert_eq!((&record["profile_class"], &record["cc_required"]), (&json!("provisioning"), &json!(true)));
+    assert!(yard.outbox("PO-8").join("qr-codes.html").exists());
 }

@@ -84,6 +84,48 @@ fn the_first_signal_drains_and_the_run_can_be_continued() {
 }
 
 #[test]
+fn a_package_file_that_is_not_what_was_written_is_never_signed() {
+    let yard = yard_with_order(200);
+    let mut run = start_run(&yard);
+    wait_for_chunks(&yard, 1);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let first = yard.outbox("PO-1").join("packages-00001.bpp");
+    let sound = fs::read(&first).unwrap();
+    let mut flipped = sound.clone();
+    flipped[100] ^= 1;
+    for damage in [&flipped[..], &sound[..sound.len() - 100]] {
+        fs::write(&first, damage).unwrap();
+        let ran = yard.run(&["run"]).exits(8);
+        assert!(ran.err.contains("packages-00001.bpp"), "{}", ran.err);
+    }
+    fs::remove_file(&first).unwrap();
+    yard.run(&["run"]).exits(8);
+    assert!(!yard.outbox("PO-1").join("manifest.sig").exists());
+    fs::write(&first, &sound).unwrap();
+    yard.run(&["run"]).exits(0);
+    assert_complete(&yard, 200);
+}
+
+#[test]
+fn a_template_that_changed_under_an_accepted_order_is_refused_and_the_other_orders_run() {
+    let yard = yard_with_order(20);
+    let keys = yard.fleet("other", 3);
+    let mut other = yard.prebound_order("PO-2", &keys);
+    other.line()["template"] = "bootstrap@1".into();
+    other.submit().exits(0);
+    let template = yard.site().join("templates/operational@1.der");
+    let sound = fs::read(&template).unwrap();
+    fs::copy(yard.site().join("templates/bootstrap@1.der"), &template).unwrap();
+    let ran = yard.run(&["run"]).exits(8);
+    assert!(ran.err.contains("PO-1") && ran.err.contains("operational@1"), "{}", ran.err);
+    assert!(yard.outbox("PO-2").join("manifest.sig").exists(), "one order's trouble is not the other's");
+    fs::write(&template, sound).unwrap();
+    yard.run(&["run"]).exits(0);
+    assert_complete(&yard, 20);
+}
+
+#[test]
 fn a_second_runner_is_turned_away_and_told_who_is_at_work() {
     let yard = yard_with_order(20);
     let lock = RunLock::take(&yard.site(), jiff::Timestamp::now()).unwrap();

@@ -47,7 +47,12 @@ impl Bind {
                 bound.still_stored,
                 bound.refused.len()
             );
-            say!("{}", bound.bundle.display());
+            bound.bundle.iter().for_each(|bundle| say!("{}", bundle.display()));
+        }
+        if bound.bound == 0 && bound.failed.is_empty() {
+            eprintln!("error: no believed, unused one-time key for any of {} stored profiles", bound.still_stored);
+            eprintln!("  hint: get fresh one-time keys for these eUICCs from their maker");
+            return Ok(Exit::Exhausted);
         }
         let all_went_well = bound.refused.is_empty() && bound.failed.is_empty();
         Ok(if all_went_well { Exit::Done } else { Exit::RowErrors })

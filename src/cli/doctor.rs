@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::certs::chain::days_left;
 use crate::certs::{DpChain, DpChains, Trust};
 use crate::config::Site;
+use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::hsm::lanes::Lanes;
 use crate::hsm::pkcs11::Token;
@@ -238,15 +239,28 @@ impl Report {
         };
     }
 
+    /// Free space where packages go, which may be other disks than the site's, and whether a file can be made there.
     fn disk(&mut self, site: &Site) {
-        let space = match nix::sys::statvfs::statvfs(site.root()) {
-            Ok(space) => space,
-            Err(e) => return self.fault("disk", &Fault::new(Exit::Config, format!("free space unknown: {e}"))),
-        };
-        let mib = space.blocks_available().saturating_mul(space.fragment_size()) >> 20;
-        let text = format!("{mib} MiB free");
+        let mut least_mib = u64::MAX;
+        for dir in [site.root().to_owned(), site.outbox(), site.vault()].iter().filter(|dir| dir.is_dir()) {
+            match nix::sys::statvfs::statvfs(dir) {
+                Ok(space) => {
+                    least_mib = least_mib.min(space.blocks_available().saturating_mul(space.fragment_size()) >> 20);
+                }
+                Err(e) => return self.fault("disk", &Fault::new(Exit::Config, format!("free space unknown: {e}"))),
+            }
+            let probe = dir.join(".doctor");
+            if let Err(e) =
+                durable::write(&probe, b"can be written\n", 0o600).and_then(|()| std::fs::remove_file(&probe))
+            {
+                let fault = Fault::new(Exit::Config, format!("{} cannot be written: {e}", dir.display()));
+                return self
+                    .fault("disk", &fault.hint("give the directory back to this user, or mount it for writing"));
+            }
+        }
+        let text = format!("{least_mib} MiB free, outbox and vault can be written");
         let free_some = "free some space, or move outbox/ and vault/ to a larger disk";
-        match mib {
+        match least_mib {
             mib if mib < FAIL_DISK_MIB => self.add("disk", State::Fail(Exit::Config), text).hint(free_some),
             mib if mib < WARN_DISK_MIB => self.add("disk", State::Warn, text).hint(free_some),
             _ => self.add("disk", State::Ok, text),

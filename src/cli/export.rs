@@ -8,8 +8,10 @@ use super::{Voice, print_json};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::export::unpack;
+use crate::pipeline;
+use crate::store::sqlite::Ledger;
 
-/// Show or take apart the bundle of an exported order
+/// Take the bundle of an exported order apart, and those of its profiles that were bound later
 #[derive(clap::Args)]
 pub(crate) struct Export {
     /// The order: ORDER_ID, TENANT/ORDER_ID or TENANT/ORDER_ID@REV; or a bundle's directory
@@ -22,15 +24,17 @@ pub(crate) struct Export {
 
 impl Export {
     pub(crate) fn run(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
-        let bundle = if Path::new(&self.order).join("orders.jsonl").is_file() {
-            PathBuf::from(&self.order)
+        let bundles = if Path::new(&self.order).join("orders.jsonl").is_file() {
+            vec![PathBuf::from(&self.order)]
         } else {
             let site = Site::open(site_dir)?;
-            let ledger = crate::store::sqlite::Ledger::open(&site.state_db())?;
-            let order = crate::pipeline::find_order(&ledger, &self.order)?;
-            site.outbox().join(order.key.outbox_path())
+            let ledger = Ledger::open(&site.state_db())?;
+            pipeline::bundles_of(&site, &pipeline::find_order(&ledger, &self.order)?.key)?
         };
-        let packages = unpack::unpack(&bundle, &self.unpack)?;
+        let mut packages = 0;
+        for bundle in &bundles {
+            packages += unpack::unpack(bundle, &self.unpack)?;
+        }
         if voice.json {
             print_json(&json!({"packages": packages, "dir": self.unpack}))?;
         } else {

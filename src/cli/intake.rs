@@ -100,6 +100,7 @@ impl Templates for ShelvedTemplates<'_> {
             }
             _ => refusal("template", "template-unfit", e.to_string(), e.hint()),
         })?;
-        Ok(Takes { imsi: compiled.takes_imsi(), msisdn: compiled.takes_msisdn() })
+        let template_sha256 = openssl::sha::sha256(&der);
+        Ok(Takes { imsi: compiled.takes_imsi(), msisdn: compiled.takes_msisdn(), template_sha256 })
     }
 }

@@ -122,7 +122,7 @@ fn list(context: &Context<'_>) -> Result<Exit, Fault> {
     let orders = context.ledger.orders()?;
     if context.json {
         let orders: Vec<_> = orders.iter().map(summary_json).collect();
-        return print_json(&json!(orders));
+        return print_json(&json!({ "orders": orders }));
     }
     let mut table = table(&["order", "state", "rows", "refused", "accepted at"]);
     for order in &orders {
@@ -173,7 +173,7 @@ fn show(context: &Context<'_>, id: &str) -> Result<Exit, Fault> {
             print(&format!("{rows}\n"))?;
         }
     }
-    if context.json { print_json(&json!(documents)) } else { Ok(Exit::Done) }
+    if context.json { print_json(&json!({ "orders": documents })) } else { Ok(Exit::Done) }
 }
 
 fn summary_json(order: &OrderSummary) -> serde_json::Value {

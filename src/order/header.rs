@@ -47,6 +47,8 @@ pub struct Takes {
     pub imsi: bool,
     /// A row may have an MSISDN.
     pub msisdn: bool,
+    /// SHA-256 of the template: a run refuses another one under the same name.
+    pub template_sha256: [u8; 32],
 }
 
 /// Everything wrong with an order that shows without its rows; and what each line's template takes of them.
@@ -160,7 +162,7 @@ impl LineHeader<'_> {
             let value = if refusal.member.starts_with("vars") { "" } else { &line.template };
             self.refuse(&refusal.member, value, refusal.code, &refusal.message, &refusal.hint);
             // The order is rejected anyway: its rows are not blamed for the template.
-            Takes { imsi: false, msisdn: true }
+            Takes { imsi: false, msisdn: true, template_sha256: [0; 32] }
         })
     }
 

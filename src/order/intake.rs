@@ -169,6 +169,9 @@ impl Intake<'_> {
         }
         let mut numbers = OrderNumbers::new(order);
         let mut tally = Tally { rows: order.quantity(), ..Tally::default() };
+        for (line, takes) in order.lines.iter().zip(&takes) {
+            tally.templates.insert(line.line, HEXLOWER.encode(&takes.template_sha256));
+        }
         for (((at, line), keys), takes) in order.lines.iter().enumerate().zip(keys).zip(takes) {
             let pass = LinePass { order, at, line, takes, directory: &received.directory };
             pass.run(keys, &mut numbers, &mut book, &mut refusals, &mut tally)?;
@@ -244,9 +247,9 @@ impl Intake<'_> {
             (Book::Submit(acceptance), Some(key)) if !rejected => {
                 let (body, body_sha256) = (&kept_body(&received.body)[..], received.body_sha256.as_str());
                 let accepted_at = received.at.as_str();
-                let refused = counts.refused;
-                let order =
-                    AcceptedOrder { key, body_sha256, body, ack: &ack, rows: counts.rows, refused, accepted_at };
+                let Counts { rows, refused, .. } = counts;
+                let templates = &tally.templates;
+                let order = AcceptedOrder { key, body_sha256, body, templates, ack: &ack, rows, refused, accepted_at };
                 acceptance.commit(&order)?;
                 publish()?;
             }

@@ -1,5 +1,6 @@
 //! One pass over the rows of an order line: judged, entered into the transaction, counted; hash and count at the file's end.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::answer::RangeAck;
@@ -50,6 +51,8 @@ pub(super) struct Tally {
     pub(super) rows: u64,
     pub(super) accepted: u64,
     pub(super) ranges: Vec<RangeAck>,
+    /// SHA-256 (hex) of each line's template.
+    pub(super) templates: BTreeMap<u32, String>,
 }
 
 /// One pass over the rows of one line.

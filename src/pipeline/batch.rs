@@ -7,13 +7,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::chunk::ChunkResult;
 use super::close;
 use super::work::{Engine, OrderWork};
 use crate::error::{Exit, Fault};
 use crate::export::manifest::Counts;
 use crate::export::report::ChunkTiming;
 use crate::hsm::Hsm;
-use crate::store::{Chunk, DevicePk, StoredOrder};
+use crate::store::{Chunk, DevicePk, ObjectFacts, StoredOrder};
 use crate::telemetry::Progress;
 
 /// Packages of a chunk at most, so that memory stays flat for 100 KB profiles too.
@@ -25,6 +26,8 @@ const DRIVERS: usize = 2;
 #[derive(Debug, Default)]
 pub(super) struct RunTimes {
     pub(super) chunks: Vec<ChunkTiming>,
+    /// Package files of a binding, with what was written into them.
+    pub(super) objects: Vec<(String, ObjectFacts)>,
     pub(super) elapsed: Duration,
 }
 
@@ -80,6 +83,7 @@ fn plan<H: Hsm>(engine: &Engine<'_, H>, work: &OrderWork) -> Result<Vec<Chunk>, 
             first: DevicePk(from),
             last: DevicePk((from + records - 1).min(last.0)),
             done: false,
+            object: None,
         }));
     }
     engine.store.plan_chunks(work.pk, &chunks)?;
@@ -106,9 +110,9 @@ fn drive<H: Hsm>(
             let taken = next.lock().map_err(|_| Fault::new(Exit::Bug, "a driver panicked"))?.next();
             let Some(chunk) = taken else { return Ok(timings) };
             let started = Instant::now();
-            let outcomes = engine.work_chunk(work, chunk, &mut session)?;
+            let ChunkResult { outcomes, object } = engine.work_chunk(work, chunk, &mut session)?;
             let records = outcomes.len() as u64;
-            engine.store.commit_chunk(work.pk, chunk.number, &outcomes)?;
+            engine.store.commit_chunk(work.pk, chunk.number, &outcomes, object.as_ref())?;
             progress.add(records);
             timings.push(ChunkTiming { records, seconds: started.elapsed().as_secs_f64() });
         }

@@ -17,19 +17,27 @@ use crate::certs;
 use crate::error::{Exit, Fault};
 use crate::hsm::{Hsm, HsmSession, draw};
 use crate::store::packages::{LocalFiles, Packages};
-use crate::store::{Chunk, Device, DevicePk, DeviceState, Outcome, StoreError};
+use crate::store::{Chunk, Device, DevicePk, DeviceState, ObjectFacts, Outcome, StoreError};
 
 /// Records whose K and OPc go to the token in one call: 8 to 16 KiB of blocks.
 const CORE_RECORDS_PER_CALL: usize = 256;
 
+/// What a chunk did, durable but for the ledger.
+pub(super) struct ChunkResult {
+    /// One for each device that was still to do.
+    pub(super) outcomes: Vec<(DevicePk, Outcome)>,
+    /// The package file; none when no record was issued.
+    pub(super) object: Option<ObjectFacts>,
+}
+
 impl<H: Hsm> Engine<'_, H> {
-    /// Makes the packages of a chunk durable and tells what became of each device that was still to do.
+    /// Makes the packages of a chunk durable; tells what became of each device that was still to do, and what was written.
     pub(super) fn work_chunk(
         &self,
         order: &OrderWork,
         chunk: &Chunk,
         session: &mut H::Session,
-    ) -> Result<Vec<(DevicePk, Outcome)>, Fault> {
+    ) -> Result<ChunkResult, Fault> {
         let line = order.line(chunk.line).ok_or_else(|| {
             Fault::new(Exit::IntegrityFailure, format!("chunk {}: the order has no line {}", chunk.number, chunk.line))
         })?;
@@ -53,8 +61,8 @@ impl<H: Hsm> Engine<'_, H> {
             sealed.and_then(|record| record.finish(signature, core.ki, core.opc))
         };
         let finished = keep_sound(&mut outcomes, self.cpu.map_with(with_results, || (), |(), input| finish((), input)));
-        write(order, line, chunk, finished, &mut outcomes)?;
-        Ok(outcomes)
+        let object = write(order, line, chunk, finished, &mut outcomes)?;
+        Ok(ChunkResult { outcomes, object })
     }
 
     /// Randomness drawn in one go, then every record on its own: credentials, UPP, key agreement, digest.
@@ -150,9 +158,9 @@ fn write(
     chunk: &Chunk,
     finished: Vec<Finished>,
     outcomes: &mut Vec<(DevicePk, Outcome)>,
-) -> Result<(), Fault> {
+) -> Result<Option<ObjectFacts>, Fault> {
     if finished.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let (dir, object, state) = match line.binding {
         Binding::Now => (&order.bundle_dir, package_object(chunk.number), DeviceState::Bound),
@@ -168,5 +176,5 @@ fn write(
         let offset = segment.append(record.as_bytes()).map_err(failed)?;
         outcomes.push((record.device(), record.into_outcome(state, &object, offset, length)));
     }
-    segment.finish().map(drop).map_err(failed)
+    segment.finish().map(Some).map_err(failed)
 }

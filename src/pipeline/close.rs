@@ -20,7 +20,7 @@ use crate::export::manifest::{self, Counts, Manifest};
 use crate::export::records::{self, LineFacts};
 use crate::export::report::{self, ReportFacts};
 use crate::hsm::{Hsm, HsmSession};
-use crate::store::{Device, DevicePk, DeviceState, StoredOrder};
+use crate::store::{Device, DevicePk, DeviceState, ObjectFacts, StoredOrder};
 
 /// Devices read from the ledger at once.
 const PAGE: i64 = 2_000;
@@ -34,8 +34,8 @@ pub(super) struct Contents<'a> {
     pub(super) work: &'a OrderWork,
     /// Where it is written.
     pub(super) dir: &'a Path,
-    /// Files that are durable in `dir` already; the flag: it may be missing.
-    pub(super) existing: Vec<(String, bool)>,
+    /// Files that are durable in `dir` already; package files with what was written into them.
+    pub(super) existing: Vec<(String, Option<ObjectFacts>)>,
     pub(super) counts: Counts,
     pub(super) times: &'a RunTimes,
 }
@@ -55,9 +55,9 @@ pub(super) fn close<H: Hsm>(
     let binds_now = |line: u32| work.line(line).is_some_and(|line| line.binding == Binding::Now);
     let chunks = engine.store.chunks(work.pk)?;
     // A chunk in which every record failed has no package file.
-    let packages =
-        chunks.iter().filter(|chunk| binds_now(chunk.line)).map(|chunk| (package_object(chunk.number), true));
-    let existing = ANSWERS.iter().map(|name| ((*name).to_owned(), false)).chain(packages).collect();
+    let packages = chunks.iter().filter(|chunk| binds_now(chunk.line) && chunk.object.is_some());
+    let packages = packages.map(|chunk| (package_object(chunk.number), chunk.object));
+    let existing = ANSWERS.iter().map(|name| ((*name).to_owned(), None)).chain(packages).collect();
     let contents = Contents { stored, work, dir: &work.bundle_dir, existing, counts, times };
     write_bundle(engine, &contents, session, &|visit| walk_order(engine, work, visit))?;
     engine.store.close_order(work.pk)?;
@@ -154,15 +154,29 @@ fn count(rows: u64, by_state: &[(DeviceState, u64)]) -> Result<Counts, Fault> {
     }
 }
 
-/// Answers and package files that are durable already; hashed as they lie on disk, on all cores.
+/// Answers and package files that are durable already; hashed as they lie on disk, on all cores. A package file that is not what
+/// was written ends the closing: nobody signs what is not there.
 fn note_existing<H: Hsm>(engine: &Engine<'_, H>, contents: &Contents<'_>, bundle: &mut Bundle) -> Result<(), Fault> {
     let entries = engine.cpu.map(&contents.existing, |(name, _)| bundle::file_entry(&contents.dir.join(name)));
-    for ((name, may_be_missing), entry) in contents.existing.iter().zip(entries) {
-        match entry {
-            Ok(entry) => bundle.note(name, entry),
-            Err(e) if e.kind() == io::ErrorKind::NotFound && *may_be_missing => {}
-            Err(e) => return Err(Fault::file(&contents.dir.join(name), &e)),
+    for ((name, written), entry) in contents.existing.iter().zip(entries) {
+        let path = contents.dir.join(name);
+        let damaged = |what: &str| {
+            Fault::new(Exit::IntegrityFailure, format!("{}: {what}", path.display()))
+                .hint("restore the file from a backup; its packages are in the ledger and cannot be made again")
+        };
+        let entry = match (entry, written) {
+            (Err(e), Some(_)) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(damaged("the package file is gone"));
+            }
+            (entry, _) => entry.map_err(|e| Fault::file(&path, &e))?,
+        };
+        let same = |facts: &ObjectFacts| {
+            entry.bytes == facts.bytes && entry.sha256 == data_encoding::HEXLOWER.encode(&facts.sha256)
+        };
+        if !written.as_ref().is_none_or(same) {
+            return Err(damaged("the package file is not what was written"));
         }
+        bundle.note(name, entry);
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub use open::{load_chains, with_engine};
 pub use prepare::{check_line, settings_of};
-pub use stored::{Bound, bind_stored};
+pub use stored::{Bound, bind_stored, bundles_of};
 pub use work::Engine;
 
 use crate::config::Site;

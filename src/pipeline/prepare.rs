@@ -28,7 +28,7 @@ pub(super) fn prepare<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> R
         Fault::new(Exit::IntegrityFailure, format!("{}: the ledger's copy of the order cannot be read", stored.key))
             .hint("restore state.db from its last backup")
     })?;
-    let lines = order.lines.iter().map(|line| line_work(engine, line)).collect::<Result<_, _>>()?;
+    let lines = order.lines.iter().map(|line| line_work(engine, stored, line)).collect::<Result<_, _>>()?;
     let vault_dir = engine.site.vault();
     files::make_directory(&vault_dir, 0o700)?;
     let bundle_dir = engine.site.outbox().join(stored.key.outbox_path());
@@ -73,10 +73,14 @@ pub fn check_line(site: &Site, line: &Line, dppb_ends: Timestamp) -> Result<(), 
     transport(site, line).map(drop).map_err(|fault| ("export", fault))
 }
 
-fn line_work<H: Hsm>(engine: &Engine<'_, H>, line: &Line) -> Result<LineWork, Fault> {
+fn line_work<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder, line: &Line) -> Result<LineWork, Fault> {
     let named = |what: String| Fault::new(Exit::Config, format!("line {}: {what}", line.line));
     check_validity(line, engine.chains.pb.not_after())?;
     let (template, template_sha256) = compile(engine.site, line)?;
+    if stored.templates.get(&line.line) != Some(&template_sha256) {
+        let what = format!("line {}: template {} is not the one the order was accepted with", line.line, line.template);
+        return Err(Fault::new(Exit::IntegrityFailure, what).hint("put the template back: a version never changes"));
+    }
     let (transport_key, scheme) = transport(engine.site, line)?;
     let transport = engine.hsm.key(&Role::Transport(transport_key.clone()))?;
     let metadata = metadata(line)?;

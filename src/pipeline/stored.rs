@@ -30,9 +30,9 @@ use crate::export::bundle;
 use crate::export::manifest::Counts;
 use crate::export::report::ChunkTiming;
 use crate::hsm::{Hsm, draw};
-use crate::ids::{Eid, TransactionId};
+use crate::ids::{Eid, OrderKey, TransactionId};
 use crate::order::KeyLine;
-use crate::order::key_file::KeyFile;
+use crate::order::key_file::{BadLine, KeyFile};
 use crate::protect::{Ppk, Ppp};
 use crate::store::packages::{LocalFiles, Packages};
 use crate::store::sealed::Content;
@@ -56,8 +56,8 @@ pub struct Bound {
     pub refused: Vec<RefusedKey>,
     /// Stored profiles that could not be bound; their keys were not claimed.
     pub failed: Vec<RecordError>,
-    /// The new bundle.
-    pub bundle: PathBuf,
+    /// The new bundle; none when nothing was bound.
+    pub bundle: Option<PathBuf>,
 }
 
 /// A key line that was not believed.
@@ -93,31 +93,44 @@ pub fn bind_stored(
         let places = Places::of(&work);
         places.recover(engine)?;
         let devices = engine.store.prepared_devices(work.pk)?;
-        let (pairs, refused) = match_keys(engine, &devices, key_file)?;
+        if devices.is_empty() {
+            let what = format!("{}: no profile of it is stored and waits for its eUICC", stored.key);
+            return Err(Fault::new(Exit::Usage, what).hint("only profiles of mode order are bound later, and once"));
+        }
+        let (pairs, refused) = match_keys(engine, &work, &devices, key_file)?;
         if pairs.is_empty() {
-            let what = format!(
-                "{}: no believed, unused one-time key for any of {} stored profiles",
-                stored.key,
-                devices.len()
-            );
-            return Err(Fault::new(Exit::Exhausted, what)
-                .hint("get fresh one-time keys for these EIDs from the eUICC manufacturer"));
+            let still_stored = devices.len() as u64;
+            return Ok(Bound { bound: 0, still_stored, refused, failed: Vec::new(), bundle: None });
         }
         let progress = Progress::start(mode, "binding", pairs.len() as u64, 0);
         let result = bind_all(engine, &work, &places, &pairs, &progress, stop);
         progress.finish();
         let (done, failed, times) = result?;
         let bound = done.len() as u64;
-        if bound == 0 {
-            let what =
-                format!("{}: none of {} stored profiles could be bound, nothing was claimed", stored.key, pairs.len());
-            let first = failed.into_iter().next().map(|error| format!("{error}; {}", error.hint)).unwrap_or_default();
-            return Err(Fault::new(Exit::IntegrityFailure, what).hint(first));
-        }
-        seal_and_claim(engine, &stored, &work, &places, &done, &times)?;
         let still_stored = devices.len() as u64 - bound;
-        Ok(Bound { bound, still_stored, refused, failed, bundle: places.bundle })
+        if bound > 0 {
+            seal_and_claim(engine, &stored, &work, &places, &done, &times)?;
+        }
+        let bundle = (bound > 0).then_some(places.bundle);
+        Ok(Bound { bound, still_stored, refused, failed, bundle })
     })
+}
+
+/// The bundles of an order: its own and those of its bindings, as far as they are there.
+pub fn bundles_of(site: &Site, order: &OrderKey) -> Result<Vec<PathBuf>, Fault> {
+    let own = site.outbox().join(order.outbox_path());
+    if !own.join(bundle::MANIFEST).is_file() {
+        let what = format!("{order}: no bundle yet");
+        return Err(Fault::new(Exit::Usage, what).hint("an order has a bundle once `bindery run` has exported it"));
+    }
+    let bindings = (1..).map(|number| binding_dir(&own, number)).take_while(|dir| dir.is_dir());
+    Ok(std::iter::once(own.clone()).chain(bindings).collect())
+}
+
+/// `<order>+bound-NNN` beside the order's own bundle (an order id holds no `+`).
+fn binding_dir(own: &Path, number: u32) -> PathBuf {
+    let leaf = own.file_name().unwrap_or_default().to_string_lossy();
+    own.with_file_name(format!("{leaf}+bound-{number:03}"))
 }
 
 /// A stored profile and the one-time key it is bound with.
@@ -127,7 +140,7 @@ struct Pair<'d> {
     otpk: [u8; 65],
 }
 
-/// Where the next bundle of bindings goes: `<order>+bound-NNN` (an order id holds no `+`).
+/// Where the next bundle of bindings goes.
 struct Places {
     bundle: PathBuf,
     partial: PathBuf,
@@ -136,7 +149,7 @@ struct Places {
 impl Places {
     fn of(work: &OrderWork) -> Self {
         let leaf = work.bundle_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let named = |number: u32| work.bundle_dir.with_file_name(format!("{leaf}+bound-{number:03}"));
+        let named = |number| binding_dir(&work.bundle_dir, number);
         let number = (1..).find(|number| !named(*number).exists()).unwrap_or(u32::MAX);
         let partial = work.bundle_dir.with_file_name(format!(".{leaf}+bound-{number:03}.partial"));
         Self { bundle: named(number), partial }
@@ -175,62 +188,85 @@ fn first_key(orders: &Path) -> Option<[u8; 65]> {
     BASE64.decode(record["euicc_otpk"].as_str()?.as_bytes()).ok()?.try_into().ok()
 }
 
-/// Checks the key file on all cores and gives every stored profile the first believed, unused key of its eUICC.
+/// Gives every stored profile a believed, unused key: of its own eUICC where the order names one, else of the next eUICC of the
+/// file that has no profile of this order yet.
 fn match_keys<'d, H: Hsm>(
     engine: &Engine<'_, H>,
+    work: &OrderWork,
     devices: &'d [Device],
     key_file: &Path,
 ) -> Result<(Vec<Pair<'d>>, Vec<RefusedKey>), Fault> {
+    let (keys, refused) = believed_keys(engine, key_file)?;
+    let mut taken = eids_of(engine, work)?;
+    let mut by_eid: HashMap<Eid, VecDeque<[u8; 65]>> = HashMap::new();
+    for (eid, otpk) in &keys {
+        by_eid.entry(*eid).or_default().push_back(*otpk);
+    }
+    let mut next_euicc = keys.iter().map(|(eid, _)| *eid);
+    let mut pairs = Vec::new();
+    for device in devices {
+        let eid = device.eid.or_else(|| next_euicc.by_ref().find(|eid| taken.insert(*eid)));
+        let Some((eid, candidates)) = eid.and_then(|eid| Some((eid, by_eid.get_mut(&eid)?))) else { continue };
+        pairs.extend(candidates.pop_front().map(|otpk| Pair { device, eid, otpk }));
+    }
+    Ok((pairs, refused))
+}
+
+/// An eUICC and its one-time key.
+type BelievedKey = (Eid, [u8; 65]);
+
+/// The keys of a file that are believed and were never used, in the order of the file; checked on all cores.
+fn believed_keys<H: Hsm>(
+    engine: &Engine<'_, H>,
+    key_file: &Path,
+) -> Result<(Vec<BelievedKey>, Vec<RefusedKey>), Fault> {
     let judge = EuiccJudge::new(Trust::load(&engine.site.path("certs/ci"))?.into(), jiff::Timestamp::now());
-    let mut keys: HashMap<Eid, VecDeque<[u8; 65]>> = HashMap::new();
-    let mut refused = Vec::new();
+    let (mut keys, mut refused) = (Vec::new(), Vec::new());
     // A key serves one profile, ever; of two lines with one key the first that is believed stands.
     let mut seen = HashSet::new();
-    let mut lines = KeyFile::open(key_file)?;
-    loop {
+    let mut lines = KeyFile::open(key_file)?.peekable();
+    while lines.peek().is_some() {
         let mut group: Vec<KeyLine> = Vec::with_capacity(GROUP);
         for line in lines.by_ref().take(GROUP) {
             match line? {
                 Ok(line) => group.push(line),
-                Err(bad) => {
-                    let (message, hint) = (bad.refusal.message, bad.refusal.hint);
-                    refused.push(RefusedKey { line_no: bad.line_no, message, hint });
+                Err(BadLine { line_no, refusal }) => {
+                    refused.push(RefusedKey { line_no, message: refusal.message, hint: refusal.hint });
                 }
             }
-        }
-        if group.is_empty() {
-            break;
         }
         let verdicts = engine.cpu.map(&group, |line| {
             let KeyLine { eid, euicc_otpk, signature, euicc_certificate, eum_certificate, .. } = line;
             judge.check(eid, euicc_otpk, signature, euicc_certificate, eum_certificate)
         });
-        for (line, verdict) in group.into_iter().zip(verdicts) {
+        for (KeyLine { line_no, eid, .. }, verdict) in group.into_iter().zip(verdicts) {
+            let mut refuse =
+                |message: String, hint: &str| refused.push(RefusedKey { line_no, message, hint: hint.to_owned() });
             match verdict {
-                Ok(point) if seen.insert(one_time_key_x(&point)) => keys.entry(line.eid).or_default().push_back(point),
-                Ok(_) => refused.push(RefusedKey {
-                    line_no: line.line_no,
-                    message: "the one-time key stands in an earlier line too".to_owned(),
-                    hint: "ask the eUICC's maker for a key of its own".to_owned(),
-                }),
-                Err(no) => {
-                    refused.push(RefusedKey { line_no: line.line_no, message: no.message, hint: no.hint.to_owned() })
+                Err(no) => refuse(no.message, no.hint),
+                Ok(point) if !seen.insert(one_time_key_x(&point)) => {
+                    refuse("the one-time key stands in an earlier line too".to_owned(), NEW_KEY);
                 }
+                Ok(point) if engine.store.one_time_key_used(&point)? => {
+                    refuse("the one-time key has served a profile already".to_owned(), NEW_KEY);
+                }
+                Ok(point) => keys.push((eid, point)),
             }
         }
     }
-    let mut pairs = Vec::new();
-    for device in devices {
-        let Some(eid) = device.eid else { continue };
-        let Some(candidates) = keys.get_mut(&eid) else { continue };
-        while let Some(otpk) = candidates.pop_front() {
-            if !engine.store.one_time_key_used(&otpk)? {
-                pairs.push(Pair { device, eid, otpk });
-                break;
-            }
-        }
+    Ok((keys, refused))
+}
+
+const NEW_KEY: &str = "ask the eUICC's maker for another one-time key";
+
+/// The eUICCs that have a profile of this order.
+fn eids_of<H: Hsm>(engine: &Engine<'_, H>, work: &OrderWork) -> Result<HashSet<Eid>, Fault> {
+    let mut eids = HashSet::new();
+    for line in &work.lines {
+        let Some((first, last)) = engine.store.device_span(work.pk, line.number)? else { continue };
+        eids.extend(engine.store.devices(work.pk, first, last)?.into_iter().filter_map(|device| device.eid));
     }
-    Ok((pairs, refused))
+    Ok(eids)
 }
 
 /// Binds group by group; every group is one package file of the new bundle.
@@ -289,9 +325,14 @@ fn bind_all<H: Hsm>(
                 sha256: bpp.sha256(),
                 ..pair.device.issue.clone().unwrap_or_default()
             };
-            bound.push(Device { euicc_otpk: Some(pair.otpk), issue: Some(issue), ..pair.device.clone() });
+            bound.push(Device {
+                eid: Some(pair.eid),
+                euicc_otpk: Some(pair.otpk),
+                issue: Some(issue),
+                ..pair.device.clone()
+            });
         }
-        segment.finish()?;
+        times.objects.push((object, segment.finish()?));
         times.chunks.push(ChunkTiming { records, seconds: started.elapsed().as_secs_f64() });
     }
     times.elapsed = begun.elapsed();
@@ -354,9 +395,10 @@ fn seal_and_claim<H: Hsm>(
     }
     let rows = done.len() as u64;
     let objects: BTreeSet<&str> = done.iter().filter_map(|device| device.issue.as_ref()?.object.as_deref()).collect();
-    let packages = objects.into_iter().map(|object| (object.to_owned(), false));
+    let written = |object: &str| times.objects.iter().find(|(name, _)| name == object).map(|(_, facts)| *facts);
+    let packages = objects.into_iter().map(|object| (object.to_owned(), written(object)));
     let existing =
-        ["ack.json", "rejects.csv"].map(|name| (name.to_owned(), false)).into_iter().chain(packages).collect();
+        ["ack.json", "rejects.csv"].map(|name| (name.to_owned(), None)).into_iter().chain(packages).collect();
     let counts = Counts { rows, issued: rows, ..Counts::default() };
     let contents = Contents { stored, work, dir: &places.partial, existing, counts, times };
     let mut session = engine.hsm.open_session()?;

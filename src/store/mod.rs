@@ -6,8 +6,10 @@ pub mod packages;
 pub mod sealed;
 pub mod sqlite;
 
+use std::collections::BTreeMap;
+
 use crate::error::{ErrorClass, Exit, Fault};
-use crate::ids::{Eid, Iccid, Imsi, MatchingId, OrderKey, TransactionId};
+use crate::ids::{Eid, Iccid, Imsi, MatchingId, OrderKey};
 
 /// Row id of an order in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -98,6 +100,8 @@ pub struct StoredOrder {
     pub rows: u64,
     /// Rows refused at acceptance.
     pub refused: u64,
+    /// SHA-256 (hex) of the template of each order line, as it was when the order was accepted.
+    pub templates: BTreeMap<u32, String>,
     /// Batch key sealed by the site KEK, once made.
     pub sealed_batch_key: Option<Vec<u8>>,
     /// RFC 3339, UTC.
@@ -246,6 +250,17 @@ pub struct Chunk {
     pub last: DevicePk,
     /// Done and durable.
     pub done: bool,
+    /// Its package file as it was written; none while it is open, or when no record of it was issued.
+    pub object: Option<ObjectFacts>,
+}
+
+/// A package file as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectFacts {
+    /// Of the whole file.
+    pub sha256: [u8; 32],
+    /// Its size.
+    pub bytes: u64,
 }
 
 /// A refused row as `rejects.csv` tells it. `row` 0: the order or file as a whole.
@@ -307,9 +322,15 @@ pub trait Store: Send + Sync {
     fn chunks(&self, order: OrderPk) -> Result<Vec<Chunk>, StoreError>;
     /// The devices `first..=last` of an order, in order.
     fn devices(&self, order: OrderPk, first: DevicePk, last: DevicePk) -> Result<Vec<Device>, StoreError>;
-    /// Makes a chunk's outcomes durable and marks it done, in one transaction. Every `Accepted` device of the chunk must
-    /// have an outcome, else the ledger refuses.
-    fn commit_chunk(&self, order: OrderPk, chunk: u32, outcomes: &[(DevicePk, Outcome)]) -> Result<(), StoreError>;
+    /// Makes a chunk's outcomes durable and marks it done, in one transaction; `object`: the package file it wrote. Every
+    /// `Accepted` device of the chunk must have an outcome, else the ledger refuses.
+    fn commit_chunk(
+        &self,
+        order: OrderPk,
+        chunk: u32,
+        outcomes: &[(DevicePk, Outcome)],
+        object: Option<&ObjectFacts>,
+    ) -> Result<(), StoreError>;
     /// Marks prepared and bound devices exported and the order too, in one transaction. Refused while a device is without outcome.
     fn close_order(&self, order: OrderPk) -> Result<(), StoreError>;
     /// Devices of an order whose PPP is stored and not bound yet, in order.
@@ -321,12 +342,4 @@ pub trait Store: Send + Sync {
     fn one_time_key_used(&self, point: &[u8; 65]) -> Result<bool, StoreError>;
     /// Devices of an order counted by state.
     fn counts(&self, order: OrderPk) -> Result<Vec<(DeviceState, u64)>, StoreError>;
-}
-
-/// transactionId of an issue, as type.
-impl Issue {
-    /// The id as type.
-    pub fn transaction(&self) -> Option<TransactionId> {
-        self.transaction_id.map(TransactionId)
-    }
 }

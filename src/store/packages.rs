@@ -7,7 +7,9 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::StoreError;
+use openssl::sha::Sha256;
+
+use super::{ObjectFacts, StoreError};
 use crate::durable::{self, Pending};
 
 /// Where packages lie.
@@ -22,8 +24,8 @@ pub trait Packages: Send + Sync {
 pub trait PackageWriter: Send {
     /// Appends a package; returns its offset.
     fn append(&mut self, package: &[u8]) -> Result<u64, StoreError>;
-    /// Makes the object durable and visible; returns its size in octets.
-    fn finish(self: Box<Self>) -> Result<u64, StoreError>;
+    /// Makes the object durable and visible; returns what was written.
+    fn finish(self: Box<Self>) -> Result<ObjectFacts, StoreError>;
 }
 
 /// Package objects as files of one directory.
@@ -52,7 +54,7 @@ impl Packages for LocalFiles {
     fn create(&self, object: &str) -> Result<Box<dyn PackageWriter>, StoreError> {
         let target = self.path(object)?;
         let pending = Pending::create(&target, 0o644).map_err(file_error(&target))?;
-        Ok(Box::new(LocalWriter { pending, length: 0 }))
+        Ok(Box::new(LocalWriter { pending, hash: Sha256::new(), length: 0 }))
     }
 
     fn read(&self, object: &str, offset: u64, length: u64) -> Result<Vec<u8>, StoreError> {
@@ -63,21 +65,23 @@ impl Packages for LocalFiles {
 
 struct LocalWriter {
     pending: Pending,
+    hash: Sha256,
     length: u64,
 }
 
 impl PackageWriter for LocalWriter {
     fn append(&mut self, package: &[u8]) -> Result<u64, StoreError> {
         self.pending.write_all(package).map_err(file_error(self.pending.target()))?;
+        self.hash.update(package);
         let offset = self.length;
         self.length += package.len() as u64;
         Ok(offset)
     }
 
-    fn finish(self: Box<Self>) -> Result<u64, StoreError> {
+    fn finish(self: Box<Self>) -> Result<ObjectFacts, StoreError> {
         let target = self.pending.target().to_owned();
         self.pending.publish().map_err(file_error(&target))?;
-        Ok(self.length)
+        Ok(ObjectFacts { sha256: self.hash.finish(), bytes: self.length })
     }
 }
 
@@ -116,7 +120,9 @@ mod tests {
         let mut writer = files.create("packages-00001.bpp").unwrap();
         assert_eq!(writer.append(b"first").unwrap(), 0);
         assert_eq!(writer.append(b"second").unwrap(), 5);
-        assert_eq!(writer.finish().unwrap(), 11);
+        let written = writer.finish().unwrap();
+        let content = std::fs::read(directory.path().join("new/packages-00001.bpp")).unwrap();
+        assert_eq!(written, ObjectFacts { sha256: openssl::sha::sha256(&content), bytes: 11 });
         assert_eq!(files.read("packages-00001.bpp", 5, 6).unwrap(), b"second");
         assert_eq!(names(&directory.path().join("new")), ["packages-00001.bpp"]);
     }

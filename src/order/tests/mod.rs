@@ -28,8 +28,8 @@ impl Templates for TestTemplates {
         };
         match name {
             "bootstrap@1" if line.vars.contains_key("nobody") => refusal("vars.nobody", "unknown-variable"),
-            "needs-imsi@1" => Ok(Takes { imsi: true, msisdn: false }),
-            "bootstrap@1" | "operational@1" => Ok(Takes { imsi: false, msisdn: true }),
+            "needs-imsi@1" => Ok(Takes { imsi: true, msisdn: false, ..Takes::default() }),
+            "bootstrap@1" | "operational@1" => Ok(Takes { imsi: false, msisdn: true, ..Takes::default() }),
             _ => refusal("template", "template-missing"),
         }
     }

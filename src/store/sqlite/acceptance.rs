@@ -1,5 +1,6 @@
 //! The one transaction in which an order is accepted: order, devices, numbers, one-time keys, the answer.
 
+use std::collections::BTreeMap;
 use std::sync::MutexGuard;
 
 use rusqlite::{Connection, params};
@@ -23,8 +24,10 @@ pub struct AcceptedOrder<'a> {
     pub key: &'a OrderKey,
     /// SHA-256 of the order file, lower-case hex.
     pub body_sha256: &'a str,
-    /// The order file's octets.
+    /// The order, but for confirmation codes, which are kept as their SHA-256.
     pub body: &'a [u8],
+    /// SHA-256 (hex) of the template of each order line.
+    pub templates: &'a BTreeMap<u32, String>,
     /// `ack.json`, given again whenever the order comes again.
     pub ack: &'a [u8],
     /// Rows ordered, refused ones included.
@@ -109,8 +112,8 @@ impl<'l> Acceptance<'l> {
     pub fn commit(mut self, order: &AcceptedOrder<'_>) -> Result<OrderPk, StoreError> {
         let key = order.key;
         self.connection.execute(
-            "INSERT INTO orders (pk, tenant, order_id, rev, body_sha256, body, ack, state, rows, refused, accepted_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'open', ?8, ?9, ?10)",
+            "INSERT INTO orders (pk, tenant, order_id, rev, body_sha256, body, ack, state, rows, refused, accepted_at,
+             templates) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'open', ?8, ?9, ?10, ?11)",
             params![
                 self.order.0,
                 key.tenant.as_str(),
@@ -121,7 +124,8 @@ impl<'l> Acceptance<'l> {
                 order.ack,
                 order.rows,
                 order.refused,
-                order.accepted_at
+                order.accepted_at,
+                serde_json::json!(order.templates).to_string(),
             ],
         )?;
         self.connection.execute_batch("COMMIT")?;

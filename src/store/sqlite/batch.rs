@@ -6,7 +6,9 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use super::claims::one_time_key_x;
 use super::{Ledger, ORDER_COLUMNS, damaged_column, parsed, read_order, write};
 use crate::ids::{Eid, OrderKey};
-use crate::store::{Chunk, Device, DevicePk, DeviceState, Issue, OrderPk, Outcome, Store, StoreError, StoredOrder};
+use crate::store::{
+    Chunk, Device, DevicePk, DeviceState, Issue, ObjectFacts, OrderPk, Outcome, Store, StoreError, StoredOrder,
+};
 
 /// Columns of [`read_device`], in its order.
 const DEVICE_COLUMNS: &str =
@@ -52,8 +54,9 @@ impl Store for Ledger {
             return Err(StoreError::State(format!("order {} is planned already", order.0)));
         }
         for chunk in chunks {
-            let mut insert = transaction.prepare_cached("INSERT INTO chunks VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-            let Chunk { number, line, first, last, done } = chunk;
+            let mut insert =
+                transaction.prepare_cached("INSERT INTO chunks VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL)")?;
+            let Chunk { number, line, first, last, done, .. } = chunk;
             insert.execute(params![order.0, number, line, first.0, last.0, done])?;
         }
         Ok(transaction.commit()?)
@@ -62,7 +65,7 @@ impl Store for Ledger {
     fn chunks(&self, order: OrderPk) -> Result<Vec<Chunk>, StoreError> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(
-            "SELECT number, line, first_device, last_device, done FROM chunks WHERE order_pk = ?1 ORDER BY number",
+            "SELECT number, line, first_device, last_device, done, sha256, bytes FROM chunks WHERE order_pk = ?1 ORDER BY number",
         )?;
         Ok(statement.query_map([order.0], read_chunk)?.collect::<Result<_, _>>()?)
     }
@@ -77,7 +80,13 @@ impl Store for Ledger {
         Ok(statement.query_map(params![order.0, first.0, last.0], read_device)?.collect::<Result<_, _>>()?)
     }
 
-    fn commit_chunk(&self, order: OrderPk, chunk: u32, outcomes: &[(DevicePk, Outcome)]) -> Result<(), StoreError> {
+    fn commit_chunk(
+        &self,
+        order: OrderPk,
+        chunk: u32,
+        outcomes: &[(DevicePk, Outcome)],
+        object: Option<&ObjectFacts>,
+    ) -> Result<(), StoreError> {
         let mut connection = self.lock();
         let transaction = write(&mut connection)?;
         let plan = open_chunk(&transaction, order, chunk)?;
@@ -95,8 +104,10 @@ impl Store for Ledger {
         if silent > 0 {
             return Err(StoreError::State(format!("chunk {chunk}: {silent} devices have no outcome")));
         }
-        transaction
-            .execute("UPDATE chunks SET done = 1 WHERE order_pk = ?1 AND number = ?2", params![order.0, chunk])?;
+        transaction.execute(
+            "UPDATE chunks SET done = 1, sha256 = ?3, bytes = ?4 WHERE order_pk = ?1 AND number = ?2",
+            params![order.0, chunk, object.map(|object| object.sha256), object.map(|object| object.bytes)],
+        )?;
         Ok(transaction.commit()?)
     }
 
@@ -138,15 +149,16 @@ impl Store for Ledger {
             let (Some(point), Some(issue)) = (&device.euicc_otpk, &device.issue) else {
                 return Err(StoreError::State(format!("device {} is not bound", device.pk.0)));
             };
+            let eid = device.eid.as_ref().map(|eid| &eid.packed()[..]);
             let device = device.pk;
             let claim = "INSERT OR IGNORE INTO one_time_keys VALUES (?1, ?2)";
             if transaction.prepare_cached(claim)?.execute(params![one_time_key_x(point), device.0])? == 0 {
                 return Err(StoreError::Taken { column: "euicc_otpk", value: String::new(), row: None });
             }
-            let sql = "UPDATE devices SET state = 'bound', euicc_otpk = ?3 WHERE pk = ?1 AND order_pk = ?2
+            let sql = "UPDATE devices SET state = 'exported', euicc_otpk = ?3, eid = ?4 WHERE pk = ?1 AND order_pk = ?2
                  AND state IN ('prepared', 'exported')
                  AND EXISTS (SELECT 1 FROM issues WHERE device = ?1 AND transaction_id IS NULL)";
-            if transaction.prepare_cached(sql)?.execute(params![device.0, order.0, &point[..]])? == 0 {
+            if transaction.prepare_cached(sql)?.execute(params![device.0, order.0, &point[..], eid])? == 0 {
                 return Err(StoreError::State(format!("device {} has no stored PPP to bind", device.0)));
             }
             insert_issue(&transaction, device, issue)?;
@@ -168,7 +180,7 @@ impl Store for Ledger {
 }
 
 fn open_chunk(transaction: &Transaction<'_>, order: OrderPk, number: u32) -> Result<Chunk, StoreError> {
-    let sql = "SELECT number, line, first_device, last_device, done FROM chunks WHERE order_pk = ?1 AND number = ?2";
+    let sql = "SELECT number, line, first_device, last_device, done, sha256, bytes FROM chunks WHERE order_pk = ?1 AND number = ?2";
     match transaction.query_row(sql, params![order.0, number], read_chunk).optional()? {
         None => Err(StoreError::State(format!("order {} has no chunk {number}", order.0))),
         Some(chunk) if chunk.done => Err(StoreError::State(format!("chunk {number} is done already"))),
@@ -234,6 +246,10 @@ fn read_chunk(row: &Row<'_>) -> rusqlite::Result<Chunk> {
         first: DevicePk(row.get(2)?),
         last: DevicePk(row.get(3)?),
         done: row.get(4)?,
+        object: match row.get(5)? {
+            Some(sha256) => Some(ObjectFacts { sha256, bytes: row.get(6)? }),
+            None => None,
+        },
     })
 }
 

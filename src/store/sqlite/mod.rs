@@ -30,8 +30,8 @@ const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Columns of [`read_order`], in its order.
-const ORDER_COLUMNS: &str =
-    "pk, tenant, order_id, rev, body_sha256, body, ack, state, rows, refused, sealed_batch_key, accepted_at";
+const ORDER_COLUMNS: &str = "pk, tenant, order_id, rev, body_sha256, body, ack, state, rows, refused, sealed_batch_key, accepted_at, \
+     templates";
 
 /// The ledger: one connection behind a lock, statements cached.
 #[derive(Debug)]
@@ -102,6 +102,8 @@ fn read_order(row: &Row<'_>) -> rusqlite::Result<StoredOrder> {
         refused: row.get(9)?,
         sealed_batch_key: row.get(10)?,
         accepted_at: row.get(11)?,
+        templates: serde_json::from_str(row.get_ref(12)?.as_str()?)
+            .map_err(|e| rusqlite::Error::FromSqlConversionFailure(12, rusqlite::types::Type::Text, e.into()))?,
     })
 }
 

@@ -8,6 +8,7 @@ CREATE TABLE orders (
     body_sha256      TEXT    NOT NULL,
     body             BLOB    NOT NULL,
     ack              BLOB    NOT NULL,
+    templates        TEXT    NOT NULL,
     state            TEXT    NOT NULL CHECK (state IN ('open', 'exported')),
     rows             INTEGER NOT NULL,
     refused          INTEGER NOT NULL,
@@ -79,6 +80,8 @@ CREATE TABLE chunks (
     first_device INTEGER NOT NULL REFERENCES devices (pk),
     last_device  INTEGER NOT NULL REFERENCES devices (pk),
     done         INTEGER NOT NULL CHECK (done IN (0, 1)),
+    sha256       BLOB CHECK (length(sha256) = 32),
+    bytes        INTEGER,
     PRIMARY KEY (order_pk, number)
 ) STRICT, WITHOUT ROWID;
 

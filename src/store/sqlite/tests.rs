@@ -51,6 +51,7 @@ fn accepted(key: &OrderKey) -> AcceptedOrder<'_> {
         body_sha256: "00",
         body: b"{}",
         ack: b"ack",
+        templates: const { &std::collections::BTreeMap::new() },
         rows: 2,
         refused: 0,
         accepted_at: "2026-11-21T00:00:00Z",
@@ -67,7 +68,7 @@ fn issued(state: DeviceState, id: &str) -> Outcome {
 
 fn plan(ledger: &Ledger, order: OrderPk) -> Chunk {
     let (first, last) = ledger.device_span(order, 1).unwrap().unwrap();
-    let chunk = Chunk { number: 1, line: 1, first, last, done: false };
+    let chunk = Chunk { number: 1, line: 1, first, last, done: false, object: None };
     ledger.plan_chunks(order, std::slice::from_ref(&chunk)).unwrap();
     chunk
 }
@@ -168,7 +169,7 @@ fn a_chunk_with_a_silent_device_is_refused_and_nothing_of_it_is_kept() {
     let order = accept(&ledger, "A", &[device(1), device(2)]).unwrap();
     let chunk = plan(&ledger, order);
     let half = [(chunk.first, issued(DeviceState::Bound, "MATCHING-ID-0001"))];
-    assert!(matches!(ledger.commit_chunk(order, 1, &half), Err(StoreError::State(_))));
+    assert!(matches!(ledger.commit_chunk(order, 1, &half, None), Err(StoreError::State(_))));
     assert_eq!(ledger.counts(order).unwrap(), [(DeviceState::Accepted, 2)]);
     assert!(matches!(ledger.close_order(order), Err(StoreError::State(_))));
 }
@@ -181,9 +182,9 @@ fn outcomes_become_durable_and_a_closed_order_is_not_due() {
     let chunk = plan(&ledger, order);
     let failed = Outcome::Failed { class: ErrorClass::Template, what: "too long".into() };
     let outcomes = [(chunk.first, issued(DeviceState::Bound, "MATCHING-ID-0001")), (chunk.last, failed)];
-    ledger.commit_chunk(order, 1, &outcomes).unwrap();
+    ledger.commit_chunk(order, 1, &outcomes, None).unwrap();
     assert!(ledger.chunks(order).unwrap()[0].done);
-    assert!(matches!(ledger.commit_chunk(order, 1, &[]), Err(StoreError::State(_))));
+    assert!(matches!(ledger.commit_chunk(order, 1, &[], None), Err(StoreError::State(_))));
     ledger.close_order(order).unwrap();
     let counts = ledger.counts(order).unwrap();
     assert_eq!(counts, [(DeviceState::Exported, 1), (DeviceState::Rejected, 1), (DeviceState::Failed, 1)]);
@@ -201,9 +202,9 @@ fn an_outcome_for_a_device_outside_the_chunk_or_twice_is_refused() {
     let order = accept(&ledger, "A", &[device(1)]).unwrap();
     let chunk = plan(&ledger, order);
     let outside = [(DevicePk(99), issued(DeviceState::Bound, "MATCHING-ID-0001"))];
-    assert!(matches!(ledger.commit_chunk(order, 1, &outside), Err(StoreError::State(_))));
+    assert!(matches!(ledger.commit_chunk(order, 1, &outside, None), Err(StoreError::State(_))));
     let twice = [0, 1].map(|_| (chunk.first, issued(DeviceState::Bound, "MATCHING-ID-0001")));
-    assert!(matches!(ledger.commit_chunk(order, 1, &twice), Err(StoreError::State(_))));
+    assert!(matches!(ledger.commit_chunk(order, 1, &twice, None), Err(StoreError::State(_))));
     assert!(matches!(ledger.plan_chunks(order, &[chunk]), Err(StoreError::State(_))));
 }
 
@@ -213,7 +214,7 @@ fn a_matching_id_is_given_out_once() {
     let order = accept(&ledger, "A", &[device(1), device(2)]).unwrap();
     let chunk = plan(&ledger, order);
     let same = [chunk.first, chunk.last].map(|pk| (pk, issued(DeviceState::Bound, "MATCHING-ID-0001")));
-    assert!(matches!(ledger.commit_chunk(order, 1, &same), Err(StoreError::Taken { column: "matching_id", .. })));
+    assert!(matches!(ledger.commit_chunk(order, 1, &same, None), Err(StoreError::Taken { column: "matching_id", .. })));
     assert_eq!(count(&ledger, "issues"), 0);
 }
 
@@ -228,7 +229,7 @@ fn a_stored_ppp_is_bound_once_with_a_key_that_is_claimed_then() {
         state: DeviceState::Bound,
         issue: Box::new(Issue { transaction_id: Some([1; 16]), ..issue("MATCHING-ID-0002") }),
     };
-    ledger.commit_chunk(order, 1, &[prepared, (chunk.last, bound)]).unwrap();
+    ledger.commit_chunk(order, 1, &[prepared, (chunk.last, bound)], None).unwrap();
     ledger.close_order(order).unwrap();
     let stored = ledger.prepared_devices(order).unwrap();
     assert_eq!(stored.iter().map(|d| d.pk).collect::<Vec<_>>(), [chunk.first]);
