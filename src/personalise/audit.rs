@@ -98,7 +98,7 @@ pub enum AuditError {
 pub fn read(upp: &[u8]) -> Result<Found, AuditError> {
     let package = Package::parse(upp).map_err(AuditError::Der)?;
     let mut found = Found::default();
-    let mut domain = 0;
+    let mut domain = 0_u8;
     for element in &package.elements {
         match element.kind {
             Kind::Header => {
@@ -111,7 +111,7 @@ pub fn read(upp: &[u8]) -> Result<Found, AuditError> {
             Kind::PukCodes => found.puks.extend(codes(element, false)?),
             Kind::SecurityDomain => {
                 found.ota_keys.extend(ota_keys(element, domain)?);
-                domain += 1;
+                domain = domain.saturating_add(1);
             }
             Kind::GenericFileManagement => {
                 for file in FileView::of_gfm(&element.tlv) {
@@ -154,9 +154,8 @@ fn files(element: &Element<'_>, found: &mut Found) -> Result<(), AuditError> {
         let Some(file) = view(name).filter(|_| element.kind == Kind::Isim) else { continue };
         let size = file.size().unwrap_or(file.written_len());
         let record = file.record_len().unwrap_or(size).max(1);
-        for at in (0..size).step_by(record) {
-            let octets: Vec<u8> =
-                file.content((at + record).min(size))[at..].iter().map_while(|octet| *octet).collect();
+        for octets in file.content(size).chunks(record) {
+            let octets: Vec<u8> = octets.iter().map_while(|octet| *octet).collect();
             if let Some(text) = identity(&octets) {
                 let user = text.trim_start_matches("sip:").split('@').next().unwrap_or_default();
                 if let Some(number) = user.trim_start_matches("tel:").strip_prefix('+') {

@@ -2,6 +2,8 @@
 //!
 //! One function for each kind of element; what is not named here stays a shared slice.
 
+use std::collections::HashSet;
+
 use super::compile::{Input, Settings, TemplateError};
 use super::credentials::{Layout, OtaKey, Secret};
 use super::field::{Field, Realm};
@@ -200,10 +202,14 @@ impl<'s> Work<'s> {
     }
 
     fn files<'t>(&mut self, element: &Element<'t>, node: &mut Rope<'t>) -> Result<(), TemplateError> {
+        let mut seen = HashSet::new();
         for file in children(&element.tlv) {
             let Some(name) = element.kind.file_name(file.tag) else { continue };
             if !is_personal(element.kind, name) {
                 continue;
+            }
+            if !seen.insert(name) {
+                return Err(place(element, file.offset, &format!("{name} stands here twice")));
             }
             let mut views = FileView::all(&file);
             if views.len() != 1 {
@@ -231,7 +237,7 @@ impl<'s> Work<'s> {
         writes: Vec<PlacedWrite>,
     ) -> Result<(), TemplateError> {
         for write in writes {
-            let end = write.at + write.len;
+            let end = write.at.saturating_add(write.len);
             if let Some(size) = view.size().filter(|size| end > *size) {
                 let what = format!("{name} has {size} octets, {end} are needed");
                 return Err(place(element, view.descriptor.map_or(element.tlv.offset, |fcp| fcp.offset), &what));
@@ -290,9 +296,8 @@ impl<'s> Work<'s> {
         let size = view.size().unwrap_or(written);
         let record = view.record_len().unwrap_or(size).max(1);
         let mut writes = Vec::new();
-        for at in (0..size).step_by(record) {
-            let content = view.content(size.min(at + record));
-            let text: Vec<u8> = content[at..].iter().map_while(|octet| *octet).collect();
+        for (at, octets) in (0..).step_by(record).zip(view.content(size).chunks(record)) {
+            let text: Vec<u8> = octets.iter().map_while(|octet| *octet).collect();
             let [0x80, len, text @ ..] = &text[..] else { continue };
             let Some(text) = text.get(..usize::from(*len)).and_then(|text| std::str::from_utf8(text).ok()) else {
                 continue;
