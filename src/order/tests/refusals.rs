@@ -430,3 +430,62 @@ fn ten_refusals_are_shown_and_all_are_written() {
     assert_eq!((answer.first_refusals.len(), answer.refusals_total), (SHOWN, 2_500));
     assert_eq!(rejects(&site.outbox("acme/PO-1/rejects.csv")).len(), 2_500);
 }
+
+/// An order of some MiB whose `member` of the line is `text`.
+fn stuffed(member: &str, text: &str) -> Vec<u8> {
+    let mut order = order();
+    order["lines"][0][member] = json!("HERE");
+    let octets = order.to_string().replace("\"HERE\"", text).into_bytes();
+    assert!(octets.len() > 2 << 20 && octets.len() < 4 << 20, "{}", octets.len());
+    octets
+}
+
+#[test]
+fn a_hostile_order_costs_a_moment_and_a_small_answer() {
+    let many = |element: fn(u32) -> String| (0..280_000).map(element).collect::<Vec<_>>().join(",");
+    let members = format!("{{{}}}", many(|i| format!("\"v{i}\":\"\"")));
+    let texts = format!("[{}]", many(|_| "\"abcdefghi\"".to_owned()));
+    let objects = format!("[{}]", many(|_| "{\"line\":1}".to_owned()));
+    let mut lines = order();
+    lines["lines"] = json!("HERE");
+    let lines = lines.to_string().replace("\"HERE\"", &objects).into_bytes();
+    let bodies = [
+        (stuffed("vars", &members), "too-many-vars", 1),
+        (stuffed("metadata", &members), "unknown-member", 1_001),
+        (stuffed("rows", &objects), "too-many-inline-rows", 1),
+        (stuffed("rows", &format!("[{members}]")), "too-many-members", 1),
+        (stuffed("export", &texts), "too-many-elements", 1),
+        (lines, "too-many-lines", 1),
+    ];
+    for (body, code, total) in bodies {
+        let site = Site::new();
+        site.put("order.json", &body);
+        let started = std::time::Instant::now();
+        let answer = site.intake().submit(&site.input("order.json")).unwrap();
+        assert!(started.elapsed() < std::time::Duration::from_secs(5), "{code}: {:?}", started.elapsed());
+        assert!(told(&answer).iter().any(|(.., told)| *told == code), "{code}: {:?}", told(&answer));
+        assert_eq!(answer.refusals_total, total, "{code}");
+        assert!(site.outbox("acme/PO-1/rejects.csv").len() < 512 * 1024, "{code}");
+        assert!(site.nothing_consumed(), "{code}");
+    }
+}
+
+#[test]
+fn refusals_of_a_header_end_with_one_that_stands_for_the_rest() {
+    let site = Site::new();
+    let mut order = order();
+    let wrong = order["lines"][0].clone();
+    order["lines"] = (1..=600)
+        .map(|number| {
+            let mut line = wrong.clone();
+            line["line"] = json!(number);
+            line["export"] = json!(["eim:nobody", "core:nobody"]);
+            line
+        })
+        .collect();
+    let answer = site.submit(&order);
+    assert_eq!(answer.refusals_total, 1_001);
+    let csv = site.outbox("acme/PO-1/rejects.csv");
+    assert_eq!(csv.lines().filter(|line| line.contains(",and-more,")).count(), 1);
+    assert!(csv.lines().last().unwrap().contains("and-more"));
+}
