@@ -51,6 +51,16 @@ pub struct OtaValue {
     pub value: Zeroizing<Vec<u8>>,
 }
 
+/// The secrets of one cdmaParameter.
+pub struct Cdma {
+    /// Label of the element.
+    pub place: String,
+    /// `authenticationKey`.
+    pub a_key: Zeroizing<Vec<u8>>,
+    /// `ssd`, where there is one.
+    pub ssd: Option<Zeroizing<Vec<u8>>>,
+}
+
 /// Everything personal in a package.
 #[derive(Default)]
 pub struct Found {
@@ -64,6 +74,8 @@ pub struct Found {
     pub msisdns: Vec<String>,
     /// Every akaParameter with an algoParameter.
     pub akas: Vec<Aka>,
+    /// Every cdmaParameter.
+    pub cdmas: Vec<Cdma>,
     /// PINs and ADMs of every context.
     pub pins: Vec<Code>,
     /// PUKs.
@@ -107,6 +119,11 @@ pub fn read(upp: &[u8]) -> Result<Found, AuditError> {
                 found.iccids.push(digits(&swapped, element, "the header's iccid is not digits")?);
             }
             Kind::AkaParameter => found.akas.extend(aka(element)?),
+            Kind::CdmaParameter => {
+                let member = |number| Some(Zeroizing::new(element.member(primitive(number))?.value.to_vec()));
+                let a_key = member(1).ok_or_else(|| wrong(element, "has no authenticationKey"))?;
+                found.cdmas.push(Cdma { place: element.label(), a_key, ssd: member(2) });
+            }
             Kind::PinCodes => found.pins.extend(codes(element, true)?),
             Kind::PukCodes => found.puks.extend(codes(element, false)?),
             Kind::SecurityDomain => {

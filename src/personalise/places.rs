@@ -56,6 +56,7 @@ impl<'s> Work<'s> {
         match element.kind {
             Kind::Header => self.header(element, &mut node)?,
             Kind::AkaParameter => self.aka_parameter(element, &mut node)?,
+            Kind::CdmaParameter => self.cdma_parameter(element, &mut node)?,
             Kind::PinCodes => self.pins(element, &mut node)?,
             Kind::PukCodes => self.puks(element, &mut node)?,
             Kind::SecurityDomain => {
@@ -118,6 +119,24 @@ impl<'s> Work<'s> {
         Ok(())
     }
 
+    /// The A-key, and the shared secret data where the template has some. The access data of HRPD, simple and mobile IP behind
+    /// them have a form of the operator's and stay: lint rule A07 tells of them.
+    fn cdma_parameter<'t>(&mut self, element: &Element<'t>, node: &mut Rope<'t>) -> Result<(), TemplateError> {
+        for (number, name, secret, len) in [(1, "a_key", Secret::AKey, 8), (2, "ssd", Secret::Ssd, 16)] {
+            let member = node.child(primitive(number));
+            let Some(member) = member else {
+                if secret == Secret::AKey {
+                    return Err(place(element, element.tlv.offset, "has no authenticationKey"));
+                }
+                continue;
+            };
+            let slot = self.layout.slot(secret, len);
+            member.set(Part::Gap(len, Field::Secret(slot)));
+            self.found(name, "generated", len, &element.label());
+        }
+        Ok(())
+    }
+
     fn pins<'t>(&mut self, element: &Element<'t>, node: &mut Rope<'t>) -> Result<(), TemplateError> {
         let wrong = |what: String| place(element, element.tlv.offset, &what);
         // Shared with another DF by its path: nothing to write here.
@@ -163,7 +182,7 @@ impl<'s> Work<'s> {
             Secret::Puk2 => "puk2".to_owned(),
             Secret::Adm(reference) if reference < 0x80 => format!("adm{}", reference - 9),
             Secret::Adm(reference) => format!("adm{}", reference - 0x84),
-            Secret::K | Secret::Opc | Secret::Ota(_) => return Ok(()),
+            Secret::K | Secret::Opc | Secret::Ota(_) | Secret::AKey | Secret::Ssd => return Ok(()),
         };
         self.found(&name, "generated", 8, &element.label());
         Ok(())
@@ -217,6 +236,14 @@ impl<'s> Work<'s> {
             }
             let view = views.remove(0);
             if view.do_not_create {
+                continue;
+            }
+            if is_nai(name) {
+                if view.writes.iter().any(|write| write.content.iter().any(|octet| !matches!(octet, 0 | 0xFF))) {
+                    let what =
+                        format!("{name} holds an identity, which would be the same in every profile: leave it empty");
+                    return Err(place(element, file.offset, &what));
+                }
                 continue;
             }
             let writes = self.writes(element, name, &view, file.offset)?;
@@ -410,8 +437,13 @@ fn is_personal(kind: Kind, file: &str) -> bool {
         "ef-imsi" | "ef-acc" => matches!(kind, Kind::Usim | Kind::Iot),
         "ef-msisdn" => kind == Kind::OptUsim,
         "ef-impi" | "ef-impu" | "ef-domain" => kind == Kind::Isim,
-        other => vars::is_var_file(kind, other),
+        other => is_nai(other) || vars::is_var_file(kind, other),
     }
+}
+
+/// EF.SUPI_NAI (3GPP TS 31.102 §4.4.11.10), as DF.5GS and DF.SNPN name it: an identity that orders do not carry yet.
+fn is_nai(file: &str) -> bool {
+    matches!(file, "ef-supinai" | "ef-supi-nai")
 }
 
 /// The field for an IMS identity of the template, and the longest text it can become; `None` when it is nobody's in particular.

@@ -294,6 +294,61 @@ fn the_longest_file_in_records_of_one_octet_is_read_once() {
     assert!(started.elapsed() < std::time::Duration::from_secs(2), "{:?}", started.elapsed());
 }
 
+/// A-key and SSD of the template, marked, in a cdmaParameter before the end.
+fn with_cdma() -> Vec<u8> {
+    let header = wrap(Tag(0xA0), &[&[0x81, 0x01, 0x70]]);
+    let cdma = wrap(
+        Tag(0xA5),
+        &[&header, &wrap(Tag(0x81), &[&[0xE1; 8]]), &wrap(Tag(0x82), &[&[0xE2; 16]]), &[0x84, 3, 1, 2, 3]],
+    );
+    let der = preset("operational");
+    let package = Package::parse(&der).unwrap();
+    let end = package.elements.last().unwrap().tlv.offset;
+    [&der[..end], &cdma, &der[end..]].concat()
+}
+
+#[test]
+fn the_keys_of_cdma_are_made_for_each_record() {
+    let template = CompiledTemplate::compile(&with_cdma(), &settings(Algorithm::Milenage)).unwrap();
+    let plain = CompiledTemplate::compile(&preset("operational"), &settings(Algorithm::Milenage)).unwrap();
+    assert_eq!(template.draw_len(), plain.draw_len() + 24);
+    let [one, other] = [1, 2].map(|seed| {
+        let credentials = drawn(&template, seed);
+        let upp = template.personalise(&identity(), &credentials).unwrap();
+        assert!(!contains(upp.expose(), &[0xE1; 8]) && !contains(upp.expose(), &[0xE2; 16]));
+        assert!(contains(upp.expose(), &[0x84, 3, 1, 2, 3]));
+        let found = audit::read(upp.expose()).unwrap();
+        assert_eq!(found.cdmas.len(), 1);
+        assert_eq!(credentials.expose(Secret::AKey), Some(&found.cdmas[0].a_key[..]));
+        assert_eq!(credentials.expose(Secret::Ssd), found.cdmas[0].ssd.as_ref().map(|ssd| &ssd[..]));
+        let mut form = zeroize::Zeroizing::new(Vec::new());
+        credentials.seal_form(&mut form);
+        let again = template.personalise(&identity(), &template.opened(&form).unwrap()).unwrap();
+        assert_eq!(again.expose(), upp.expose());
+        found.cdmas[0].a_key.to_vec()
+    });
+    assert_ne!(one, other);
+    let named = |name: &str| template.inputs().iter().any(|input| input.name == name && input.source == "generated");
+    assert!(named("a_key") && named("ssd"));
+}
+
+#[test]
+fn a_network_identity_that_no_order_carries_is_refused() {
+    let with_nai = |content: &[u8]| {
+        let mut der = preset("operational");
+        let df = Package::parse(&der).unwrap().of(Kind::Df5gs).next().unwrap().tlv;
+        let (start, end) = (df.offset, df.offset + df.whole.len());
+        let tag = constructed(Kind::Df5gs.file_number("ef-supinai").unwrap());
+        let nai = wrap(tag, &[&wrap(Tag(0x83), &[content])]);
+        let df = wrap(df.tag, &[df.value, &nai]);
+        der.splice(start..end, df);
+        CompiledTemplate::compile(&der, &settings(Algorithm::Milenage)).map(drop)
+    };
+    let error = with_nai(b"\x80\x05a@b.c").unwrap_err();
+    assert!(error.to_string().contains("same in every profile"), "{error}");
+    assert_eq!(with_nai(&[0xFF; 20]), Ok(()));
+}
+
 #[test]
 fn a_personal_file_that_stands_twice_is_refused() {
     let mut der = preset("bootstrap");

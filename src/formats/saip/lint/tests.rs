@@ -170,6 +170,17 @@ fn offenders() -> Vec<(&'static str, Vec<u8>)> {
         ("F01", edited("bootstrap", "pins = \"01 0A\" }", "}")),
         ("F01", edited("bootstrap", "ef-imsi = { fid", "ef-imsi = { pins = \"01\", fid")),
         ("F03", patched("bootstrap", &[0x82, 0x04, 0x42, 0x21, 0x00, 0x1A], &[0x82, 0x04, 0x42, 0x21, 0x00, 0x1B])),
+        (
+            "A07",
+            rearranged("bootstrap", |elements| {
+                let end = elements.len() - 1;
+                // An A-key and three octets of simple IP data.
+                let mut cdma = vec![0xA5, 0x14, 0xA0, 0x03, 0x81, 0x01, 0x70, 0x81, 0x08];
+                cdma.extend([0x11; 8]);
+                cdma.extend([0x84, 0x03, 1, 2, 3]);
+                elements.insert(end, cdma);
+            }),
+        ),
         ("F09", include_bytes!("../../../../test-vectors/bad/saip/size-of-4-gb.der").to_vec()),
         ("Z01", edited("applet", "load_block_fill_bytes = 92160", "load_block_fill_bytes = 300000")),
     ]
