@@ -346,6 +346,14 @@ impl<'de> Deserialize<'de> for Node {
     }
 }
 
+/// A vector begins with room for four: a million lists of one element would take four times their size.
+fn push_tight<T>(list: &mut Vec<T>, element: T) {
+    if list.len() < 8 {
+        list.reserve_exact(1);
+    }
+    list.push(element);
+}
+
 struct NodeVisitor;
 
 impl<'de> Visitor<'de> for NodeVisitor {
@@ -386,7 +394,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
         let mut nodes = Vec::new();
         while let Some(node) = list.next_element()? {
-            nodes.push(node);
+            push_tight(&mut nodes, node);
         }
         Ok(Node::List(nodes))
     }
@@ -394,7 +402,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
         let mut members = Vec::new();
         while let Some(member) = map.next_entry()? {
-            members.push(member);
+            push_tight(&mut members, member);
         }
         Ok(Node::Object(members))
     }
