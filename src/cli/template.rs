@@ -1,6 +1,7 @@
 //! `bindery template`: build, add, check and look at templates.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -90,6 +91,8 @@ impl Template {
 const COLUMNS: u16 = 100;
 /// Plaintext octets of one segment of a bound package (SGP.22 §2.5.3).
 const SEGMENT: usize = 1_007;
+/// Octets of a template or its source at most: several times what the memory of an eUICC holds.
+const MAX_OCTETS: u64 = 4 << 20;
 
 struct Desk<'a> {
     site_dir: &'a Path,
@@ -336,15 +339,25 @@ fn template_name(text: &str) -> Result<TemplateName, Fault> {
         .map_err(|e| Fault::new(Exit::Usage, e.to_string()).hint("for example --name operational@2"))
 }
 
+/// A file of bounded size, whatever its metadata say.
 fn read_file(path: &Path) -> Result<Vec<u8>, Fault> {
-    std::fs::read(path).map_err(|e| Fault::file(path, &e))
+    let mut octets = Vec::new();
+    let file = File::open(path).map_err(|e| Fault::file(path, &e))?;
+    file.take(MAX_OCTETS + 1).read_to_end(&mut octets).map_err(|e| Fault::file(path, &e))?;
+    if octets.len() as u64 > MAX_OCTETS {
+        let what = format!("{}: has more than {MAX_OCTETS} octets, no template has", path.display());
+        return Err(Fault::new(Exit::Config, what).hint("name a SAIP profile package (DER) or its source"));
+    }
+    Ok(octets)
 }
 
 /// A file when there is one of this name, else a preset.
 fn read_source(source: &str) -> Result<String, Fault> {
     let path = Path::new(source);
     if path.is_file() {
-        return std::fs::read_to_string(path).map_err(|e| Fault::file(path, &e));
+        return String::from_utf8(read_file(path)?).map_err(|e| {
+            Fault::new(Exit::Config, format!("{source}: is not UTF-8 text: {e}")).hint("name a source file (TOML)")
+        });
     }
     source::preset(source).map(str::to_owned).ok_or_else(|| {
         let names: Vec<_> = source::PRESETS.iter().map(|(name, _)| *name).collect();
@@ -437,6 +450,21 @@ mod tests {
         assert_eq!(run(site.path(), &["add", junk, "--name", "junk"]).unwrap_err().exit, Exit::IntegrityFailure);
         assert_eq!(run(site.path(), &["lint", junk]).unwrap(), Exit::IntegrityFailure);
         assert!(!site.path().join("templates").exists());
+    }
+
+    #[test]
+    fn a_file_above_four_megabytes_is_not_read_as_a_template() {
+        let site = site();
+        let large = site.path().join("large");
+        File::create(&large).unwrap().set_len(1 << 40).unwrap();
+        let large = large.to_str().unwrap();
+        for words in [&["add", large, "--name", "large"][..], &["lint", large], &["build", large, "--name", "large"]] {
+            let fault = run(site.path(), words).unwrap_err();
+            assert!(
+                fault.exit == Exit::Config && fault.to_string().contains("more than 4194304"),
+                "{words:?}: {fault}"
+            );
+        }
     }
 
     #[test]

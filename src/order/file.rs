@@ -12,6 +12,10 @@ use crate::ids::{Iccid, Imsi, OrderKey};
 pub const SCHEMA: &str = "bindery.order/1";
 /// Rows of one line at most.
 pub const MAX_QUANTITY: u32 = 10_000_000;
+/// Lines of an order at most.
+pub const MAX_LINES: usize = 1_000;
+/// Variables of a line at most.
+pub const MAX_VARS: usize = 256;
 /// Rows written into the order file itself at most.
 pub const MAX_INLINE_ROWS: usize = 1_000;
 

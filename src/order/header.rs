@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use super::file::{Algorithm, Export, Line, Mode, Numbers, Order, Rows};
 use super::json::excerpt;
 use super::ranges::{Number, Range};
+use super::refusals::{MOST_OF_HEADER, and_more};
 use crate::store::Refusal;
 
 /// What a site offers to orders.
@@ -71,6 +72,10 @@ pub(super) fn check(
     let imsis = imsi_ranges(order);
     refusals.extend(overlaps(order, &iccids, "iccid"));
     refusals.extend(overlaps(order, &imsis, "imsi"));
+    if refusals.len() > MOST_OF_HEADER {
+        refusals.truncate(MOST_OF_HEADER);
+        refusals.push(and_more());
+    }
     (refusals, takes)
 }
 

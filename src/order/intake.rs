@@ -5,10 +5,12 @@
 //! read as streams, the octets that are judged are the octets that are hashed.
 
 use std::collections::HashSet;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 use super::answer::{self, ACK_FILE, ACK_SCHEMA, Ack, Answer, Counts, RangeAck, Verdict};
 use super::beside;
@@ -16,7 +18,7 @@ use super::columns::Column;
 use super::file::{Accept, Line, Mode, Order};
 use super::header::{self, Targets, Templates};
 use super::judge::OrderNumbers;
-use super::keys::{CheckKeys, KeyRules, KeyTable};
+use super::keys::{CheckKeys, KeyRules, KeyTable, MAX_LINE_OCTETS};
 use super::parse::{MAX_OCTETS, Unreadable};
 use super::pass::{Book, LinePass, Tally};
 use super::refusals::{self, Refusals, RejectsFile};
@@ -25,6 +27,9 @@ use crate::error::{Exit, Fault};
 use crate::ids::{Eid, OrderKey};
 use crate::store::sqlite::{AcceptedOrder, Ledger};
 use crate::store::{Refusal, Store, StoredOrder};
+
+/// Octets of a key file at most, above those of the ordered keys: the maker may send one file for many orders.
+const KEY_FILE_OCTETS: u64 = 1 << 30;
 
 /// Where orders come in.
 pub struct Intake<'a> {
@@ -190,7 +195,8 @@ impl Intake<'_> {
     ) -> Result<Option<KeyTable>, Fault> {
         let Some(reference) = &line.euicc_data else { return Ok(None) };
         let member = format!("lines[{at}].euicc_data");
-        let file = match beside::open(&received.directory, reference, line.line, &member) {
+        let most_octets = KEY_FILE_OCTETS + u64::from(line.quantity) * MAX_LINE_OCTETS;
+        let file = match beside::open(&received.directory, reference, line.line, &member, most_octets) {
             Ok(file) => file,
             Err(refusal) => return refusals.general([*refusal]).map(|()| None),
         };
@@ -272,7 +278,8 @@ impl Intake<'_> {
 
 /// A file that came in.
 struct Received {
-    body: Vec<u8>,
+    /// May hold confirmation codes.
+    body: Zeroizing<Vec<u8>>,
     body_sha256: String,
     directory: PathBuf,
     at: String,
@@ -310,7 +317,8 @@ fn kept_body(body: &[u8]) -> Vec<u8> {
     let lines = order.get_mut("lines").and_then(|lines| lines.as_array_mut());
     let mut has_code = false;
     for code in lines.into_iter().flatten().filter_map(|line| line.get_mut("confirmation_code")) {
-        if let Some(text) = code.as_str() {
+        if let serde_json::Value::String(text) = code {
+            let text = Zeroizing::new(std::mem::take(text));
             let hashed = HEXLOWER.encode(&openssl::sha::sha256(text.as_bytes()));
             *code = serde_json::Value::String(hashed);
             has_code = true;
@@ -319,18 +327,22 @@ fn kept_body(body: &[u8]) -> Vec<u8> {
     if has_code { order.to_string().into_bytes() } else { body.to_vec() }
 }
 
-/// A regular file of bounded size: a pipe or a device must not make us wait.
-fn read_body(path: &Path) -> Result<Vec<u8>, Fault> {
-    let failed = |e: std::io::Error| Fault::file(path, &e).hint("name the order's JSON file");
-    let metadata = std::fs::metadata(path).map_err(failed)?;
-    if !metadata.is_file() {
-        return Err(Fault::new(Exit::Usage, format!("{}: is not a regular file", path.display())));
-    }
-    if metadata.len() > MAX_OCTETS {
-        let what = format!("{}: has {} octets, an order file has at most {MAX_OCTETS}", path.display(), metadata.len());
+/// A regular file of bounded size, whatever becomes of it or its name meanwhile.
+fn read_body(path: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    let failed = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::InvalidInput => Fault::new(Exit::Usage, format!("{}: {e}", path.display())),
+        _ => Fault::file(path, &e),
+    };
+    let failed = |e| failed(e).hint("name the order's JSON file");
+    let (file, octets) = beside::open_regular(path).map_err(failed)?;
+    // One allocation: what grows is copied, and the first copy would not be wiped.
+    let mut body = Zeroizing::new(Vec::with_capacity(octets.min(MAX_OCTETS) as usize + 2));
+    file.take(MAX_OCTETS + 1).read_to_end(&mut body).map_err(failed)?;
+    if body.len() as u64 > MAX_OCTETS {
+        let what = format!("{}: an order file has at most {MAX_OCTETS} octets", path.display());
         return Err(Fault::new(Exit::OrderRejected, what).hint("put the rows into a CSV and name it with its SHA-256"));
     }
-    std::fs::read(path).map_err(failed)
+    Ok(body)
 }
 
 /// The key slots of a line: the rows' EIDs, or the first of the key file. `None` if the rows cannot be read; the pass over the

@@ -2,11 +2,15 @@
 //! a wrong value does not hide the next one. Values of unknown members are never repeated: one of them could be a key.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use zeroize::Zeroizing;
+
+use super::refusals::{MOST_OF_HEADER, and_more};
 use crate::store::Refusal;
 
 /// A JSON value that still knows its duplicate members.
@@ -16,7 +20,8 @@ pub(super) enum Node {
     Bool(bool),
     Integer(u64),
     OtherNumber,
-    Text(String),
+    /// Wiped: it may be a confirmation code.
+    Text(Zeroizing<String>),
     List(Vec<Node>),
     Object(Vec<(String, Node)>),
 }
@@ -34,15 +39,30 @@ impl Node {
     }
 }
 
-/// Where refusals of a document are collected.
+/// A parser's own words may repeat its whole input.
+const MESSAGE_CHARS: usize = 512;
+
+/// Where refusals of a document are collected, as many as a sender can make use of.
 #[derive(Debug, Default)]
 pub(super) struct Problems(RefCell<Vec<Refusal>>);
 
 impl Problems {
     pub(super) fn add(&self, line: u32, path: &str, value: &str, code: &'static str, message: &str, hint: &str) {
+        if self.is_full() {
+            return;
+        }
         let (column, value) = (path.to_owned(), value.to_owned());
-        let (message, hint) = (message.to_owned(), hint.to_owned());
-        self.0.borrow_mut().push(Refusal { line, row: 0, column, value, code, message, hint });
+        let (message, hint) = (message.chars().take(MESSAGE_CHARS).collect(), hint.to_owned());
+        let mut refusals = self.0.borrow_mut();
+        refusals.push(Refusal { line, row: 0, column, value, code, message, hint });
+        if refusals.len() == MOST_OF_HEADER {
+            refusals.push(and_more());
+        }
+    }
+
+    /// Nothing more is kept.
+    fn is_full(&self) -> bool {
+        self.0.borrow().len() > MOST_OF_HEADER
     }
 
     pub(super) fn into_refusals(self) -> Vec<Refusal> {
@@ -121,7 +141,7 @@ impl<'d> Value<'d> {
 
     pub(super) fn text(&self) -> Option<&'d str> {
         match self.node {
-            Node::Text(text) => Some(text),
+            Node::Text(text) => Some(text.as_str()),
             _ => self.wrong_type("a text"),
         }
     }
@@ -188,8 +208,12 @@ impl<'d> Value<'d> {
         }
     }
 
-    pub(super) fn elements<T>(&self, mut read: impl FnMut(Value<'_>) -> Option<T>) -> Option<Vec<T>> {
+    /// At most `limit.most` elements: a longer list is refused before one of them is read.
+    pub(super) fn elements<T>(&self, limit: Limit, mut read: impl FnMut(Value<'_>) -> Option<T>) -> Option<Vec<T>> {
         let Node::List(list) = self.node else { return self.wrong_type("a list") };
+        if list.len() > limit.most {
+            return limit.refuse(self.place, list.len());
+        }
         let elements = list.iter().enumerate().map(|(index, node)| {
             let place = self.place.element(index);
             read(Value::new(node, &place))
@@ -210,17 +234,40 @@ impl<'d> Value<'d> {
         if members.all_known() { result } else { None }
     }
 
-    /// Every member, whatever its name: for `vars`.
-    pub(super) fn entries<T>(&self, mut read: impl FnMut(&str, Value<'_>) -> Option<T>) -> Option<Vec<T>> {
+    /// Every member, whatever its name: for `vars` and rows. An object of more than `limit.most` is refused unread.
+    pub(super) fn entries<T>(
+        &self,
+        limit: Limit,
+        mut read: impl FnMut(&str, Value<'_>) -> Option<T>,
+    ) -> Option<Vec<T>> {
         let Node::Object(list) = self.node else { return self.wrong_type("an object") };
-        let mut read_one = |(at, (name, node)): (usize, &(String, Node))| {
+        if list.len() > limit.most {
+            return limit.refuse(self.place, list.len());
+        }
+        let mut seen = HashSet::new();
+        let entries = list.iter().map(|(name, node)| {
             let place = self.place.member(&excerpt(name));
-            if list[..at].iter().any(|(earlier, _)| earlier == name) {
+            if !seen.insert(name.as_str()) {
                 return duplicate(&place);
             }
             read(name, Value::new(node, &place))
-        };
-        list.iter().enumerate().map(&mut read_one).collect::<Vec<_>>().into_iter().collect()
+        });
+        entries.collect::<Vec<_>>().into_iter().collect()
+    }
+}
+
+/// How many elements or members a value may have, and what is told of one with more.
+#[derive(Clone, Copy)]
+pub(super) struct Limit {
+    pub(super) most: usize,
+    pub(super) code: &'static str,
+    pub(super) what: &'static str,
+    pub(super) hint: &'static str,
+}
+
+impl Limit {
+    fn refuse<T>(&self, place: &Place<'_>, found: usize) -> Option<T> {
+        place.refuse("", self.code, &format!("has {found} {}, at most {}", self.what, self.most), self.hint)
     }
 }
 
@@ -274,9 +321,10 @@ impl Members<'_> {
     fn all_known(&self) -> bool {
         let asked = self.asked.borrow();
         let unknown: Vec<_> = self.members.iter().filter(|(.., used)| !used.get()).collect();
-        for (name, ..) in &unknown {
+        let hint = format!("known here: {}", asked.join(", "));
+        // What is dropped anyway is not put into words.
+        for (name, ..) in unknown.iter().take_while(|_| !self.place.problems.is_full()) {
             let place = self.place.member(&excerpt(name));
-            let hint = format!("known here: {}", asked.join(", "));
             place.refuse::<()>("", "unknown-member", "is not a member of bindery.order/1", &hint);
         }
         unknown.is_empty()
@@ -296,6 +344,14 @@ impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(NodeVisitor)
     }
+}
+
+/// A vector begins with room for four: a million lists of one element would take four times their size.
+fn push_tight<T>(list: &mut Vec<T>, element: T) {
+    if list.len() < 8 {
+        list.reserve_exact(1);
+    }
+    list.push(element);
 }
 
 struct NodeVisitor;
@@ -328,13 +384,17 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {
-        Ok(Node::Text(value.to_owned()))
+        Ok(Node::Text(Zeroizing::new(value.to_owned())))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Node, E> {
+        Ok(Node::Text(Zeroizing::new(value)))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
         let mut nodes = Vec::new();
         while let Some(node) = list.next_element()? {
-            nodes.push(node);
+            push_tight(&mut nodes, node);
         }
         Ok(Node::List(nodes))
     }
@@ -342,7 +402,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
         let mut members = Vec::new();
         while let Some(member) = map.next_entry()? {
-            members.push(member);
+            push_tight(&mut members, member);
         }
         Ok(Node::Object(members))
     }

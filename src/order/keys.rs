@@ -22,7 +22,7 @@ use crate::store::sqlite::one_time_key_x;
 /// Lines checked at once.
 const BATCH: usize = 1_000;
 /// Octets of a line at most: two certificates of 4 KB each, in base64, with room.
-const MAX_LINE_OCTETS: u64 = 64 * 1024;
+pub(super) const MAX_LINE_OCTETS: u64 = 64 * 1024;
 
 /// One line of a key file, decoded.
 #[derive(Debug)]

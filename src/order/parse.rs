@@ -1,18 +1,33 @@
 //! From the octets of an order file to an [`Order`], or to every refusal that can be told at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 
 use super::columns::{COLUMNS, Column, Meaning, meaning, names_clear_secret, shown_name};
 use super::file::*;
-use super::json::{Members, Node, Place, Problems, Value, excerpt};
+use super::json::{Limit, Members, Node, Place, Problems, Value, excerpt};
 use super::refusals::masked;
 use crate::ids::{OrderId, OrderKey, Tenant};
 use crate::store::Refusal;
 
 /// Octets of an order file at most; rows beyond a thousand have their own file.
 pub(super) const MAX_OCTETS: u64 = 4 << 20;
+
+const LINES: Limit =
+    Limit { most: MAX_LINES, code: "too-many-lines", what: "lines", hint: "make several orders of them" };
+const VARS: Limit =
+    Limit { most: MAX_VARS, code: "too-many-vars", what: "variables", hint: "`bindery template vars NAME` shows them" };
+const INLINE_ROWS: Limit = Limit {
+    most: MAX_INLINE_ROWS,
+    code: "too-many-inline-rows",
+    what: "rows",
+    hint: "put the rows into a CSV and name it with its SHA-256",
+};
+/// Cells of a row in the order itself, own ones included.
+const CELLS: Limit = Limit { most: 256, code: "too-many-members", what: "members", hint: UNKNOWN_COLUMN_HINT };
+/// Lists whose elements are words and targets.
+const WORDS: Limit = Limit { most: 256, code: "too-many-elements", what: "elements", hint: "name each of them once" };
 
 /// Why a file is no order.
 #[derive(Debug)]
@@ -103,13 +118,14 @@ fn supported<T>(value: Value<'_>, meaning: Option<T>, code: &'static str, messag
 }
 
 fn read_lines(value: Value<'_>) -> Option<Vec<Line>> {
-    let lines =
-        value.elements(|v| v.read_as_line(|v| v.object(read_line).map(|line| (line, v.place().path.clone()))))?;
+    let lines = value
+        .elements(LINES, |v| v.read_as_line(|v| v.object(read_line).map(|line| (line, v.place().path.clone()))))?;
     if lines.is_empty() {
         return value.place().refuse("", "bad-value", "has no element", "an order has at least one line");
     }
-    for (at, (line, path)) in lines.iter().enumerate() {
-        if lines[..at].iter().any(|(earlier, _)| earlier.line == line.line) {
+    let mut numbers = HashSet::new();
+    for (line, path) in &lines {
+        if !numbers.insert(line.line) {
             let number = line.line.to_string();
             value.place().refuse::<()>(
                 &number,
@@ -150,7 +166,7 @@ fn read_line(members: &Members<'_>) -> Option<Line> {
     });
     let rows = members.optional("rows", read_rows);
     let euicc_data = members.optional("euicc_data", |v| v.object(read_file));
-    let export = members.required("export", |v| v.elements(read_export));
+    let export = members.required("export", |v| v.elements(WORDS, read_export));
     credentials?;
     Some(Line {
         line: line?,
@@ -212,7 +228,7 @@ where
 }
 
 fn read_vars(value: Value<'_>) -> Option<BTreeMap<String, String>> {
-    let entries = value.entries(|name, v| {
+    let entries = value.entries(VARS, |name, v| {
         if names_clear_secret(name) {
             let hint = "K and OPc are made in the HSM; no order carries them in the clear";
             return v.place().refuse("(not shown)", "clear-secret", "names a key in the clear", hint);
@@ -230,9 +246,10 @@ fn read_metadata(members: &Members<'_>) -> Option<Metadata> {
         v.word(&[("test", Test), ("provisioning", Provisioning), ("operational", Operational)])
     });
     let icon = members.optional("icon", read_icon);
-    let ppr = members
-        .or("ppr", Vec::new(), |v| v.elements(|v| v.word(&[("ppr1", PolicyRule::Ppr1), ("ppr2", PolicyRule::Ppr2)])));
-    let notifications = members.or("notifications", Vec::new(), |v| v.elements(|v| v.object(read_notification)));
+    let ppr = members.or("ppr", Vec::new(), |v| {
+        v.elements(WORDS, |v| v.word(&[("ppr1", PolicyRule::Ppr1), ("ppr2", PolicyRule::Ppr2)]))
+    });
+    let notifications = members.or("notifications", Vec::new(), |v| v.elements(WORDS, |v| v.object(read_notification)));
     let owner = members.optional("owner", |v| v.object(read_owner));
     let fallback_allowed = members.or("fallback_allowed", false, |v| v.bool());
     let ecall = members.or("ecall", false, |v| v.bool());
@@ -297,7 +314,9 @@ fn icon(value: Value<'_>, base64: &str, declared: Option<IconKind>) -> Option<Ic
 fn read_notification(members: &Members<'_>) -> Option<Notification> {
     let events = members.required("events", |v| {
         use NotificationEvent::*;
-        v.elements(|v| v.word(&[("install", Install), ("enable", Enable), ("disable", Disable), ("delete", Delete)]))
+        v.elements(WORDS, |v| {
+            v.word(&[("install", Install), ("enable", Enable), ("disable", Disable), ("delete", Delete)])
+        })
     });
     let address = members.required("address", |v| bounded_text(v, 255));
     Some(Notification { events: events?, address: address? })
@@ -388,17 +407,12 @@ fn read_rows(value: Value<'_>) -> Option<Rows> {
 }
 
 fn read_inline(value: Value<'_>) -> Option<Vec<InlineRow>> {
-    let rows = value.elements(read_inline_row)?;
-    if rows.len() <= MAX_INLINE_ROWS {
-        return Some(rows);
-    }
-    let message = format!("has {} rows, at most {MAX_INLINE_ROWS} stand in the order itself", rows.len());
-    value.place().refuse("", "too-many-inline-rows", &message, "put the rows into a CSV and name it with its SHA-256")
+    value.elements(INLINE_ROWS, read_inline_row)
 }
 
 fn read_inline_row(value: Value<'_>) -> Option<InlineRow> {
     let mut row: InlineRow = [const { None }; COLUMNS];
-    value.entries(|name, v| {
+    value.entries(CELLS, |name, v| {
         let refuse = |code, message: &str, hint: &str| v.place().refuse("(not shown)", code, message, hint);
         match meaning(name) {
             Meaning::Known(column) => {

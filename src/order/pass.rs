@@ -12,7 +12,7 @@ use super::judge::{OrderNumbers, RowJudge};
 use super::keys::KeyTable;
 use super::ranges::Number;
 use super::refusals::Refusals;
-use super::rows::{RowSource, Seen};
+use super::rows::{RowSource, Seen, overlong};
 use crate::error::Fault;
 use crate::ids::OrderKey;
 use crate::store::sqlite::{Acceptance, Claimed, ClaimedGuard, Ledger};
@@ -137,6 +137,9 @@ impl LinePass<'_> {
     /// Hash and count of the file are known at its end.
     fn whole_file(&self, seen: &Seen, member: &str) -> Vec<Refusal> {
         let Some(Rows::File { file, count }) = &self.line.rows else { return Vec::new() };
+        if let Some(row) = seen.overlong {
+            return vec![overlong(self.line.line, row)];
+        }
         let mut refused = Vec::new();
         if let Some(sha256) = &seen.sha256 {
             refused.extend(beside::compare(sha256, file, self.line.line, &format!("{member}.rows")));

@@ -10,6 +10,22 @@ use crate::store::sqlite::KeptRefusal;
 /// Refusals a terminal shows.
 pub const SHOWN: usize = 10;
 
+/// Refusals of a header at most; rows are many and honest, a header with more is hostile or of another format.
+pub(super) const MOST_OF_HEADER: usize = 1_000;
+
+/// Stands for the refusals that are not kept.
+pub(super) fn and_more() -> Refusal {
+    Refusal {
+        line: 0,
+        row: 0,
+        column: String::new(),
+        value: String::new(),
+        code: "and-more",
+        message: format!("more is wrong than the {MOST_OF_HEADER} refusals told"),
+        hint: "correct these, then check the order again".to_owned(),
+    }
+}
+
 /// Name of the file.
 pub(super) const FILE: &str = "rejects.csv";
 

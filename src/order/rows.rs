@@ -2,6 +2,15 @@
 
 use std::path::Path;
 
+/// Octets of a CSV at most: a header, and this much for each ordered row.
+const HEADER_OCTETS: u64 = 4_096;
+const ROW_OCTETS: u64 = 2_048;
+/// Octets of one record at most; an opening quote without its end makes one record of the rest of the file.
+const MAX_RECORD_OCTETS: usize = 64 * 1024;
+/// Columns of a CSV at most, own ones included.
+const MAX_COLUMNS: usize = 256;
+const BUFFER_OCTETS: usize = 256 * 1024;
+
 use super::beside::{self, Hashed};
 use super::columns::{COLUMNS, Column, Meaning, meaning, shown_name};
 use super::file::{InlineRow, Line, Rows};
@@ -43,6 +52,8 @@ pub(super) struct Seen {
     pub(super) rows: u64,
     /// Of a CSV, lower-case hex.
     pub(super) sha256: Option<String>,
+    /// The row that has no end within [`MAX_RECORD_OCTETS`]; nothing behind it was read.
+    pub(super) overlong: Option<u64>,
 }
 
 impl<'o> RowSource<'o> {
@@ -52,7 +63,8 @@ impl<'o> RowSource<'o> {
             None => Origin::Empty,
             Some(Rows::Inline(rows)) => Origin::Inline(rows),
             Some(Rows::File { file, .. }) => {
-                let opened = match beside::open(directory, file, line.line, &format!("{member}.rows")) {
+                let most_octets = HEADER_OCTETS + u64::from(line.quantity) * ROW_OCTETS;
+                let opened = match beside::open(directory, file, line.line, &format!("{member}.rows"), most_octets) {
                     Ok(opened) => opened,
                     Err(refusal) => return Ok(Err(vec![*refusal])),
                 };
@@ -80,7 +92,15 @@ impl<'o> RowSource<'o> {
             Origin::Csv { mut reader, columns, width } => {
                 let mut record = csv::ByteRecord::new();
                 let mut rows = 0_u64;
-                while reader.read_byte_record(&mut record).map_err(unreadable)? {
+                loop {
+                    reader.get_mut().begin_record();
+                    let read = reader.read_byte_record(&mut record);
+                    if reader.get_ref().is_overlong() || record.as_slice().len() > MAX_RECORD_OCTETS {
+                        return Ok(Seen { rows, sha256: None, overlong: Some(rows + 1) });
+                    }
+                    if !read.map_err(unreadable)? {
+                        break;
+                    }
                     rows += 1;
                     let cell = |at: Option<usize>| at.and_then(|at| record.get(at)).filter(|cell| !cell.is_empty());
                     let field_count = (record.len() != width).then_some((record.len(), width));
@@ -88,28 +108,54 @@ impl<'o> RowSource<'o> {
                     each(Cells { position, cells: columns.map(cell), field_count })?;
                 }
                 let sha256 = reader.into_inner().finish().map_err(|e| unreadable(e.into()))?;
-                Ok(Seen { rows, sha256: Some(sha256) })
+                Ok(Seen { rows, sha256: Some(sha256), overlong: None })
             }
             Origin::Inline(rows) => {
                 for (position, row) in (1..).zip(rows) {
                     let cells = std::array::from_fn(|i| row[i].as_deref().map(str::as_bytes));
                     each(Cells { position, cells, field_count: None })?;
                 }
-                Ok(Seen { rows: rows.len() as u64, sha256: None })
+                Ok(Seen { rows: rows.len() as u64, sha256: None, overlong: None })
             }
             Origin::Empty => {
                 for position in 1..=self.quantity {
                     each(Cells { position, cells: [None; COLUMNS], field_count: None })?;
                 }
-                Ok(Seen { rows: u64::from(self.quantity), sha256: None })
+                Ok(Seen { rows: u64::from(self.quantity), sha256: None, overlong: None })
             }
         }
     }
 }
 
-fn open_csv<'o>(file: Hashed, line: u32, name: &str) -> Result<Result<Origin<'o>, Vec<Refusal>>, Fault> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).buffer_capacity(256 * 1024).from_reader(file);
-    let header = reader.byte_headers().map_err(unreadable)?.clone();
+/// Row 0 is the line of column names.
+pub(super) fn overlong(line: u32, row: u64) -> Refusal {
+    Refusal {
+        line,
+        row: u32::try_from(row).unwrap_or(u32::MAX),
+        column: String::new(),
+        value: String::new(),
+        code: "row-too-long",
+        message: format!("does not end within {MAX_RECORD_OCTETS} octets; the rows behind it were not read"),
+        hint: "look for a quotation mark that is not closed".to_owned(),
+    }
+}
+
+fn open_csv<'o>(mut file: Hashed, line: u32, name: &str) -> Result<Result<Origin<'o>, Vec<Refusal>>, Fault> {
+    // A buffer may be full of other records when this one begins.
+    file.limit_records((BUFFER_OCTETS + MAX_RECORD_OCTETS) as u64);
+    let mut reader = csv::ReaderBuilder::new().flexible(true).buffer_capacity(BUFFER_OCTETS).from_reader(file);
+    let header = reader.byte_headers().cloned();
+    if reader.get_ref().is_overlong() || header.as_ref().is_ok_and(|header| header.as_slice().len() > MAX_RECORD_OCTETS)
+    {
+        return Ok(Err(vec![overlong(line, 0)]));
+    }
+    let header = header.map_err(unreadable)?;
+    if header.len() > MAX_COLUMNS {
+        let message = format!("{name} has {} columns, at most {MAX_COLUMNS}", header.len());
+        let (column, hint) = ("rows".to_owned(), UNKNOWN_COLUMN_HINT.to_owned());
+        let refusal = Refusal { line, row: 0, column, value: String::new(), code: "too-many-columns", message, hint };
+        return Ok(Err(vec![refusal]));
+    }
     let mut columns = [None; COLUMNS];
     let mut refusals = Vec::new();
     for (at, field) in header.iter().enumerate() {

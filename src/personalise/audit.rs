@@ -51,6 +51,16 @@ pub struct OtaValue {
     pub value: Zeroizing<Vec<u8>>,
 }
 
+/// The secrets of one cdmaParameter.
+pub struct Cdma {
+    /// Label of the element.
+    pub place: String,
+    /// `authenticationKey`.
+    pub a_key: Zeroizing<Vec<u8>>,
+    /// `ssd`, where there is one.
+    pub ssd: Option<Zeroizing<Vec<u8>>>,
+}
+
 /// Everything personal in a package.
 #[derive(Default)]
 pub struct Found {
@@ -64,6 +74,8 @@ pub struct Found {
     pub msisdns: Vec<String>,
     /// Every akaParameter with an algoParameter.
     pub akas: Vec<Aka>,
+    /// Every cdmaParameter.
+    pub cdmas: Vec<Cdma>,
     /// PINs and ADMs of every context.
     pub pins: Vec<Code>,
     /// PUKs.
@@ -98,7 +110,7 @@ pub enum AuditError {
 pub fn read(upp: &[u8]) -> Result<Found, AuditError> {
     let package = Package::parse(upp).map_err(AuditError::Der)?;
     let mut found = Found::default();
-    let mut domain = 0;
+    let mut domain = 0_u8;
     for element in &package.elements {
         match element.kind {
             Kind::Header => {
@@ -107,11 +119,16 @@ pub fn read(upp: &[u8]) -> Result<Found, AuditError> {
                 found.iccids.push(digits(&swapped, element, "the header's iccid is not digits")?);
             }
             Kind::AkaParameter => found.akas.extend(aka(element)?),
+            Kind::CdmaParameter => {
+                let member = |number| Some(Zeroizing::new(element.member(primitive(number))?.value.to_vec()));
+                let a_key = member(1).ok_or_else(|| wrong(element, "has no authenticationKey"))?;
+                found.cdmas.push(Cdma { place: element.label(), a_key, ssd: member(2) });
+            }
             Kind::PinCodes => found.pins.extend(codes(element, true)?),
             Kind::PukCodes => found.puks.extend(codes(element, false)?),
             Kind::SecurityDomain => {
                 found.ota_keys.extend(ota_keys(element, domain)?);
-                domain += 1;
+                domain = domain.saturating_add(1);
             }
             Kind::GenericFileManagement => {
                 for file in FileView::of_gfm(&element.tlv) {
@@ -154,9 +171,8 @@ fn files(element: &Element<'_>, found: &mut Found) -> Result<(), AuditError> {
         let Some(file) = view(name).filter(|_| element.kind == Kind::Isim) else { continue };
         let size = file.size().unwrap_or(file.written_len());
         let record = file.record_len().unwrap_or(size).max(1);
-        for at in (0..size).step_by(record) {
-            let octets: Vec<u8> =
-                file.content((at + record).min(size))[at..].iter().map_while(|octet| *octet).collect();
+        for octets in file.content(size).chunks(record) {
+            let octets: Vec<u8> = octets.iter().map_while(|octet| *octet).collect();
             if let Some(text) = identity(&octets) {
                 let user = text.trim_start_matches("sip:").split('@').next().unwrap_or_default();
                 if let Some(number) = user.trim_start_matches("tel:").strip_prefix('+') {

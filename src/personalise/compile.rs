@@ -15,6 +15,7 @@ use super::field::{Coded, Field};
 use super::places::Work;
 use super::{Draw, Identity, PersonaliseError, Upp};
 use crate::formats::saip::algorithm::Algorithm;
+use crate::formats::saip::file::FileView;
 use crate::formats::saip::package::Package;
 use crate::formats::tlv::TlvError;
 use crate::secret::SubscriberKey;
@@ -106,6 +107,11 @@ impl CompiledTemplate {
     /// Finds and settles every place. The octets of `der` are placeholders and constants, never live keys.
     pub fn compile(der: &[u8], settings: &Settings) -> Result<Self, TemplateError> {
         let package = Package::parse(der).map_err(TemplateError::Der)?;
+        if let Some((element, long)) = package.elements.iter().find_map(|e| Some((e, *FileView::too_long(e).first()?)))
+        {
+            let what = long.to_string();
+            return Err(TemplateError::Place { element: element.label(), offset: long.offset, what });
+        }
         let mut work = Work::new(settings, &package);
         let nodes = package.elements.iter().map(|element| work.element(element)).collect::<Result<Vec<_>, _>>()?;
         let (layout, inputs) = work.finish(&package)?;

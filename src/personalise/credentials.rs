@@ -29,6 +29,10 @@ pub enum Secret {
     Adm(u8),
     /// A key of a security domain.
     Ota(OtaKey),
+    /// A-key of every cdmaParameter (3GPP2 C.S0023).
+    AKey,
+    /// Shared secret data of every cdmaParameter that has some.
+    Ssd,
 }
 
 /// Which OTA key.
@@ -99,7 +103,7 @@ impl Secret {
         match self {
             Self::Pin1 | Self::Pin2 => Some(PIN_DIGITS),
             Self::Puk1 | Self::Puk2 | Self::Adm(_) => Some(PUK_DIGITS),
-            Self::K | Self::Opc | Self::Ota(_) => None,
+            Self::K | Self::Opc | Self::Ota(_) | Self::AKey | Self::Ssd => None,
         }
     }
 
@@ -114,6 +118,8 @@ impl Secret {
             Self::Puk2 => ([4, 2, 0, 0, 0, 0], 2),
             Self::Adm(reference) => ([5, reference, 0, 0, 0, 0], 2),
             Self::Ota(key) => ([6, key.domain, key.version, key.id, key.key_type, key.component], 6),
+            Self::AKey => ([7, 1, 0, 0, 0, 0], 2),
+            Self::Ssd => ([7, 2, 0, 0, 0, 0], 2),
         }
     }
 }
@@ -182,6 +188,7 @@ impl Credentials {
     /// ```text
     /// 30 L { 80 01 01 (version)  then for each secret  A1 L { 80 L name  81 L value } }
     /// name: 01 K | 02 OPc | 03 n PIN n | 04 n PUK n | 05 reference ADM | 06 domain version id type component OTA key
+    ///       07 01 A-key | 07 02 SSD
     /// ```
     ///
     /// `out` grows once, before anything secret is in it.

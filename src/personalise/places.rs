@@ -2,6 +2,8 @@
 //!
 //! One function for each kind of element; what is not named here stays a shared slice.
 
+use std::collections::HashSet;
+
 use super::compile::{Input, Settings, TemplateError};
 use super::credentials::{Layout, OtaKey, Secret};
 use super::field::{Field, Realm};
@@ -54,6 +56,7 @@ impl<'s> Work<'s> {
         match element.kind {
             Kind::Header => self.header(element, &mut node)?,
             Kind::AkaParameter => self.aka_parameter(element, &mut node)?,
+            Kind::CdmaParameter => self.cdma_parameter(element, &mut node)?,
             Kind::PinCodes => self.pins(element, &mut node)?,
             Kind::PukCodes => self.puks(element, &mut node)?,
             Kind::SecurityDomain => {
@@ -116,6 +119,24 @@ impl<'s> Work<'s> {
         Ok(())
     }
 
+    /// The A-key, and the shared secret data where the template has some. The access data of HRPD, simple and mobile IP behind
+    /// them have a form of the operator's and stay: lint rule A07 tells of them.
+    fn cdma_parameter<'t>(&mut self, element: &Element<'t>, node: &mut Rope<'t>) -> Result<(), TemplateError> {
+        for (number, name, secret, len) in [(1, "a_key", Secret::AKey, 8), (2, "ssd", Secret::Ssd, 16)] {
+            let member = node.child(primitive(number));
+            let Some(member) = member else {
+                if secret == Secret::AKey {
+                    return Err(place(element, element.tlv.offset, "has no authenticationKey"));
+                }
+                continue;
+            };
+            let slot = self.layout.slot(secret, len);
+            member.set(Part::Gap(len, Field::Secret(slot)));
+            self.found(name, "generated", len, &element.label());
+        }
+        Ok(())
+    }
+
     fn pins<'t>(&mut self, element: &Element<'t>, node: &mut Rope<'t>) -> Result<(), TemplateError> {
         let wrong = |what: String| place(element, element.tlv.offset, &what);
         // Shared with another DF by its path: nothing to write here.
@@ -161,7 +182,7 @@ impl<'s> Work<'s> {
             Secret::Puk2 => "puk2".to_owned(),
             Secret::Adm(reference) if reference < 0x80 => format!("adm{}", reference - 9),
             Secret::Adm(reference) => format!("adm{}", reference - 0x84),
-            Secret::K | Secret::Opc | Secret::Ota(_) => return Ok(()),
+            Secret::K | Secret::Opc | Secret::Ota(_) | Secret::AKey | Secret::Ssd => return Ok(()),
         };
         self.found(&name, "generated", 8, &element.label());
         Ok(())
@@ -200,10 +221,14 @@ impl<'s> Work<'s> {
     }
 
     fn files<'t>(&mut self, element: &Element<'t>, node: &mut Rope<'t>) -> Result<(), TemplateError> {
+        let mut seen = HashSet::new();
         for file in children(&element.tlv) {
             let Some(name) = element.kind.file_name(file.tag) else { continue };
             if !is_personal(element.kind, name) {
                 continue;
+            }
+            if !seen.insert(name) {
+                return Err(place(element, file.offset, &format!("{name} stands here twice")));
             }
             let mut views = FileView::all(&file);
             if views.len() != 1 {
@@ -211,6 +236,14 @@ impl<'s> Work<'s> {
             }
             let view = views.remove(0);
             if view.do_not_create {
+                continue;
+            }
+            if is_nai(name) {
+                if view.writes.iter().any(|write| write.content.iter().any(|octet| !matches!(octet, 0 | 0xFF))) {
+                    let what =
+                        format!("{name} holds an identity, which would be the same in every profile: leave it empty");
+                    return Err(place(element, file.offset, &what));
+                }
                 continue;
             }
             let writes = self.writes(element, name, &view, file.offset)?;
@@ -231,7 +264,7 @@ impl<'s> Work<'s> {
         writes: Vec<PlacedWrite>,
     ) -> Result<(), TemplateError> {
         for write in writes {
-            let end = write.at + write.len;
+            let end = write.at.saturating_add(write.len);
             if let Some(size) = view.size().filter(|size| end > *size) {
                 let what = format!("{name} has {size} octets, {end} are needed");
                 return Err(place(element, view.descriptor.map_or(element.tlv.offset, |fcp| fcp.offset), &what));
@@ -290,9 +323,8 @@ impl<'s> Work<'s> {
         let size = view.size().unwrap_or(written);
         let record = view.record_len().unwrap_or(size).max(1);
         let mut writes = Vec::new();
-        for at in (0..size).step_by(record) {
-            let content = view.content(size.min(at + record));
-            let text: Vec<u8> = content[at..].iter().map_while(|octet| *octet).collect();
+        for (at, octets) in (0..).step_by(record).zip(view.content(size).chunks(record)) {
+            let text: Vec<u8> = octets.iter().map_while(|octet| *octet).collect();
             let [0x80, len, text @ ..] = &text[..] else { continue };
             let Some(text) = text.get(..usize::from(*len)).and_then(|text| std::str::from_utf8(text).ok()) else {
                 continue;
@@ -405,8 +437,13 @@ fn is_personal(kind: Kind, file: &str) -> bool {
         "ef-imsi" | "ef-acc" => matches!(kind, Kind::Usim | Kind::Iot),
         "ef-msisdn" => kind == Kind::OptUsim,
         "ef-impi" | "ef-impu" | "ef-domain" => kind == Kind::Isim,
-        other => vars::is_var_file(kind, other),
+        other => is_nai(other) || vars::is_var_file(kind, other),
     }
+}
+
+/// EF.SUPI_NAI (3GPP TS 31.102 §4.4.11.10), as DF.5GS and DF.SNPN name it: an identity that orders do not carry yet.
+fn is_nai(file: &str) -> bool {
+    matches!(file, "ef-supinai" | "ef-supi-nai")
 }
 
 /// The field for an IMS identity of the template, and the longest text it can become; `None` when it is nobody's in particular.

@@ -156,16 +156,18 @@ impl<'t, F> Node<'t, F> {
 /// Makes the entries of one file (see `formats::saip::file`) write `parts` at `at`, whatever wrote there before; the rest of the
 /// file keeps its content. A file that has its content from a pattern gets an explicit write.
 pub(super) fn write_file<'t, F>(entries: &mut Vec<Node<'t, F>>, tags: EntryTags, at: usize, parts: Vec<Part<'t, F>>) {
-    let len: usize = parts.iter().map(Part::len).sum();
+    let end = at.saturating_add(parts_len(&parts));
     let mut writes: Vec<(usize, Vec<Part<'t, F>>)> = Vec::new();
     let mut kept = Vec::new();
-    let mut position = 0;
+    let mut position = 0_usize;
     for entry in entries.drain(..) {
         match entry {
-            Node::Value(tag, skip) if tag == tags.offset => position += skip_of(&skip),
+            Node::Value(tag, skip) if tag == tags.offset => {
+                position = position.saturating_add(skip_of(&skip));
+            }
             Node::Value(tag, content) if tag == tags.content => {
                 let start = position;
-                position += content.iter().map(Part::len).sum::<usize>();
+                position = position.saturating_add(parts_len(&content));
                 writes.push((start, content));
             }
             other => kept.push(other),
@@ -174,13 +176,13 @@ pub(super) fn write_file<'t, F>(entries: &mut Vec<Node<'t, F>>, tags: EntryTags,
     let (mut start, mut value) = (at, parts);
     let mut apart = Vec::new();
     for (from, content) in writes {
-        let to = from + content.iter().map(Part::len).sum::<usize>();
-        if to <= at || from >= at + len {
+        let to = from.saturating_add(parts_len(&content));
+        if to <= at || from >= end {
             apart.push((from, content));
             continue;
         }
         let (before, rest) = split_parts(content, at.saturating_sub(from));
-        let (_, after) = split_parts(rest, (at + len).saturating_sub(from.max(at)));
+        let (_, after) = split_parts(rest, end.saturating_sub(from.max(at)));
         if from < start {
             start = from;
             value.splice(0..0, before);
@@ -195,12 +197,16 @@ pub(super) fn write_file<'t, F>(entries: &mut Vec<Node<'t, F>>, tags: EntryTags,
         if from > position {
             entries.push(Node::Value(tags.offset, vec![Part::Made(integer(from - position))]));
         }
-        position = from + content.iter().map(Part::len).sum::<usize>();
+        position = from.saturating_add(parts_len(&content));
         entries.push(Node::Value(tags.content, content));
     }
 }
 
 type Parts<'t, F> = Vec<Part<'t, F>>;
+
+fn parts_len<F>(parts: &[Part<'_, F>]) -> usize {
+    parts.iter().map(Part::len).sum()
+}
 
 fn split_parts<F>(parts: Parts<'_, F>, at: usize) -> (Parts<'_, F>, Parts<'_, F>) {
     let (mut head, mut tail) = (Vec::new(), Vec::new());
@@ -278,6 +284,14 @@ mod tests {
         assert_eq!(integer(127), [127]);
         assert_eq!(integer(128), [0, 128]);
         assert_eq!(integer(256), [1, 0]);
+    }
+
+    #[test]
+    fn offsets_that_overflow_do_not_stop_the_edit() {
+        let huge = wrap(Tag(0x82), &[&[0xFF; 8]]);
+        let file = wrap(Tag(0xA3), &[&huge, &wrap(Tag(0x83), &[&[7; 4]]), &huge, &wrap(Tag(0x83), &[&[7; 4]])]);
+        let (image, place) = edited(&file, 0, 9);
+        assert_eq!(image[place..place + 9], [0; 9]);
     }
 
     proptest! {

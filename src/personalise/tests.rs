@@ -6,11 +6,11 @@ use super::credentials::Secret;
 use super::*;
 use crate::formats::saip::algorithm::Algorithm;
 use crate::formats::saip::file::FileView;
-use crate::formats::saip::kind::Kind;
+use crate::formats::saip::kind::{Kind, constructed};
 use crate::formats::saip::lint::Severity;
 use crate::formats::saip::package::Package;
 use crate::formats::saip::source;
-use crate::formats::tlv::Tag;
+use crate::formats::tlv::{Tag, wrap};
 use crate::ids::{Iccid, Imsi};
 
 fn settings(algorithm: Algorithm) -> Settings {
@@ -256,6 +256,109 @@ fn a_template_that_cannot_carry_the_values_is_refused_with_the_reason() {
     }
     let error = CompiledTemplate::compile(&der[..50], &settings(Algorithm::Milenage)).unwrap_err();
     assert!(matches!(error, TemplateError::Der(_)));
+}
+
+#[test]
+fn hostile_templates_are_refused_at_their_place() {
+    let vectors = [
+        (&include_bytes!("../../test-vectors/bad/saip/size-of-4-gb.der")[..], &[0x80, 0x04, 0xFF][..]),
+        (include_bytes!("../../test-vectors/bad/saip/offset-overflows.der"), &[0x82, 0x08, 0x7F]),
+        (include_bytes!("../../test-vectors/bad/saip/created-file-at-8-eb.der"), &[0x02, 0x08, 0x7F]),
+    ];
+    for (der, fault) in vectors {
+        let error = CompiledTemplate::compile(der, &settings(Algorithm::Milenage)).unwrap_err();
+        let TemplateError::Place { offset, what, .. } = &error else { panic!("{error}") };
+        assert_eq!(&der[*offset..offset + 3], fault, "{error}");
+        assert!(what.contains("65535") && !error.hint().is_empty(), "{error}");
+        // The audit reads whatever it is given; it must end.
+        let _ = audit::read(der);
+    }
+}
+
+/// Work on a file grows with its size, not with size times records.
+#[test]
+fn the_longest_file_in_records_of_one_octet_is_read_once() {
+    let record_file = [0xA1, 0x0A, 0x82, 0x04, 0x42, 0x21, 0x00, 0x01, 0x80, 0x02, 0xFF, 0xFF];
+    let mut der = preset("operational");
+    let isim = Package::parse(&der).unwrap().of(Kind::Isim).next().unwrap().tlv;
+    let (start, end) = (isim.offset, isim.offset + isim.whole.len());
+    let impu = constructed(Kind::Isim.file_number("ef-impu").unwrap());
+    let members: Vec<Vec<u8>> = crate::formats::saip::package::children(&isim)
+        .map(|tlv| if tlv.tag == impu { wrap(impu, &[&record_file]) } else { tlv.whole.to_vec() })
+        .collect();
+    let isim = wrap(isim.tag, &members.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    der.splice(start..end, isim);
+    let started = std::time::Instant::now();
+    CompiledTemplate::compile(&der, &settings(Algorithm::Milenage)).unwrap();
+    audit::read(&der).unwrap();
+    assert!(started.elapsed() < std::time::Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+/// A-key and SSD of the template, marked, in a cdmaParameter before the end.
+fn with_cdma() -> Vec<u8> {
+    let header = wrap(Tag(0xA0), &[&[0x81, 0x01, 0x70]]);
+    let cdma = wrap(
+        Tag(0xA5),
+        &[&header, &wrap(Tag(0x81), &[&[0xE1; 8]]), &wrap(Tag(0x82), &[&[0xE2; 16]]), &[0x84, 3, 1, 2, 3]],
+    );
+    let der = preset("operational");
+    let package = Package::parse(&der).unwrap();
+    let end = package.elements.last().unwrap().tlv.offset;
+    [&der[..end], &cdma, &der[end..]].concat()
+}
+
+#[test]
+fn the_keys_of_cdma_are_made_for_each_record() {
+    let template = CompiledTemplate::compile(&with_cdma(), &settings(Algorithm::Milenage)).unwrap();
+    let plain = CompiledTemplate::compile(&preset("operational"), &settings(Algorithm::Milenage)).unwrap();
+    assert_eq!(template.draw_len(), plain.draw_len() + 24);
+    let [one, other] = [1, 2].map(|seed| {
+        let credentials = drawn(&template, seed);
+        let upp = template.personalise(&identity(), &credentials).unwrap();
+        assert!(!contains(upp.expose(), &[0xE1; 8]) && !contains(upp.expose(), &[0xE2; 16]));
+        assert!(contains(upp.expose(), &[0x84, 3, 1, 2, 3]));
+        let found = audit::read(upp.expose()).unwrap();
+        assert_eq!(found.cdmas.len(), 1);
+        assert_eq!(credentials.expose(Secret::AKey), Some(&found.cdmas[0].a_key[..]));
+        assert_eq!(credentials.expose(Secret::Ssd), found.cdmas[0].ssd.as_ref().map(|ssd| &ssd[..]));
+        let mut form = zeroize::Zeroizing::new(Vec::new());
+        credentials.seal_form(&mut form);
+        let again = template.personalise(&identity(), &template.opened(&form).unwrap()).unwrap();
+        assert_eq!(again.expose(), upp.expose());
+        found.cdmas[0].a_key.to_vec()
+    });
+    assert_ne!(one, other);
+    let named = |name: &str| template.inputs().iter().any(|input| input.name == name && input.source == "generated");
+    assert!(named("a_key") && named("ssd"));
+}
+
+#[test]
+fn a_network_identity_that_no_order_carries_is_refused() {
+    let with_nai = |content: &[u8]| {
+        let mut der = preset("operational");
+        let df = Package::parse(&der).unwrap().of(Kind::Df5gs).next().unwrap().tlv;
+        let (start, end) = (df.offset, df.offset + df.whole.len());
+        let tag = constructed(Kind::Df5gs.file_number("ef-supinai").unwrap());
+        let nai = wrap(tag, &[&wrap(Tag(0x83), &[content])]);
+        let df = wrap(df.tag, &[df.value, &nai]);
+        der.splice(start..end, df);
+        CompiledTemplate::compile(&der, &settings(Algorithm::Milenage)).map(drop)
+    };
+    let error = with_nai(b"\x80\x05a@b.c").unwrap_err();
+    assert!(error.to_string().contains("same in every profile"), "{error}");
+    assert_eq!(with_nai(&[0xFF; 20]), Ok(()));
+}
+
+#[test]
+fn a_personal_file_that_stands_twice_is_refused() {
+    let mut der = preset("bootstrap");
+    let usim = Package::parse(&der).unwrap().of(Kind::Usim).next().unwrap().tlv;
+    let (start, end) = (usim.offset, usim.offset + usim.whole.len());
+    let imsi = crate::formats::saip::package::child(&usim, constructed(Kind::Usim.file_number("ef-imsi").unwrap()));
+    let usim = wrap(usim.tag, &[usim.value, imsi.unwrap().whole]);
+    der.splice(start..end, usim);
+    let error = CompiledTemplate::compile(&der, &settings(Algorithm::Milenage)).unwrap_err();
+    assert!(error.to_string().contains("ef-imsi stands here twice"), "{error}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! Trap: `fillFileOffset` skips octets from the current position, it is not an absolute offset. Trap: in GenericFileManagement
 //! the same list has other tags, the offset being a universal INTEGER, because one hand-written tag turns automatic tagging off.
 
-use super::package::{child, children, unsigned};
+use super::kind::Kind;
+use super::package::{Element, child, children, unsigned};
 use crate::formats::tlv::{Tag, Tlv};
 
 /// Tags of one flavour of file entries.
@@ -23,6 +24,25 @@ pub const FILE_TAGS: EntryTags = EntryTags { descriptor: Tag(0xA1), offset: Tag(
 pub const GFM_TAGS: EntryTags = EntryTags { descriptor: Tag(0x62), offset: Tag(0x02), content: Tag(0x81) };
 /// `filePath` in GenericFileManagement.
 pub const GFM_PATH: Tag = Tag(0x80);
+
+/// Octets of a file at most. The record count and record length of an EF are one octet each and the offset of READ BINARY has
+/// 15 bits (ETSI TS 102 221 §11.1), so nothing a UICC holds is longer; a length above it is an attack on memory or a damaged file.
+pub const MAX_FILE: usize = 0xFFFF;
+
+/// A size, an offset or a write that reaches past [`MAX_FILE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong {
+    /// Octets of a file it asks for.
+    pub octets: usize,
+    /// Where in the package it stands.
+    pub offset: usize,
+}
+
+impl std::fmt::Display for TooLong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "asks for a file of {} octets, a UICC has none above {MAX_FILE}", self.octets)
+    }
+}
 
 /// One `fillFileContent` with the position in the file it writes to.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +64,8 @@ pub struct FileView<'a> {
     pub descriptor: Option<Tlv<'a>>,
     /// What is written over the pattern, in order.
     pub writes: Vec<Write<'a>>,
+    /// The first offset or write beyond [`MAX_FILE`].
+    beyond: Option<TooLong>,
 }
 
 impl<'a> FileView<'a> {
@@ -60,11 +82,30 @@ impl<'a> FileView<'a> {
 
     /// The files that a GenericFileManagement element creates, in order; writes to files made elsewhere are not among them.
     pub fn of_gfm(element: &Tlv<'a>) -> Vec<Self> {
+        Self::touched_by_gfm(element).filter(|file| file.descriptor.is_some()).collect()
+    }
+
+    fn touched_by_gfm(element: &Tlv<'a>) -> impl Iterator<Item = Self> + use<'a> {
         let commands = child(element, Tag(0xA1)).into_iter().flat_map(|list| children(&list));
-        commands
-            .flat_map(|command| Self::from_entries(children(&command), GFM_TAGS))
-            .filter(|file| file.descriptor.is_some())
-            .collect()
+        commands.flat_map(|command| Self::from_entries(children(&command), GFM_TAGS))
+    }
+
+    /// Everything in an element that asks for a file above [`MAX_FILE`].
+    pub fn too_long(element: &Element<'a>) -> Vec<TooLong> {
+        let files: Vec<Self> = match element.kind {
+            Kind::GenericFileManagement => Self::touched_by_gfm(&element.tlv).collect(),
+            kind => {
+                let files = children(&element.tlv).filter(|tlv| kind.file_name(tlv.tag).is_some());
+                files.flat_map(|file| Self::all(&file)).collect()
+            }
+        };
+        files.iter().flat_map(|file| [file.size_too_long(), file.beyond]).flatten().collect()
+    }
+
+    fn size_too_long(&self) -> Option<TooLong> {
+        let size = self.parameter(Tag(0x80)).filter(|size| !size.value.is_empty())?;
+        let octets = octets_of(size.value);
+        (octets > MAX_FILE).then_some(TooLong { octets, offset: size.offset })
     }
 
     /// The file that one `createFCP` and the writes behind it make.
@@ -74,7 +115,7 @@ impl<'a> FileView<'a> {
 
     fn from_entries(entries: impl Iterator<Item = Tlv<'a>>, tags: EntryTags) -> Vec<Self> {
         let mut files = vec![Self::default()];
-        let mut at = 0;
+        let mut at = 0_usize;
         for entry in entries {
             if entry.tag == tags.descriptor || (tags == GFM_TAGS && entry.tag == GFM_PATH) {
                 let fresh = files.last().is_some_and(|file| file.descriptor.is_none() && file.writes.is_empty());
@@ -87,12 +128,15 @@ impl<'a> FileView<'a> {
             if entry.tag == tags.descriptor {
                 file.descriptor = Some(entry);
             } else if entry.tag == tags.offset {
-                at += unsigned(entry.value).and_then(|skip| usize::try_from(skip).ok()).unwrap_or(0);
+                at = at.saturating_add(octets_of(entry.value));
             } else if entry.tag == tags.content {
                 file.writes.push(Write { at, content: entry.value, offset: entry.value_offset() });
-                at += entry.value.len();
+                at = at.saturating_add(entry.value.len());
             } else if tags == FILE_TAGS && entry.tag == Tag(0x80) {
                 file.do_not_create = true;
+            }
+            if at > MAX_FILE && file.beyond.is_none() {
+                file.beyond = Some(TooLong { octets: at, offset: entry.offset });
             }
         }
         files
@@ -108,9 +152,9 @@ impl<'a> FileView<'a> {
         self.parameter(Tag(0x83)).map(|id| id.value)
     }
 
-    /// `efFileSize`.
+    /// `efFileSize`, whatever it claims: allocate by [`FileView::content`] only.
     pub fn size(&self) -> Option<usize> {
-        self.parameter(Tag(0x80)).and_then(|size| unsigned(size.value)).and_then(|size| usize::try_from(size).ok())
+        self.parameter(Tag(0x80)).filter(|size| !size.value.is_empty()).map(|size| octets_of(size.value))
     }
 
     /// Record length of a linear or cyclic file, from the four-octet file descriptor.
@@ -129,9 +173,9 @@ impl<'a> FileView<'a> {
     }
 
     /// The first `len` octets of the file as the package itself gives them: pattern, then writes. `None` where it is silent,
-    /// that is, where the template's default holds.
+    /// that is, where the template's default holds. At most [`MAX_FILE`] octets, whatever is asked for.
     pub fn content(&self, len: usize) -> Vec<Option<u8>> {
-        let mut octets = vec![None; len];
+        let mut octets = vec![None; len.min(MAX_FILE)];
         if let Some((pattern, repeats)) = self.pattern().filter(|(pattern, _)| !pattern.is_empty()) {
             for (at, octet) in octets.iter_mut().enumerate() {
                 let from = if repeats { at % pattern.len() } else { at.min(pattern.len() - 1) };
@@ -148,19 +192,28 @@ impl<'a> FileView<'a> {
 
     /// As [`FileView::content`] from `at` on, when every octet is given.
     pub fn given(&self, at: usize, len: usize) -> Option<Vec<u8>> {
-        self.content(at + len).into_iter().skip(at).collect()
+        let octets: Vec<u8> = self.content(at.saturating_add(len)).into_iter().skip(at).collect::<Option<_>>()?;
+        (octets.len() == len).then_some(octets)
     }
 
     /// Octets up to the end of the last write.
     pub fn written_len(&self) -> usize {
-        self.writes.iter().map(|write| write.at + write.content.len()).max().unwrap_or(0)
+        self.writes.iter().map(|write| write.at.saturating_add(write.content.len())).max().unwrap_or(0)
     }
+}
+
+/// A size or offset; more than the machine can count is the most it can count, never none.
+fn octets_of(value: &[u8]) -> usize {
+    if value.is_empty() {
+        return 0;
+    }
+    unsigned(value).and_then(|octets| usize::try_from(octets).ok()).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::tlv::single;
+    use crate::formats::tlv::{single, wrap};
 
     #[test]
     fn an_offset_skips_from_where_the_last_write_ended() {
@@ -192,5 +245,39 @@ mod tests {
         assert_eq!(files.len(), 1);
         assert_eq!(files[0].file_id().unwrap(), [0x2F, 0xE2]);
         assert_eq!((files[0].writes[0].at, files[0].writes[0].content), (1, &[9][..]));
+    }
+
+    /// A file of `A1 { 80 size }` and entries, in a usim element.
+    fn in_usim(file: &[u8]) -> Vec<TooLong> {
+        let file = wrap(Tag(0xA3), &[file]);
+        let element = wrap(Tag(0xB3), &[&wrap(Tag(0xA0), &[&[0x81, 1, 1]]), &file]);
+        let package = crate::formats::saip::package::Package::parse(&element).unwrap();
+        FileView::too_long(&package.elements[0])
+    }
+
+    #[test]
+    fn the_longest_file_is_read_and_one_octet_more_is_too_long() {
+        let sized = |size: &[u8]| wrap(Tag(0xA1), &[&wrap(Tag(0x80), &[size])]);
+        assert_eq!(in_usim(&sized(&[0xFF, 0xFF])), []);
+        assert_eq!(in_usim(&sized(&[1, 0, 0])), [TooLong { octets: 0x1_0000, offset: 11 }]);
+        assert_eq!(in_usim(&sized(&[0xFF; 8]))[0].octets, usize::MAX);
+        assert_eq!(in_usim(&sized(&[0xFF; 9]))[0].octets, usize::MAX);
+        let written = |skip: &[u8]| [wrap(Tag(0x82), &[skip]), wrap(Tag(0x83), &[&[7]])].concat();
+        assert_eq!(in_usim(&written(&[0xFF, 0xFE])), []);
+        assert_eq!(in_usim(&written(&[0xFF, 0xFF]))[0].octets, 0x1_0000);
+        assert_eq!(in_usim(&wrap(Tag(0x82), &[&[0xFF; 8]]))[0].octets, usize::MAX);
+    }
+
+    #[test]
+    fn offsets_that_overflow_and_sizes_beyond_memory_cost_nothing() {
+        let huge = wrap(Tag(0x82), &[&[0xFF; 8]]);
+        let written = wrap(Tag(0x83), &[&[7; 4]]);
+        let sized = wrap(Tag(0xA1), &[&wrap(Tag(0x80), &[&[0xFF; 8]])]);
+        let file = wrap(Tag(0xB4), &[&sized, &huge, &written, &huge, &written]);
+        let view = FileView::single(&single(&file, Tag(0xB4)).unwrap()).unwrap();
+        assert_eq!(view.written_len(), usize::MAX);
+        assert_eq!(view.content(view.size().unwrap()).len(), MAX_FILE);
+        assert!(view.given(usize::MAX, 4).is_none());
+        assert!(view.given(MAX_FILE, 1).is_none());
     }
 }

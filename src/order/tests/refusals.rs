@@ -430,3 +430,146 @@ fn ten_refusals_are_shown_and_all_are_written() {
     assert_eq!((answer.first_refusals.len(), answer.refusals_total), (SHOWN, 2_500));
     assert_eq!(rejects(&site.outbox("acme/PO-1/rejects.csv")).len(), 2_500);
 }
+
+/// An order of some MiB whose `member` of the line is `text`.
+fn stuffed(member: &str, text: &str) -> Vec<u8> {
+    let mut order = order();
+    order["lines"][0][member] = json!("HERE");
+    let octets = order.to_string().replace("\"HERE\"", text).into_bytes();
+    assert!(octets.len() > 2 << 20 && octets.len() < 4 << 20, "{}", octets.len());
+    octets
+}
+
+#[test]
+fn a_hostile_order_costs_a_moment_and_a_small_answer() {
+    let many = |element: fn(u32) -> String| (0..280_000).map(element).collect::<Vec<_>>().join(",");
+    let members = format!("{{{}}}", many(|i| format!("\"v{i}\":\"\"")));
+    let texts = format!("[{}]", many(|_| "\"abcdefghi\"".to_owned()));
+    let objects = format!("[{}]", many(|_| "{\"line\":1}".to_owned()));
+    let mut lines = order();
+    lines["lines"] = json!("HERE");
+    let lines = lines.to_string().replace("\"HERE\"", &objects).into_bytes();
+    let bodies = [
+        (stuffed("vars", &members), "too-many-vars", 1),
+        (stuffed("metadata", &members), "unknown-member", 1_001),
+        (stuffed("rows", &objects), "too-many-inline-rows", 1),
+        (stuffed("rows", &format!("[{members}]")), "too-many-members", 1),
+        (stuffed("export", &texts), "too-many-elements", 1),
+        (lines, "too-many-lines", 1),
+    ];
+    for (body, code, total) in bodies {
+        let site = Site::new();
+        site.put("order.json", &body);
+        let started = std::time::Instant::now();
+        let answer = site.intake().submit(&site.input("order.json")).unwrap();
+        assert!(started.elapsed() < std::time::Duration::from_secs(5), "{code}: {:?}", started.elapsed());
+        assert!(told(&answer).iter().any(|(.., told)| *told == code), "{code}: {:?}", told(&answer));
+        assert_eq!(answer.refusals_total, total, "{code}");
+        assert!(site.outbox("acme/PO-1/rejects.csv").len() < 512 * 1024, "{code}");
+        assert!(site.nothing_consumed(), "{code}");
+    }
+}
+
+#[test]
+fn refusals_of_a_header_end_with_one_that_stands_for_the_rest() {
+    let site = Site::new();
+    let mut order = order();
+    let wrong = order["lines"][0].clone();
+    order["lines"] = (1..=600)
+        .map(|number| {
+            let mut line = wrong.clone();
+            line["line"] = json!(number);
+            line["export"] = json!(["eim:nobody", "core:nobody"]);
+            line
+        })
+        .collect();
+    let answer = site.submit(&order);
+    assert_eq!(answer.refusals_total, 1_001);
+    let csv = site.outbox("acme/PO-1/rejects.csv");
+    assert_eq!(csv.lines().filter(|line| line.contains(",and-more,")).count(), 1);
+    assert!(csv.lines().last().unwrap().contains("and-more"));
+}
+
+/// The order's rows as `content`, with its hash and count.
+fn with_file(site: &Site, content: &[u8]) -> Value {
+    let mut order = order();
+    let mut rows = site.put("rows.csv", content);
+    rows["count"] = json!(3);
+    order["lines"][0]["rows"] = rows;
+    order
+}
+
+#[test]
+fn rows_larger_than_their_quantity_are_refused_unread() {
+    let site = Site::new();
+    let order = with_file(&site, b"imei\n");
+    let largest = 4_096 + 3 * 2_048;
+    let file = std::fs::File::options().write(true).open(site.input("rows.csv")).unwrap();
+    file.set_len(largest + 1).unwrap();
+    assert_eq!(told(&site.submit(&order)), [(0, "lines[0].rows.file", "file-too-large")]);
+    // One octet less is read, and is not the file that was hashed.
+    file.set_len(largest).unwrap();
+    assert!(!told(&site.submit(&order)).iter().any(|(.., code)| *code == "file-too-large"));
+}
+
+#[test]
+fn a_key_file_has_a_limit_too() {
+    let site = Site::new();
+    let order = prebound(&site, 3, |_| {});
+    let file = std::fs::File::options().write(true).open(site.input("euicc.jsonl")).unwrap();
+    file.set_len(1 << 40).unwrap();
+    let answer = site.submit(&order);
+    assert!(told(&answer).contains(&(0, "lines[0].euicc_data.file", "file-too-large")), "{:?}", told(&answer));
+}
+
+/// The quantity allows the file, an open quotation mark makes one record of it.
+#[test]
+fn a_quotation_mark_that_is_not_closed_does_not_swallow_the_file() {
+    let endless = [b"\"".to_vec(), vec![b'x'; 2 << 20]].concat();
+    for (head, row) in [(&b""[..], 0), (b"imei\n", 1), (b"imei\n490154203237518\n", 2)] {
+        let site = Site::new();
+        let mut order = with_file(&site, &[head, &endless].concat());
+        order["lines"][0]["quantity"] = json!(2_000);
+        order["lines"][0]["rows"]["count"] = json!(2_000);
+        let answer = site.submit(&order);
+        assert!(told(&answer).contains(&(row, "", "row-too-long")), "{row}: {:?}", told(&answer));
+        assert!(site.nothing_consumed());
+    }
+}
+
+#[test]
+fn records_of_any_length_up_to_the_limit_are_read_wherever_they_lie() {
+    let site = Site::new();
+    let rows = 40;
+    let own = "x".repeat(60_000);
+    let csv: String =
+        std::iter::once("imei,x_own\n".to_owned()).chain((0..rows).map(|_| format!(",{own}\n"))).collect();
+    let mut order = with_file(&site, csv.as_bytes());
+    order["lines"][0]["quantity"] = json!(2_000);
+    order["lines"][0]["rows"]["count"] = json!(2_000);
+    let answer = site.submit(&order);
+    assert!(!told(&answer).iter().any(|(.., code)| *code == "row-too-long"), "{:?}", told(&answer));
+    assert!(told(&answer).contains(&(0, "lines[0].rows.count", "count-mismatch")), "{:?}", told(&answer));
+}
+
+#[test]
+fn a_header_of_a_thousand_columns_is_one_refusal() {
+    let site = Site::new();
+    let order = with_file(&site, vec!["c"; 1_000].join(",").as_bytes());
+    assert_eq!(told(&site.submit(&order)), [(0, "rows", "too-many-columns")]);
+}
+
+#[test]
+fn an_order_that_is_no_regular_file_or_too_large_is_not_waited_for() {
+    let site = Site::new();
+    let pipe = site.input("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert_eq!(site.intake().submit(&pipe).unwrap_err().exit, Exit::Usage);
+    assert_eq!(site.intake().submit(site.directory.path()).unwrap_err().exit, Exit::Usage);
+    let large = site.input("large.json");
+    std::fs::File::create(&large).unwrap().set_len(1 << 40).unwrap();
+    assert_eq!(site.intake().submit(&large).unwrap_err().exit, Exit::OrderRejected);
+    let mut order = order();
+    order["lines"][0]["rows"] = json!({"file": "pipe", "sha256": "0".repeat(64), "count": 3});
+    assert_eq!(told(&site.submit(&order)), [(0, "lines[0].rows.file", "file")]);
+}

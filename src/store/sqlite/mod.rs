@@ -129,7 +129,8 @@ fn damaged_column(at: usize, error: impl std::error::Error + Send + Sync + 'stat
     rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, Box::new(error))
 }
 
-/// The ledger holds whole orders, confirmation codes included: readable by its owner alone.
+/// The ledger holds whole orders, confirmation codes as their SHA-256. A short code can be guessed from it: readable by its
+/// owner alone.
 fn keep_private(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(drop)

@@ -1,4 +1,4 @@
-//! File control parameters and contents: F01, F03.
+//! File control parameters and contents: F01, F03, F09.
 
 use super::structure::element_files;
 use super::{Report, Rule, Severity};
@@ -19,6 +19,12 @@ pub(super) const RULES: &[Rule] = &[
         severity: Severity::Error,
         hint: "make efFileSize a multiple of the record length and at least as large as what is written",
         check: sizes,
+    },
+    Rule {
+        id: "F09",
+        severity: Severity::Error,
+        hint: "correct efFileSize or fillFileOffset: no file of a UICC is longer than 65535 octets",
+        check: too_long,
     },
 ];
 
@@ -104,6 +110,15 @@ fn sizes(package: &Package<'_>, report: &mut Report<'_>) {
             if file.written_len() > size {
                 report.at(element, offset, format!("{} octets are written into a file of {size}", file.written_len()));
             }
+        }
+    }
+}
+
+/// F09 E: a size, an offset or a write that reaches past the longest file of a UICC.
+fn too_long(package: &Package<'_>, report: &mut Report<'_>) {
+    for element in &package.elements {
+        for long in FileView::too_long(element) {
+            report.at(element, long.offset, long.to_string());
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Keys and who may use them: A01, S01, S02, R01.
+//! Keys and who may use them: A01, A07, S01, S02, R01.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::services::{algo_parameters, algorithm_id};
 use super::structure::element_files;
 use super::{Report, Rule, Severity};
+use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::{Kind, constructed, primitive};
 use crate::formats::saip::package::{Element, Package, child, children};
 use crate::formats::tlv::{Tag, Tlv};
@@ -15,6 +16,12 @@ pub(super) const RULES: &[Rule] = &[
         severity: Severity::Error,
         hint: "Milenage: K 16, OPc 16 octets; TUAK: K 16 or 32, TOPc 32",
         check: subscriber_keys,
+    },
+    Rule {
+        id: "A07",
+        severity: Severity::Warning,
+        hint: "no order sets this value: leave it out, unless it is meant to be the same on every card",
+        check: same_in_every_profile,
     },
     Rule {
         id: "S01",
@@ -53,6 +60,27 @@ fn subscriber_keys(package: &Package<'_>, report: &mut Report<'_>) {
         };
         if !fits {
             report.at(element, algo.offset, format!("key has {key} and opc {opc} octets"));
+        }
+    }
+}
+
+/// A07 W: values of one subscriber that personalisation leaves as they are, all of them CDMA's.
+fn same_in_every_profile(package: &Package<'_>, report: &mut Report<'_>) {
+    for element in package.of(Kind::CdmaParameter) {
+        let names =
+            [(3, "hrpdAccessAuthenticationData"), (4, "simpleIPAuthenticationData"), (5, "mobileIPAuthenticationData")];
+        for (number, name) in names {
+            if let Some(data) = element.member(primitive(number)) {
+                report.at(element, data.offset, format!("{name} is the same in every profile"));
+            }
+        }
+    }
+    for element in package.of(Kind::Csim) {
+        for name in ["ef-imsi-m", "ef-imsi-t"] {
+            let Some(file) = element.file(name) else { continue };
+            if FileView::all(&file).iter().any(|view| !view.do_not_create && !view.writes.is_empty()) {
+                report.at(element, file.offset, format!("{name} is the same in every profile"));
+            }
         }
     }
 }

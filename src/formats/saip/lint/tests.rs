@@ -170,6 +170,18 @@ fn offenders() -> Vec<(&'static str, Vec<u8>)> {
         ("F01", edited("bootstrap", "pins = \"01 0A\" }", "}")),
         ("F01", edited("bootstrap", "ef-imsi = { fid", "ef-imsi = { pins = \"01\", fid")),
         ("F03", patched("bootstrap", &[0x82, 0x04, 0x42, 0x21, 0x00, 0x1A], &[0x82, 0x04, 0x42, 0x21, 0x00, 0x1B])),
+        (
+            "A07",
+            rearranged("bootstrap", |elements| {
+                let end = elements.len() - 1;
+                // An A-key and three octets of simple IP data.
+                let mut cdma = vec![0xA5, 0x14, 0xA0, 0x03, 0x81, 0x01, 0x70, 0x81, 0x08];
+                cdma.extend([0x11; 8]);
+                cdma.extend([0x84, 0x03, 1, 2, 3]);
+                elements.insert(end, cdma);
+            }),
+        ),
+        ("F09", include_bytes!("../../../../test-vectors/bad/saip/size-of-4-gb.der").to_vec()),
         ("Z01", edited("applet", "load_block_fill_bytes = 92160", "load_block_fill_bytes = 300000")),
     ]
 }
@@ -186,6 +198,19 @@ fn every_rule_fires_where_it_must() {
         }
     }
     assert!(silent.is_empty(), "{silent:#?}");
+}
+
+#[test]
+fn hostile_templates_are_errors() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("test-vectors/bad/saip");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "der")).collect();
+    assert_eq!(files.len(), 3);
+    for path in files {
+        let lint = lint(&std::fs::read(&path).unwrap());
+        assert!(lint.has_errors(), "{}", path.display());
+        assert!(lint.findings.iter().any(|finding| finding.rule == "F09"), "{}: {:?}", path.display(), lint.findings);
+    }
 }
 
 #[test]
