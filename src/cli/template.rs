@@ -130,7 +130,7 @@ impl Desk<'_> {
     }
 
     fn put(&self, name: &TemplateName, der: &[u8], lint: &Lint) -> Result<Exit, Fault> {
-        let unusable = |rule: &str| matches!(rule, "D01" | "H01");
+        let unusable = |rule: &str| matches!(rule, "D01" | "H01" | "F09");
         let errors = || lint.findings.iter().filter(|finding| finding.severity == Severity::Error);
         if let Some(finding) = errors().find(|finding| unusable(finding.rule)) {
             let what = format!("{} at offset {}: {}", finding.rule, finding.offset, finding.message);
