@@ -21,15 +21,13 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
-        let mut workbench = Workbench::new(Curve::p256().unwrap()).unwrap();
+        let workbench = Workbench::new(Curve::p256().unwrap()).unwrap();
         let host_id = HostId::new(b"smdp.example.com").unwrap();
         let eid = "89049032123451234512345678901235".parse().unwrap();
-        // Any point of the curve serves as the eUICC's key: take the one of an agreement with the generator.
+        // Any point of the curve serves as the eUICC's key: take the generator.
         let generator = "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296\
                          4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
-        let generator = data_encoding::HEXLOWER.decode(generator.as_bytes()).unwrap().try_into().unwrap();
-        let one_time = OneTimeKey::from_scalar(&mut workbench, &[0x3D; 32]).unwrap();
-        let otpk_euicc = *agree(&mut workbench, one_time, &eid, &generator, &host_id).unwrap().otpk_dp();
+        let otpk_euicc = data_encoding::HEXLOWER.decode(generator.as_bytes()).unwrap().try_into().unwrap();
         let metadata = StoreMetadata::default().encode(&"89000123456789012341".parse().unwrap()).unwrap();
         Self { workbench, host_id, eid, otpk_euicc, metadata }
     }

@@ -88,11 +88,6 @@ impl ErrorClass {
             Self::Internal => "internal",
         }
     }
-
-    /// Another try may succeed without anybody changing anything.
-    pub fn is_transient(self) -> bool {
-        matches!(self, Self::HsmBusy | Self::HsmDown | Self::Storage)
-    }
 }
 
 impl fmt::Display for ErrorClass {

@@ -84,13 +84,6 @@ pub struct Agreement {
     pub(super) host_id: HostId,
 }
 
-impl Agreement {
-    /// otPK.DP.KA, uncompressed.
-    pub fn otpk_dp(&self) -> &[u8; 65] {
-        &self.otpk_dp
-    }
-}
-
 /// Agrees on session keys with the eUICC `eid` and destroys our one-time key.
 pub fn agree(
     workbench: &mut Workbench,

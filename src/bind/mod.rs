@@ -56,7 +56,7 @@ impl BindError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotOnCurve { .. } => "ask the eUICC manufacturer for this eUICC's one-time key again",
-            Self::Scalar { .. } => "use a scalar between 1 and the order of the curve",
+            Self::Scalar { .. } => "nothing was issued for this record; run the order again",
             Self::NotMetadata(_) => "give the whole StoreMetadata, tag and length included",
             Self::Metadata { .. } => "use a smaller icon or fewer notification addresses",
             Self::Empty => "personalise the profile before binding it",

@@ -1,5 +1,5 @@
-//! `bindery order check|submit|list|show`: wiring, words and tables. The lead of the commands opens the site and hands in
-//! what an order needs of it.
+//! `bindery order check|submit|list|show`: wiring, words and tables. `intake` opens the site and hands in what an order
+//! needs of it.
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -44,11 +44,12 @@ pub struct Config {
 pub struct HsmConfig {
     /// PKCS#11 module (absolute, or relative to the site).
     pub module: PathBuf,
-    /// Profile file of the HSM model in `hsm-config/`, built in: `softhsm`.
+    /// Profile of the HSM model: `softhsm` (built in), or a `.toml` file like those in `hsm-config/profiles/`.
     pub profile: String,
     /// The token is found by its label, never by slot number.
     pub token_label: String,
-    /// File with the user PIN, mode 0600. Overridden by BINDERY_PIN_FILE or BINDERY_PIN (environment).
+    /// File with the user PIN, mode 0600 (`doctor` warns of another). Overridden by BINDERY_PIN, BINDERY_PIN_FILE or
+    /// BINDERY_PIN_FD (environment).
     pub pin_file: PathBuf,
     /// Key policy file: role, mechanism, attributes.
     pub policy: PathBuf,

@@ -42,14 +42,14 @@ pub fn html(facts: &ReportFacts<'_>) -> Result<String, minijinja::Error> {
     environment.add_template("report.html", include_str!("report.html"))?;
     let records: u64 = facts.chunks.iter().map(|chunk| chunk.records).sum();
     let rate = |records: u64, seconds: f64| records as f64 / seconds.max(1e-9);
-    let slowest_first = facts.chunks.iter().map(|c| rate(c.records, c.seconds)).fold(1.0_f64, f64::max);
+    let fastest = facts.chunks.iter().map(|c| rate(c.records, c.seconds)).fold(1.0_f64, f64::max);
     let bars: Vec<_> = facts
         .chunks
         .iter()
         .enumerate()
         .map(|(i, chunk)| {
             let per_s = rate(chunk.records, chunk.seconds);
-            context! { number => i + 1, records => chunk.records, per_s => per_s.round(), height => (100.0 * per_s / slowest_first).round() }
+            context! { number => i + 1, records => chunk.records, per_s => per_s.round(), height => (100.0 * per_s / fastest).round() }
         })
         .collect();
     let counts = &facts.counts;

@@ -2,8 +2,6 @@
 //!
 //! The one piece of code that `verify` shares with `protect` and `bind`: a reader, no meaning.
 
-use std::ops::Range;
-
 /// A tag as it stands on the wire, up to three octets, in the low end: `0x86`, `0x5F37`, `0xBF36`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(pub u32);
@@ -102,11 +100,6 @@ impl<'a> Tlv<'a> {
     /// Offset of the value in the outermost input.
     pub fn value_offset(&self) -> usize {
         self.offset + self.whole.len() - self.value.len()
-    }
-
-    /// Where the value stands in the outermost input.
-    pub fn value_range(&self) -> Range<usize> {
-        self.value_offset()..self.value_offset() + self.value.len()
     }
 
     /// A reader over the TLVs inside the value.
