@@ -16,7 +16,7 @@ use crate::verify::{Bundle, LoadOptions, Report, Sample, Scope};
 /// Findings shown on stderr; `--json` has all that were kept.
 const SHOWN_MAX: usize = 20;
 
-/// Open the packages of a bundle with the software eUICC and compare them with manifest and order
+/// Open the packages of a bundle with the software eUICC and compare them with manifest and, given it, order
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
     /// Bundle directory, as a rule outbox/TENANT/ORDER
@@ -25,6 +25,9 @@ pub(crate) struct Verify {
     /// Private one-time keys of the test fleet
     #[arg(long, value_name = "FILE")]
     secrets: PathBuf,
+    /// The order file as it was submitted, beside the files it names: the bundle is compared with it row by row
+    #[arg(long, value_name = "FILE")]
+    order: Option<PathBuf>,
     /// Open every package (the default)
     #[arg(long, conflicts_with = "sample")]
     all: bool,
@@ -51,6 +54,7 @@ impl Verify {
         let options = LoadOptions {
             secrets: self.secrets,
             core_key: self.core_key.or(demo_key),
+            order: self.order,
             cis: certificates_in(&site.path("certs/ci"))?,
             manifest_certificates: certificates_in(&site.path("certs/manifest"))?,
             now_unix_s: jiff::Timestamp::now().as_second(),
