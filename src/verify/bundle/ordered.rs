@@ -80,7 +80,8 @@ impl<'a> Comparison<'a> {
         let mut by_row = HashMap::with_capacity(rows.len());
         // A bundle of bindings holds packages of `order` lines and nothing else.
         let mut is_bound_later = !rows.is_empty();
-        for (index, place) in (0..).zip(rows) {
+        // Row 0: `results.csv` does not tell the record at all, which is a finding of its own.
+        for (index, place) in (0..).zip(rows).filter(|(_, place)| place.row != 0) {
             let line = place.line.unwrap_or(only_line);
             let is_stored = order.lines.iter().any(|it| it.number == line && it.mode == "order");
             let Some(record) = (known.read)(index) else { continue };
