@@ -43,19 +43,23 @@ impl Bundles {
         Self { yard, session, stored }
     }
 
-    /// Verifies against the order, and gives the codes of what was found.
     #[track_caller]
     fn verdict(&self, bundle: &Path, code: i32) -> BTreeSet<String> {
-        let secrets = self.yard.path("fleet/secrets.jsonl");
-        let order = self.yard.path(if bundle == self.session { "orders/PO-1.json" } else { "orders/PO-2.json" });
-        let [bundle, secrets, order] = [bundle, &secrets, &order].map(|path| path.to_str().unwrap());
-        let args = ["--json", "verify", bundle, "--secrets", secrets, "--order", order, "--all"];
-        let report = self.yard.run(&args).exits(code).json();
-        assert_eq!(report["verdict"], if code == 0 { "PASS" } else { "FAIL" });
-        assert_eq!(report["notes"], serde_json::json!([]), "everything was compared");
-        let findings = report["findings"].as_array().unwrap();
-        findings.iter().map(|finding| finding["check"].as_str().unwrap().to_owned()).collect()
+        verdict(&self.yard, bundle, if bundle == self.session { "PO-1" } else { "PO-2" }, code)
     }
+}
+
+/// Verifies against the order, and gives the codes of what was found.
+#[track_caller]
+fn verdict(yard: &Yard, bundle: &Path, order_id: &str, code: i32) -> BTreeSet<String> {
+    let (secrets, order) = (yard.path("fleet/secrets.jsonl"), yard.path(format!("orders/{order_id}.json")));
+    let [bundle, secrets, order] = [bundle, &secrets, &order].map(|path| path.to_str().unwrap());
+    let args = ["--json", "verify", bundle, "--secrets", secrets, "--order", order, "--all"];
+    let report = yard.run(&args).exits(code).json();
+    assert_eq!(report["verdict"], if code == 0 { "PASS" } else { "FAIL" });
+    assert_eq!(report["notes"], serde_json::json!([]), "everything was compared");
+    let findings = report["findings"].as_array().unwrap();
+    findings.iter().map(|finding| finding["check"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Somebody who may sign: changes a bundle, lets hashes and tables follow, and signs the manifest anew with the site's own key.
@@ -320,4 +324,46 @@ fn a_forger_with_the_manifest_key_is_caught_by_what_the_packages_and_the_order_s
         }
         bundles.verdict(bundle, 0);
     }
+}
+
+#[test]
+fn an_order_of_several_lines_with_refused_rows_is_compared_row_by_row() {
+    let yard = Yard::demo();
+    let keys = yard.fleet("fleet", 7);
+    // Line 1: EIDs and ICCIDs in rows out of order, of which row 2 is refused.
+    let mut order = yard.prebound_order("PO-1", &keys[..3]);
+    let eid = |at: usize| keys[at]["eid"].as_str().unwrap();
+    let iccid = |n: u32| yard::iccid(&format!("89491111{n:010}"));
+    let row = |row: u32, at: usize| format!("{row},{},{}\n", eid(at), iccid(row * 7));
+    let csv = ["row,eid,iccid\n", &row(3, 0), &row(1, 1), &format!("2,{},1234\n", eid(2))].concat();
+    order.rows(&csv, 3);
+    order.line()["iccid"] = "rows".into();
+    order.header["accept"] = "partial".into();
+    // Line 2: without rows, the key file names the eUICCs. Line 7: stored profiles, the first for an eUICC of its own.
+    let mut second = order.line().clone();
+    second.as_object_mut().unwrap().remove("rows");
+    let text: String = keys[3..5].iter().map(|key| format!("{key}\n")).collect();
+    fs::write(yard.path("orders/second.jsonl"), &text).unwrap();
+    let hash = yard::sha256_hex(text.as_bytes());
+    second["euicc_data"] = serde_json::json!({"file": "second.jsonl", "sha256": hash});
+    (second["line"], second["quantity"]) = (2.into(), 2.into());
+    (second["iccid"], second["imsi"]) =
+        (serde_json::json!({"first": iccid(500)}), serde_json::json!({"first": "001012222000009"}));
+    let mut third = second.clone();
+    third.as_object_mut().unwrap().remove("euicc_data");
+    (third["line"], third["mode"], third["template"]) = (7.into(), "order".into(), "iot-minimal@1".into());
+    (third["iccid"]["first"], third["imsi"]["first"]) = (iccid(900).into(), "001013333000009".into());
+    third["rows"] = serde_json::json!([{"eid": eid(5)}, {}]);
+    order.header["lines"].as_array_mut().unwrap().extend([second, third]);
+    order.submit().exits(5);
+    yard.run(&["run"]).exits(0);
+    let own = yard.outbox("PO-1");
+    verdict(&yard, &own, "PO-1", 0);
+    let key_file = yard.path("fleet/euicc.jsonl");
+    let bound = yard.run(&["--json", "bind", "PO-1", "--euicc-data", key_file.to_str().unwrap()]).json();
+    assert_ne!(bound["bound"], 0);
+    verdict(&yard, Path::new(bound["bundle"].as_str().unwrap()), "PO-1", 0);
+    // The comparison needs the files that the order names.
+    fs::write(yard.path("orders/PO-1.rows.csv"), csv.replace("\n3,", "\n2,")).unwrap();
+    assert_eq!(verdict(&yard, &own, "PO-1", 8), ["order-file", "order-rows"].map(str::to_owned).into());
 }
