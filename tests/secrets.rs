@@ -199,10 +199,13 @@ fn the_search_finds_what_is_there() {
     assert_eq!(identifier_in("imsi=001010000000001,"), Some("001010000000001"));
 }
 
+/// Which secret, in which form, and its octets.
+type Pattern<'s> = (&'s str, &'static str, Vec<u8>);
+
 /// All forms of all secrets, found in one pass over a content.
 struct Search<'s> {
     /// By their first octets: secret, form, pattern.
-    patterns: HashMap<[u8; Search::HEAD], Vec<(&'s str, &'static str, Vec<u8>)>>,
+    patterns: HashMap<[u8; Search::HEAD], Vec<Pattern<'s>>>,
 }
 
 impl<'s> Search<'s> {

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
+use openssl::sha::sha256;
+
 use super::core_file::CoreRow;
 use super::manifest::{self, Vouched};
 use super::record::Record;
@@ -21,11 +24,10 @@ pub(super) fn compare(
     told: (&[OrderRow], &[Option<CoreRow>]),
     findings: &mut Findings,
 ) -> Result<(), Fault> {
-    let unreadable = |e: &std::io::Error| Fault::file(path, e).hint("name the order file that was submitted");
-    let octets = std::fs::read(path).map_err(|e| unreadable(&e))?;
-    let (_, sha256) = manifest::hash(path).map_err(|e| unreadable(&e))?;
+    let octets =
+        std::fs::read(path).map_err(|e| Fault::file(path, &e).hint("name the order file that was submitted"))?;
     let mut wrong = |what: String| findings.add(Finding::new(Check::OrderFile, what).in_file(ORDER));
-    if vouched.order.order_sha256.as_ref() != Some(&sha256) {
+    if vouched.order.order_sha256.as_ref() != Some(&HEXLOWER.encode(&sha256(&octets))) {
         // Its rows are another order's: comparing them would only bury this finding.
         wrong(
             "SHA-256 is not the manifest's order_sha256: the bundle answers another order, or another text of it"
@@ -114,7 +116,9 @@ impl<'a> Comparison<'a> {
                 findings.add(Finding::new(Check::OrderFile, what).in_file(ORDER));
             }
         }
-        for ((line, row), index) in self.by_row {
+        let mut surplus: Vec<_> = self.by_row.into_iter().collect();
+        surplus.sort_unstable();
+        for ((line, row), index) in surplus {
             let masked = (self.known.read)(index).map(|record| record.masked()).unwrap_or_default();
             let what = format!("the order has no row {row} in its line {line}: nobody ordered this record");
             findings.add(Finding::new(Check::OrderRows, what).of(masked).in_file("orders.jsonl"));

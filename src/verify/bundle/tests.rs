@@ -438,6 +438,14 @@ fn a_bundle_that_agrees_with_itself_but_not_with_the_order_is_told() {
 }
 
 #[test]
+fn two_records_for_one_row_are_told() {
+    let mut bundle = TestBundle::new();
+    bundle.replace("results.csv", "\n2,", "\n1,");
+    let findings = bundle.seal().judge().findings;
+    assert!(findings.iter().any(|f| f.check == Check::OrderRows && f.message.contains("issued twice")), "{findings:?}");
+}
+
+#[test]
 fn packages_bound_later_answer_a_part_of_their_order() {
     let mut bundle = TestBundle::new();
     bundle.order["lines"][0]["mode"] = json!("order");
