@@ -53,9 +53,9 @@ JSON
 say "4. Prepare, bind, sign, export"
 "$bindery" --site site run
 
-say "5. Open every package with the software eUICC"
+say "5. Open every package with the software eUICC, compare with the order"
 bundle=site/outbox/acme/DEMO-0001
-"$bindery" --site site verify "$bundle" --secrets fleet/secrets.jsonl --all
+"$bindery" --site site verify "$bundle" --secrets fleet/secrets.jsonl --order orders/order.json --all
 
 say "6. An outsider's check of the signature"
 openssl x509 -in "$bundle/certs/manifest.pem" -pubkey -noout >manifest.pub

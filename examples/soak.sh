@@ -32,7 +32,7 @@ JSON
 order 2030-01-01T00:00:00Z >orders/order.json
 time "$bindery" --site site order submit orders/order.json
 time "$bindery" --site site run
-time "$bindery" --site site verify site/outbox/acme/SOAK-1 --secrets fleet/secrets.jsonl --all
+time "$bindery" --site site verify site/outbox/acme/SOAK-1 --secrets fleet/secrets.jsonl --order orders/order.json --all
 
 "$bindery" --site site order submit orders/order.json
 order 2031-01-01T00:00:00Z >orders/changed.json

@@ -16,7 +16,7 @@ use crate::verify::{Bundle, LoadOptions, Report, Sample, Scope};
 /// Findings shown on stderr; `--json` has all that were kept.
 const SHOWN_MAX: usize = 20;
 
-/// Open the packages of a bundle with the software eUICC and compare them with manifest and order
+/// Open the packages of a bundle with the software eUICC and compare them with manifest and, given it, order
 #[derive(Debug, clap::Args)]
 pub(crate) struct Verify {
     /// Bundle directory, as a rule outbox/TENANT/ORDER
@@ -25,6 +25,9 @@ pub(crate) struct Verify {
     /// Private one-time keys of the test fleet
     #[arg(long, value_name = "FILE")]
     secrets: PathBuf,
+    /// The order file as it was submitted, beside the files it names: the bundle is compared with it row by row
+    #[arg(long, value_name = "FILE")]
+    order: Option<PathBuf>,
     /// Open every package (the default)
     #[arg(long, conflicts_with = "sample")]
     all: bool,
@@ -51,6 +54,7 @@ impl Verify {
         let options = LoadOptions {
             secrets: self.secrets,
             core_key: self.core_key.or(demo_key),
+            order: self.order,
             cis: certificates_in(&site.path("certs/ci"))?,
             manifest_certificates: certificates_in(&site.path("certs/manifest"))?,
             now_unix_s: jiff::Timestamp::now().as_second(),
@@ -118,7 +122,7 @@ fn print_table(report: &Report) {
         let looked_at = of_scope().map(|total| total.looked_at).max().unwrap_or(0);
         let findings: u64 = of_scope().map(|total| total.findings).sum();
         let count = if scope == Scope::Bundle { String::new() } else { format!("{looked_at} ") };
-        println!("{:3} checks on {count}{unit}: {findings} findings", of_scope().count());
+        say!("{:3} checks on {count}{unit}: {findings} findings", of_scope().count());
     }
     let failing: Vec<_> = report.totals.iter().filter(|total| total.findings > 0).collect();
     if !failing.is_empty() {
@@ -127,16 +131,10 @@ fn print_table(report: &Report) {
         for total in failing {
             table.add_row([total.check.as_str(), &total.findings.to_string(), &total.looked_at.to_string()]);
         }
-        println!("{table}");
+        say!("{table}");
     }
-    report.notes.iter().for_each(|note| println!("note: {note}"));
-    println!(
-        "{}: {} of {} packages opened, {} records",
-        report.verdict(),
-        report.checked,
-        report.packages,
-        report.records
-    );
+    report.notes.iter().for_each(|note| say!("note: {note}"));
+    say!("{}: {} of {} packages opened, {} records", report.verdict(), report.checked, report.packages, report.records);
     report.findings.iter().take(SHOWN_MAX).for_each(|finding| eprintln!("{finding}"));
     let total: u64 = report.totals.iter().map(|total| total.findings).sum();
     if total > SHOWN_MAX as u64 {
@@ -152,7 +150,7 @@ fn print_json(report: &Report) {
         "findings": report.findings,
         "notes": report.notes,
     });
-    println!("{object}");
+    say!("{object}");
 }
 
 #[cfg(test)]

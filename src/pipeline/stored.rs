@@ -247,9 +247,8 @@ fn believed_keys<H: Hsm>(
                 Ok(point) if !seen.insert(one_time_key_x(&point)) => {
                     refuse("the one-time key stands in an earlier line too".to_owned(), NEW_KEY);
                 }
-                Ok(point) if engine.store.one_time_key_used(&point)? => {
-                    refuse("the one-time key has served a profile already".to_owned(), NEW_KEY);
-                }
+                // Spent on another profile: of a fleet's key file that is nothing unusual.
+                Ok(point) if engine.store.one_time_key_used(&point)? => {}
                 Ok(point) => keys.push((eid, point)),
             }
         }

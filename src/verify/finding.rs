@@ -30,6 +30,11 @@ macro_rules! checks {
                 match self { $(Self::$name => $code,)* }
             }
 
+            /// It compares with the order, which is not always given.
+            pub fn needs_order(self) -> bool {
+                matches!(self, Self::OrderFile | Self::OrderRows | Self::OrderMatch)
+            }
+
             /// What it looks at.
             pub fn scope(self) -> Scope {
                 match self { $(Self::$name => Scope::$scope,)* }
@@ -67,6 +72,12 @@ checks! {
     ActivationCodes "activation-codes" Bundle;
     /// `core.csv` has the issued ICCIDs, each once.
     CoreFile "core-file" Bundle;
+    /// The order given is the one the manifest names, and the files it names are the ones it was sent with.
+    OrderFile "order-file" Bundle;
+    /// The bundle has as many rows as were ordered, each once.
+    OrderRows "order-rows" Bundle;
+    /// Every record has the numbers, the eUICC, the class, the mode and the algorithm that its row of the order asks for.
+    OrderMatch "order-match" Bundle;
     /// Nothing that must be unique stands twice.
     Unique "unique" Bundle;
     /// The activation code of a record is made of its own parts.

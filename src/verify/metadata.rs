@@ -113,7 +113,9 @@ fn check_field(field: &Tlv<'_>) -> Result<(), String> {
         0xB6 => notifications(field),
         0xB7 => owner(field),
         0x9B => text(field, usize::MAX),
-        0x9F67 => field.value.is_empty().then_some(()).ok_or_else(|| "is not an empty NULL".into()),
+        0x9F67 | 0x9F7B => {
+            (field.value == [0xFF]).then_some(()).ok_or_else(|| "is not the BOOLEAN TRUE (DER leaves FALSE out)".into())
+        }
         _ => Ok(()),
     }
 }
@@ -196,7 +198,7 @@ mod tests {
         let icon: &[u8] = &[0x93, 1, 1, 0x94, 1, 0xFF, 0x95, 1, 1];
         let events: &[u8] = &[0xB6, 9, 0x30, 7, 0x80, 2, 4, 0xF0, 0x81, 1, b'x'];
         let owner: &[u8] = &[0xB7, 5, 0x80, 3, 0x00, 0xF1, 0x10, 0x99, 2, 5, 0x20];
-        let iot: &[u8] = &[0x9F, 0x67, 0, 0xBF, 0x64, 0];
+        let iot: &[u8] = &[0x9F, 0x67, 1, 0xFF, 0xBF, 0x64, 0];
         assert_eq!(with(&[ICCID, NAMES, icon, events, owner, iot]).unwrap().class, ProfileClass::Provisioning);
     }
 
@@ -213,7 +215,9 @@ mod tests {
             ("bit string not DER", &[0xB7, 5, 0x80, 3, 0, 0xF1, 0x10, 0x99, 2, 4, 0x20]),
             ("owner too short", &[0xB7, 4, 0x80, 2, 0, 0xF1]),
             ("notification without address", &[0xB6, 6, 0x30, 4, 0x80, 2, 4, 0xF0]),
-            ("fallback not NULL", &[0x9F, 0x67, 1, 0xFF]),
+            ("fallback FALSE", &[0x9F, 0x67, 1, 0]),
+            ("fallback empty", &[0x9F, 0x67, 0]),
+            ("ecall of another BOOLEAN", &[0x9F, 0x7B, 1, 1]),
         ] {
             assert_eq!(with(&[ICCID, NAMES, tail]).unwrap_err().check, Check::StoreMetadata, "{rule}");
         }

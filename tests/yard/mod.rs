@@ -168,8 +168,13 @@ impl<'a> Order<'a> {
 
     /// `order submit`.
     pub(crate) fn submit(&self) -> Ran {
+        self.submit_with(&[])
+    }
+
+    /// The same with environment variables.
+    pub(crate) fn submit_with(&self, env: &[(&str, &str)]) -> Ran {
         let path = self.write();
-        self.yard.run(&["--json", "order", "submit", path.to_str().unwrap()])
+        self.yard.run_with(&["--json", "order", "submit", path.to_str().unwrap()], env)
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use rusqlite_migration::{M, Migrations};
 
 pub use acceptance::{Acceptance, AcceptedOrder};
@@ -82,6 +82,17 @@ impl ClaimedGuard<'_> {
 /// A write transaction that has its lock from the start: no later surprise when it first writes.
 fn write(connection: &mut Connection) -> Result<Transaction<'_>, StoreError> {
     Ok(connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
+}
+
+/// SQLite's own verdict on the file, `ok` when it is sound and may be written; reads all of it.
+pub fn quick_check(path: &Path) -> Result<String, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let ledger = Connection::open_with_flags(path, flags)?;
+    // SQLite opens a file it may not write all the same.
+    if ledger.is_readonly("main")? {
+        return Ok("it cannot be written".to_owned());
+    }
+    Ok(ledger.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?)
 }
 
 fn find_order(connection: &Connection, key: &OrderKey) -> Result<Option<StoredOrder>, StoreError> {

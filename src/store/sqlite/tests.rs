@@ -299,3 +299,15 @@ fn a_ledger_that_another_process_writes_to_is_called_busy() {
     let _held = ledger.acceptance().unwrap();
     assert!(matches!(second.acceptance(), Err(StoreError::Busy)));
 }
+
+#[test]
+fn a_damaged_store_is_told_from_a_sound_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+    assert_eq!(quick_check(&path).unwrap(), "ok");
+    let mut octets = std::fs::read(&path).unwrap();
+    octets[4_096..4_200].fill(0xA5);
+    std::fs::write(&path, octets).unwrap();
+    assert_ne!(quick_check(&path).unwrap_or_default(), "ok");
+}

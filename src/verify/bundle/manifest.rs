@@ -19,7 +19,8 @@ const SIGNATURE: &str = "manifest.sig";
 const CERTIFICATE: &str = "certs/manifest.pem";
 
 /// Files that every bundle has, whatever was ordered.
-const ALWAYS: &[&str] = &["ack.json", "orders.jsonl", "results.csv", "recon.json", "activation-codes.csv", CERTIFICATE];
+const ALWAYS: &[&str] =
+    &["ack.json", "orders.jsonl", "results.csv", "recon.json", "activation-codes.csv", "core.csv", CERTIFICATE];
 
 /// `counts` of the manifest; `recon.json` repeats them.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -42,6 +43,25 @@ impl Counts {
 struct Manifest {
     files: BTreeMap<String, Listed>,
     counts: Counts,
+    #[serde(flatten)]
+    order: NamedOrder,
+}
+
+/// Which order the bundle says it answers.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+pub(super) struct NamedOrder {
+    pub(super) tenant: Option<String>,
+    pub(super) order_id: Option<String>,
+    pub(super) rev: Option<u64>,
+    pub(super) order_sha256: Option<String>,
+}
+
+/// What the other checks need of the manifest, and the files that are really there.
+#[derive(Default)]
+pub(super) struct Vouched {
+    pub(super) counts: Option<Counts>,
+    pub(super) order: NamedOrder,
+    pub(super) there: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -50,12 +70,8 @@ struct Listed {
     bytes: u64,
 }
 
-/// Judges manifest, signature and files; tells the counts and the files that are really there.
-pub(super) fn read(
-    dir: &Path,
-    site_certificates: &[X509],
-    findings: &mut Findings,
-) -> (Option<Counts>, BTreeSet<String>) {
+/// Judges manifest, signature and files.
+pub(super) fn read(dir: &Path, site_certificates: &[X509], findings: &mut Findings) -> Vouched {
     let mut there = BTreeSet::new();
     if let Err(e) = walk(dir, "", &mut there, findings) {
         findings.add(Finding::new(Check::FileMissing, format!("the bundle cannot be listed: {e}")));
@@ -64,7 +80,7 @@ pub(super) fn read(
         Ok(bytes) => bytes,
         Err(e) => {
             findings.add(Finding::new(Check::ManifestForm, e.to_string()).in_file(MANIFEST));
-            return (None, there);
+            return Vouched { there, ..Vouched::default() };
         }
     };
     findings.add_all(check_signature(dir, &bytes, site_certificates));
@@ -72,7 +88,7 @@ pub(super) fn read(
         Ok(manifest) => manifest,
         Err(e) => {
             findings.add(Finding::new(Check::ManifestForm, e.to_string()).in_file(MANIFEST));
-            return (None, there);
+            return Vouched { there, ..Vouched::default() };
         }
     };
     for name in ALWAYS.iter().filter(|name| !there.contains(**name)) {
@@ -100,7 +116,7 @@ pub(super) fn read(
         findings.add(Finding::new(Check::FileUnlisted, "the manifest does not list it").in_file(name));
     }
     findings.add_all(check_counts(dir, &manifest.counts));
-    (Some(manifest.counts), there)
+    Vouched { counts: Some(manifest.counts), order: manifest.order, there }
 }
 
 /// The manifest's own sum, and `recon.json` equal to it.
@@ -167,7 +183,8 @@ fn walk(dir: &Path, prefix: &str, there: &mut BTreeSet<String>, findings: &mut F
     Ok(())
 }
 
-fn hash(path: &Path) -> io::Result<(u64, String)> {
+/// Size and SHA-256 of a file, in lower-case hex.
+pub(super) fn hash(path: &Path) -> io::Result<(u64, String)> {
     let mut file = File::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 128 * 1024];

@@ -6,6 +6,7 @@
 mod core_file;
 mod lines;
 mod manifest;
+mod ordered;
 mod record;
 mod report;
 mod secrets;
@@ -42,6 +43,8 @@ pub struct LoadOptions {
     pub secrets: PathBuf,
     /// The core side's copy of the transport key, in hex.
     pub core_key: Option<PathBuf>,
+    /// The order file as it was submitted, beside the files it names.
+    pub order: Option<PathBuf>,
     /// CI certificates the site trusts.
     pub cis: Vec<X509>,
     /// The site's own certificates of its manifest key.
@@ -71,6 +74,7 @@ pub struct Bundle {
     trust: DpTrust,
     ordered_acc: Vec<u16>,
     salt: Salt,
+    has_order: bool,
     findings: Findings,
     notes: Vec<String>,
 }
@@ -98,29 +102,30 @@ impl Bundle {
         let mut notes = Vec::new();
         let salt = Salt::random().map_err(|e| Fault::new(Exit::Bug, format!("no randomness: {e}")))?;
         let core_key = options.core_key.as_deref().map(CoreKey::read).transpose()?;
-        let (counts, there) = manifest::read(dir, &options.manifest_certificates, &mut findings);
-        let trust = establish(dir, &there, &options, &mut findings);
+        let vouched = manifest::read(dir, &options.manifest_certificates, &mut findings);
+        let there = &vouched.there;
+        let trust = establish(dir, there, &options, &mut findings);
         let mut index = Index::read(dir, &trust, &salt, &mut findings);
-        index.judge_coverage(dir, &there, &mut findings);
+        index.judge_coverage(dir, there, &mut findings);
         index.judge_uniqueness(&mut findings);
         let secrets = Secrets::index(&options.secrets, &salt, &index.keys, index.records.len())?;
 
         let records_file = File::open(dir.join(RECORDS)).ok();
         let read = |i: u32| read_record(records_file.as_ref()?, index.records.get(i as usize)?.place).ok();
         let known = Known { records: index.records.len(), by_iccid: &index.by_iccid, read: &read };
-        let results = tables::results(dir, &known, counts, &mut findings);
-        tables::rejects(dir, &there, &results, &mut findings);
+        let results = tables::results(dir, &known, vouched.counts, &mut findings);
+        tables::rejects(dir, there, &results, &mut findings);
         tables::activation_codes(dir, &known, &mut findings);
-        let mut core = Vec::new();
-        if there.contains("core.csv") {
-            core = tables::core(dir, &known, &mut findings);
-            if core_key.is_none() {
-                notes.push("K and OPc were not compared with core.csv: no core key (--core-key FILE)".into());
-            }
-        } else {
-            notes.push("K and OPc were not compared: the bundle has no core.csv".into());
+        // A core file that is missing has been told already.
+        let core = if there.contains("core.csv") { tables::core(dir, &known, &mut findings) } else { Vec::new() };
+        if core_key.is_none() {
+            notes.push("K and OPc were not compared with core.csv: no core key (--core-key FILE)".into());
         }
-        index.records.iter_mut().zip(results.rows).for_each(|(record, row)| record.row = row);
+        match &options.order {
+            Some(path) => ordered::compare(path, &vouched, &known, (&results.rows, &core), &mut findings)?,
+            None => notes.push("not compared with the order (--order FILE)".into()),
+        }
+        index.records.iter_mut().zip(&results.rows).for_each(|(record, place)| record.row = place.row);
         let objects = index.objects.keys().filter_map(|name| Some((name.clone(), File::open(dir.join(name)).ok()?)));
         Ok(Self {
             objects: objects.collect(),
@@ -132,6 +137,7 @@ impl Bundle {
             trust,
             ordered_acc: options.ordered_acc,
             salt,
+            has_order: options.order.is_some(),
             findings,
             notes,
         })
@@ -282,7 +288,8 @@ impl Bundle {
         if checked < packages {
             self.notes.push(format!("a sample: {checked} of {packages} packages were opened"));
         }
-        Report::new(self.records.len() as u64, packages, judged, checked, self.findings, self.notes)
+        let found = (self.findings, self.notes);
+        Report::new(self.records.len() as u64, packages, judged, checked, found, self.has_order)
     }
 }
 

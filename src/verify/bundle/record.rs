@@ -20,6 +20,8 @@ pub(super) struct Record {
     pub(super) metadata_sha256: Option<[u8; 32]>,
     pub(super) upp_sha256: Option<[u8; 32]>,
     pub(super) state: String,
+    /// `order`, `prebound` or `session`.
+    pub(super) mode: String,
     /// `None` for `mode: order`: bound later, at download.
     pub(super) package: Option<Package>,
 }
@@ -93,6 +95,7 @@ impl Record {
             metadata_sha256: line.metadata_sha256.map(|text| hash(text, "metadata_sha256")).transpose()?,
             upp_sha256: line.upp_sha256.map(|text| hash(text, "upp_sha256")).transpose()?,
             state: line.state,
+            mode: line.mode,
             package,
         };
         if record.package.is_some() && (record.metadata_sha256.is_none() || record.upp_sha256.is_none()) {

@@ -29,14 +29,34 @@ impl Known<'_> {
 
 /// `results.csv`: one line per ordered row. Tells the order's row of each record.
 pub(super) fn results(dir: &Path, known: &Known<'_>, counts: Option<Counts>, findings: &mut Findings) -> Results {
-    let mut out = Results { rows: vec![0; known.records], refused: BTreeSet::new(), failed: BTreeSet::new() };
+    let rows = vec![OrderRow::default(); known.records];
+    let mut out = Results { rows, refused: BTreeSet::new(), failed: BTreeSet::new() };
     let mut told = vec![false; known.records];
     let mut found = Counts::default();
-    let columns =
-        ["row", "eid", "iccid", "imsi", "state", "error_class", "object", "offset", "length", "sha256", "matching_id"];
+    let columns = [
+        "row",
+        "eid",
+        "iccid",
+        "imsi",
+        "state",
+        "error_class",
+        "object",
+        "offset",
+        "length",
+        "sha256",
+        "matching_id",
+        "line?",
+    ];
     each_row(dir, "results.csv", Check::Results, &columns, findings, |field, wrong| {
         found.rows += 1;
         let Ok(row) = field[0].parse::<u32>() else { return wrong("row is not a number".into()) };
+        let line = match field[11] {
+            "" => None,
+            text => match text.parse() {
+                Ok(line) => Some(line),
+                Err(_) => return wrong("line is not a number".into()),
+            },
+        };
         match field[4] {
             state @ ("rejected" | "refused" | "failed") => {
                 found.refused += 1;
@@ -59,7 +79,7 @@ pub(super) fn results(dir: &Path, known: &Known<'_>, counts: Option<Counts>, fin
                         wrong(format!("row {row} names an ICCID that stands in this file before"));
                     }
                     Some((index, record)) => {
-                        out.rows[index as usize] = row;
+                        out.rows[index as usize] = OrderRow { line, row };
                         if let Some(column) = result_difference(field, &record) {
                             wrong(format!("row {row} differs from orders.jsonl in {column}"));
                         }
@@ -85,11 +105,20 @@ pub(super) fn results(dir: &Path, known: &Known<'_>, counts: Option<Counts>, fin
 /// What `results.csv` tells the other checks.
 pub(super) struct Results {
     /// Row of the order, by record.
-    pub(super) rows: Vec<u32>,
+    pub(super) rows: Vec<OrderRow>,
     /// Rows refused at acceptance: each must stand in `rejects.csv`.
     pub(super) refused: BTreeSet<u32>,
     /// Rows that failed later: they may.
     pub(super) failed: BTreeSet<u32>,
+}
+
+/// Where a record stands in the order.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OrderRow {
+    /// Told only where the order has several lines.
+    pub(super) line: Option<u32>,
+    /// 1-based; 0: no line of `results.csv` tells it.
+    pub(super) row: u32,
 }
 
 /// First column in which a line of `results.csv` says something else than the record.
@@ -189,7 +218,8 @@ pub(super) fn core(dir: &Path, known: &Known<'_>, findings: &mut Findings) -> Ve
     rows
 }
 
-/// Reads a CSV file row by row; `each` gets the named columns in their order and a way to tell what is wrong with the row.
+/// Reads a CSV file row by row; `each` gets the named columns in their order and a way to tell what is wrong with the row. A column
+/// with `?` behind its name may be missing: its fields are empty then.
 fn each_row(
     dir: &Path,
     name: &str,
@@ -203,15 +233,19 @@ fn each_row(
         let mut reader = csv::ReaderBuilder::new().flexible(false).from_reader(file);
         let header = reader.headers().map_err(|e| e.to_string())?.clone();
         let places = columns.iter().map(|column| {
-            let place = header.iter().position(|name| name == *column);
-            place.ok_or_else(|| format!("column {column} is missing"))
+            let place = header.iter().position(|name| name == column.trim_end_matches('?'));
+            match place {
+                None if !column.ends_with('?') => Err(format!("column {column} is missing")),
+                place => Ok(place),
+            }
         });
         let places = places.collect::<Result<Vec<_>, _>>()?;
         let mut row = StringRecord::new();
         let mut line = 1_u64;
         while reader.read_record(&mut row).map_err(|e| e.to_string())? {
             line += 1;
-            let fields: Vec<_> = places.iter().map(|place| row.get(*place).unwrap_or_default()).collect();
+            let fields: Vec<_> =
+                places.iter().map(|place| place.and_then(|at| row.get(at)).unwrap_or_default()).collect();
             each(&fields, &mut |what| {
                 findings.add(Finding::new(check, format!("line {line}: {what}")).in_file(name));
             });

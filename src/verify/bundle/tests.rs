@@ -23,6 +23,7 @@ struct TestBundle {
     records: Vec<Value>,
     files: BTreeMap<String, Vec<u8>>,
     counts: Value,
+    order: Value,
 }
 
 impl TestBundle {
@@ -39,6 +40,13 @@ impl TestBundle {
             records: Vec::new(),
             files: BTreeMap::new(),
             counts: json!({"rows": 4, "issued": 3, "refused": 1, "held": 0, "cancelled": 0}),
+            order: json!({
+                "schema": "bindery.order/1", "tenant": "acme", "order_id": "PO-1",
+                "lines": [{
+                    "line": 1, "mode": "prebound", "quantity": 4, "iccid": {"first": "89000123456789012341"},
+                    "imsi": {"first": "001010123456063"}, "metadata": {"class": "operational"}, "rows": [],
+                }],
+            }),
             pki,
         };
         let mut packages = Vec::new();
@@ -67,6 +75,7 @@ impl TestBundle {
             maker.upp = upp.der();
             maker.transaction_id = vec![i as u8 + 1; 16];
             let bpp = maker.bpp();
+            bundle.order["lines"][0]["rows"].as_array_mut().unwrap().push(json!({"eid": maker.eid.to_string()}));
             let matching_id = format!("ABCDEFGHJKLMNPQR{i:04}");
             let otpk = BASE64.encode(&maker.otpk_euicc);
             let pem = String::from_utf8(maker.otsk_euicc.private_key_to_pem_pkcs8().unwrap()).unwrap();
@@ -133,7 +142,13 @@ impl TestBundle {
             fs::write(path, content).unwrap();
             listed.insert(name.clone(), json!({"sha256": HEXLOWER.encode(&sha256(content)), "bytes": content.len()}));
         }
-        let manifest = json!({"schema": "bindery.manifest/1", "files": listed, "counts": self.counts}).to_string();
+        let order = self.order.to_string();
+        let manifest = json!({
+            "schema": "bindery.manifest/1", "files": listed, "counts": self.counts, "tenant": "acme", "order_id": "PO-1",
+            "rev": 1, "order_sha256": HEXLOWER.encode(&sha256(order.as_bytes())),
+        });
+        fs::write(self.dir.path().join("order.json"), order).unwrap();
+        let manifest = manifest.to_string();
         let mut signer = Signer::new(openssl::hash::MessageDigest::sha256(), &self.manifest_key).unwrap();
         signer.update(manifest.as_bytes()).unwrap();
         fs::write(self.path().join("manifest.json"), manifest).unwrap();
@@ -145,6 +160,7 @@ impl TestBundle {
         LoadOptions {
             secrets: self.dir.path().join("secrets.jsonl"),
             core_key: Some(self.dir.path().join("core.key")),
+            order: Some(self.dir.path().join("order.json")),
             cis: vec![self.pki.ci()],
             manifest_certificates: vec![self_signed_like(&self.files["certs/manifest.pem"])],
             now_unix_s: NOW_UNIX_S,
@@ -158,7 +174,12 @@ impl TestBundle {
 
     /// The codes of everything found.
     fn codes(&self) -> Vec<&'static str> {
-        let mut codes: Vec<_> = self.judge().findings.iter().map(|f| f.check.as_str()).collect();
+        self.codes_under(self.options())
+    }
+
+    fn codes_under(&self, options: LoadOptions) -> Vec<&'static str> {
+        let report = Bundle::load(&self.path(), options).unwrap().judge(Sample::All, &in_turn).unwrap();
+        let mut codes: Vec<_> = report.findings.iter().map(|f| f.check.as_str()).collect();
         codes.sort_unstable();
         codes.dedup();
         codes
@@ -298,7 +319,8 @@ fn each_member_of_a_record_is_compared_with_the_package() {
             bundle.replace("core.csv", "001010123456065", "001010123456069");
         }
         bundle.seal();
-        assert_eq!(bundle.codes(), ["record-match"], "{name}");
+        let blind = LoadOptions { order: None, ..bundle.options() };
+        assert_eq!(bundle.codes_under(blind), ["record-match"], "{name}: without the order the package tells");
     }
     let mut bundle = TestBundle::new();
     bundle.records[2]["sha256"] = json!("00".repeat(32));
@@ -378,6 +400,84 @@ fn each_table_has_a_case_that_breaks_it() {
 }
 
 #[test]
+fn a_bundle_without_core_file_is_told() {
+    let mut bundle = TestBundle::new();
+    bundle.files.remove("core.csv");
+    assert_eq!(bundle.seal().codes(), ["file-missing"]);
+}
+
+#[test]
+fn a_bundle_that_agrees_with_itself_but_not_with_the_order_is_told() {
+    type Change = &'static dyn Fn(&mut Value);
+    let cases: &[(&str, &str, Change)] = &[
+        ("order-match", "ICCID", &|line| line["iccid"]["first"] = json!("89000123456789012358")),
+        ("order-match", "ICCID", &|line| line["iccid"] = json!("rows")),
+        ("order-match", "IMSI", &|line| line["imsi"]["first"] = json!("001010123456062")),
+        ("order-match", "IMSI", &|line| line["imsi"] = json!(null)),
+        ("order-match", "EID", &|line| line["rows"].as_array_mut().unwrap().swap(0, 1)),
+        ("order-match", "EID", &|line| line["rows"][0] = json!({"row": 1})),
+        ("order-match", "matching id", &|line| line["rows"][0]["matching_id"] = json!("ABCDEFGHJKLMNPQR9999")),
+        ("order-match", "profile_class", &|line| line["metadata"]["class"] = json!("test")),
+        ("order-match", "cc_required", &|line| line["confirmation_code"] = json!("1234")),
+        ("order-match", "mode", &|line| line["mode"] = json!("session")),
+        ("order-match", "algorithm", &|line| line["algorithm"] = json!("tuak")),
+        ("order-rows", "ordered", &|line| line["quantity"] = json!(5)),
+        ("order-rows", "ordered", &|line| line["quantity"] = json!(3)),
+        ("order-rows", "no row 3", &|line| drop(line["rows"].as_array_mut().unwrap().pop())),
+        ("order-file", "keys", &|line| line["euicc_data"] = json!({"file": "keys.jsonl", "sha256": "00"})),
+        ("order-file", "outside", &|line| line["rows"] = json!({"file": "../rows.csv", "sha256": "00", "count": 3})),
+        ("order-file", "quantity", &|line| line["quantity"] = json!("many")),
+    ];
+    for (code, words, change) in cases {
+        let mut bundle = TestBundle::new();
+        change(&mut bundle.order["lines"][0]);
+        let findings = bundle.seal().judge().findings;
+        assert!(findings.iter().all(|f| f.check.as_str() == *code), "{words}: {findings:?}");
+        assert!(findings.iter().any(|f| f.message.contains(words)), "{words}: {findings:?}");
+    }
+}
+
+#[test]
+fn two_records_for_one_row_are_told() {
+    let mut bundle = TestBundle::new();
+    bundle.replace("results.csv", "\n2,", "\n1,");
+    let findings = bundle.seal().judge().findings;
+    assert!(findings.iter().any(|f| f.check == Check::OrderRows && f.message.contains("issued twice")), "{findings:?}");
+}
+
+#[test]
+fn packages_bound_later_answer_a_part_of_their_order() {
+    let mut bundle = TestBundle::new();
+    bundle.order["lines"][0]["mode"] = json!("order");
+    bundle.order["lines"][0]["quantity"] = json!(9);
+    assert_eq!(bundle.seal().judge().findings, []);
+    bundle.order["lines"][0]["rows"][2] = json!({"eid": ""});
+    assert_eq!(bundle.seal().judge().findings, [], "a profile for nobody in particular goes to whoever brings a key");
+    bundle.order["lines"][0]["quantity"] = json!(3);
+    assert_eq!(bundle.seal().codes(), ["order-rows"]);
+}
+
+#[test]
+fn another_order_or_a_changed_one_is_refused_whole() {
+    let mut bundle = TestBundle::new();
+    bundle.seal();
+    let path = bundle.dir.path().join("order.json");
+    fs::write(&path, bundle.order.to_string() + " ").unwrap();
+    assert_eq!(bundle.codes(), ["order-file"]);
+    for (name, value) in [("tenant", json!("other")), ("order_id", json!("PO-2")), ("rev", json!(2))] {
+        let sound = std::mem::replace(&mut bundle.order[name], value);
+        assert_eq!(bundle.seal().codes(), ["order-file"], "{name}");
+        bundle.order[name] = if name == "rev" { json!(1) } else { sound };
+    }
+    fs::remove_file(&path).unwrap();
+    assert_eq!(Bundle::load(&bundle.path(), bundle.options()).err().unwrap().exit, Exit::Config);
+    let options = LoadOptions { order: None, ..bundle.options() };
+    let report = Bundle::load(&bundle.path(), options).unwrap().judge(Sample::All, &in_turn).unwrap();
+    assert!(report.is_pass() && report.notes[0].contains("not compared with the order"));
+    assert!(report.totals.iter().all(|total| !total.check.needs_order()));
+}
+
+#[test]
 fn keys_shared_by_two_profiles_are_told() {
     let codes = |change: &dyn Fn(usize, &mut Upp)| TestBundle::with(change).seal().codes();
     assert_eq!(codes(&|_, upp| upp.k = vec![7; 16]), ["unique"]);
@@ -423,12 +523,24 @@ fn an_order_record_is_checked_without_a_package() {
         bundle.records[2][name] = Value::Null;
     }
     bundle.records[2]["mode"] = json!("order");
+    bundle.order["lines"][0]["quantity"] = json!(2);
+    let stored = json!({
+        "line": 2, "mode": "order", "quantity": 2, "iccid": "rows", "imsi": "rows", "metadata": {"class": "operational"},
+        "rows": [bundle.records[2].clone()],
+    });
+    bundle.order["lines"].as_array_mut().unwrap().push(stored);
     let end = bundle.records[1]["offset"].as_u64().unwrap() + bundle.records[1]["length"].as_u64().unwrap();
     bundle.files.get_mut("packages-00001.bpp").unwrap().truncate(end as usize);
     bundle.write_tables();
     let results = String::from_utf8(bundle.files["results.csv"].clone()).unwrap().replace("null", "");
+    let lines = ["line", "1", "1", "2", "2"];
+    let rows = results.lines().zip(lines).map(|(row, line)| format!("{row},{line}\n"));
+    let results = rows.collect::<String>().replace("\n3,", "\n1,").replace("\n4,", "\n2,");
     bundle.files.insert("results.csv".into(), results.into_bytes());
+    bundle.replace("rejects.csv", "\n4,", "\n2,");
     let report = bundle.seal().judge();
     assert_eq!(report.findings, []);
     assert_eq!((report.records, report.packages, report.checked), (3, 2, 2));
+    bundle.order["lines"][1]["rows"][0]["iccid"] = json!("89000123456789012341");
+    assert_eq!(bundle.seal().codes(), ["order-match"]);
 }
