@@ -54,7 +54,10 @@ impl Bind {
             eprintln!("  hint: get fresh one-time keys for these eUICCs from their maker");
             return Ok(Exit::Exhausted);
         }
-        let all_went_well = bound.refused.is_empty() && bound.failed.is_empty();
-        Ok(if all_went_well { Exit::Done } else { Exit::RowErrors })
+        Ok(match (bound.bound, bound.refused.is_empty() && bound.failed.is_empty()) {
+            (0, _) => Exit::IntegrityFailure, // every stored profile that has a key is damaged
+            (_, true) => Exit::Done,
+            (_, false) => Exit::RowErrors,
+        })
     }
 }
