@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what Bindery needs on Debian or Ubuntu and is not there yet: a C toolchain, OpenSSL's headers, SoftHSM.
+# Installs what Bindery needs on Debian or Ubuntu and is not there yet: a C toolchain, OpenSSL's headers, SoftHSM, and a module
+# that counts calls for the tests.
 # Says what it does; does nothing when nothing is missing.
 set -eu
 
@@ -13,6 +14,12 @@ for candidate in /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.
     [ -e "$candidate" ] && module=$candidate
 done
 [ -n "$module" ] || missing="$missing softhsm2"
+# The tests count the calls that reach the token through OpenSC's spy module.
+spy=""
+for candidate in /usr/lib/*/pkcs11-spy.so /usr/lib/pkcs11-spy.so; do
+    [ -e "$candidate" ] && spy=$candidate
+done
+[ -n "$spy" ] || missing="$missing opensc-pkcs11"
 
 if [ -n "$missing" ]; then
     command -v apt-get >/dev/null 2>&1 || { echo "please install:$missing" >&2; exit 1; }

@@ -3,6 +3,7 @@
 
 mod yard;
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use yard::Yard;
@@ -19,6 +20,76 @@ fn a_wrong_pin_is_tried_once_and_told() {
     assert!(!ran.err.contains("000000") && !ran.err.contains(pin.trim()), "a PIN is never shown: {}", ran.err);
     // Nothing was lost: with the right PIN the order runs.
     yard.run(&["run"]).exits(0);
+}
+
+/// Puts OpenSC's spy module (package opensc-pkcs11, installed by `make test`) between Bindery and the token.
+struct Spy {
+    module: String,
+    log: std::path::PathBuf,
+}
+
+impl Spy {
+    fn on(yard: &Yard) -> Self {
+        let spies = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"]
+            .map(|dir| format!("{dir}/pkcs11-spy.so"));
+        let spy = spies.iter().find(|path| fs::exists(path).unwrap()).expect("pkcs11-spy.so: install opensc-pkcs11");
+        let file = yard.site().join("bindery.toml");
+        let config = fs::read_to_string(&file).unwrap();
+        let line = config.lines().find(|line| line.starts_with("module = ")).unwrap();
+        fs::write(&file, config.replace(line, &format!("module = \"{spy}\""))).unwrap();
+        let module = line.split('"').nth(1).unwrap().to_owned();
+        Self { module, log: yard.path("spy.log") }
+    }
+
+    /// Runs a command; gives the number of calls of each function of the token.
+    fn calls(&self, yard: &Yard, args: &[&str], pin: &str, code: i32) -> BTreeMap<String, u32> {
+        let _ = fs::remove_file(&self.log);
+        let log = self.log.to_str().unwrap();
+        yard.run_with(args, &[("PKCS11SPY", &self.module), ("PKCS11SPY_OUTPUT", log), ("BINDERY_PIN", pin)])
+            .exits(code);
+        let mut calls = BTreeMap::new();
+        for line in String::from_utf8_lossy(&fs::read(&self.log).unwrap()).lines() {
+            if let Some((number, function)) = line.split_once(": C_")
+                && number.bytes().all(|b| b.is_ascii_digit())
+            {
+                *calls.entry(function.trim().to_owned()).or_insert(0) += 1;
+            }
+        }
+        calls
+    }
+}
+
+#[test]
+fn a_wrong_pin_reaches_the_token_exactly_once() {
+    let yard = Yard::demo();
+    let keys = yard.fleet("fleet", 2);
+    yard.prebound_order("PO-1", &keys).submit().exits(0);
+    let spy = Spy::on(&yard);
+    for command in [&["run"][..], &["doctor"], &["keys", "status"]] {
+        let calls = spy.calls(&yard, command, "000000", 7);
+        assert_eq!(calls.get("Login"), Some(&1), "{command:?}: {calls:?}");
+    }
+}
+
+#[test]
+fn a_bound_profile_costs_the_token_one_signature_and_nothing_else() {
+    let yard = Yard::demo();
+    let pin = fs::read_to_string(yard.site().join("token/pin")).unwrap();
+    let keys = yard.fleet("fleet", 300);
+    let spy = Spy::on(&yard);
+    let mut calls_for = |order_id: &str, keys: &[serde_json::Value]| {
+        yard.prebound_order(order_id, keys).submit().exits(0);
+        spy.calls(&yard, &["run"], pin.trim(), 0)
+    };
+    // Two orders of one chunk each: what differs is what the 200 more profiles cost.
+    let (few, many) = (calls_for("PO-1", &keys[..50]), calls_for("PO-2", &keys[50..]));
+    let more = |function: &str| many[function] - few[function];
+    assert_eq!(more("SignInit"), 200);
+    for function in ["FindObjects", "OpenSession", "Login", "GetAttributeValue", "EncryptInit"] {
+        assert_eq!(more(function), 0, "{function}");
+    }
+    // Randomness in draws of kilobytes, not one a record.
+    assert!(more("GenerateRandom") < 50, "{}", more("GenerateRandom"));
 }
 
 #[test]
