@@ -49,7 +49,7 @@ pub fn html(facts: &ReportFacts<'_>) -> Result<String, minijinja::Error> {
         .enumerate()
         .map(|(i, chunk)| {
             let per_s = rate(chunk.records, chunk.seconds);
-            context! { number => i + 1, records => chunk.records, per_s => per_s.round(), height => (100.0 * per_s / fastest).round() }
+            context! { number => i + 1, records => chunk.records, per_s => per_s.round() as u64, height => (100.0 * per_s / fastest).round() }
         })
         .collect();
     let counts = &facts.counts;
@@ -76,7 +76,7 @@ pub fn html(facts: &ReportFacts<'_>) -> Result<String, minijinja::Error> {
         bars,
         records,
         seconds => (facts.seconds * 10.0).round() / 10.0,
-        per_s => rate(records, facts.seconds).round(),
+        per_s => rate(records, facts.seconds).round() as u64,
         version => env!("CARGO_PKG_VERSION"),
     })
 }

@@ -72,6 +72,7 @@ pub(super) fn write_bundle<H: Hsm>(
     walk: &Walk<'_>,
 ) -> Result<(), Fault> {
     let now = jiff::Timestamp::now();
+    let now = now.round(jiff::Unit::Second).unwrap_or(now);
     let failed = |e: io::Error| export_fault(contents.dir, &e);
     let mut bundle = Bundle::create(contents.dir).map_err(failed)?;
     bundle.unseal().map_err(failed)?;
