@@ -66,6 +66,7 @@ fn report(answer: &Answer, json: bool) -> Result<Exit, Fault> {
         print(&String::from_utf8_lossy(&answer.ack))?;
     } else {
         print(&format!("{}\n", answer_table(answer)))?;
+        answer.outbox.iter().try_for_each(|directory| print(&format!("{}\n", directory.display())).map(drop))?;
     }
     let mut stderr = String::new();
     for refusal in &answer.first_refusals {
@@ -91,17 +92,16 @@ fn report(answer: &Answer, json: bool) -> Result<Exit, Fault> {
 }
 
 fn answer_table(answer: &Answer) -> Table {
-    let mut table = table(&["order", "verdict", "rows", "accepted", "refused", "answer"]);
+    let mut table = table(&["order", "verdict", "rows", "accepted", "refused"]);
     let key = answer.key.as_ref().map_or("(unreadable)".to_owned(), ToString::to_string);
     let verdict = if answer.repeated {
         format!("{} (before)", answer.verdict.as_str())
     } else {
         answer.verdict.as_str().to_owned()
     };
-    let outbox = answer.outbox.as_ref().map_or("not written".to_owned(), |path| path.display().to_string());
     let counts = [answer.counts.rows, answer.counts.accepted, answer.counts.refused].map(|n| n.to_string());
     let [rows, accepted, refused] = counts;
-    table.add_row([key, verdict, rows, accepted, refused, outbox]);
+    table.add_row([key, verdict, rows, accepted, refused]);
     table
 }
 

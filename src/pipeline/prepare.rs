@@ -65,7 +65,7 @@ fn batch_key<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> Result<Bat
     Ok(key)
 }
 
-/// Whether the site can serve a line: what [`prepare`] would find wrong later, found before a number is claimed.
+/// Whether the site can serve a line: what the run would find wrong later, found before a number is claimed.
 /// `dppb_ends`: end of the DPpb chain. The error names the member of the line.
 pub fn check_line(site: &Site, line: &Line, dppb_ends: Timestamp) -> Result<(), (&'static str, Fault)> {
     check_validity(line, dppb_ends).map_err(|fault| ("validity.until", fault))?;
