@@ -77,7 +77,7 @@ fn a_bound_profile_costs_the_token_one_signature_and_nothing_else() {
     let pin = fs::read_to_string(yard.site().join("token/pin")).unwrap();
     let keys = yard.fleet("fleet", 300);
     let spy = Spy::on(&yard);
-    let mut calls_for = |order_id: &str, keys: &[serde_json::Value]| {
+    let calls_for = |order_id: &str, keys: &[serde_json::Value]| {
         yard.prebound_order(order_id, keys).submit().exits(0);
         spy.calls(&yard, &["run"], pin.trim(), 0)
     };
