@@ -19,7 +19,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("hsm", &["ids", "secret", "error", "config", "ffi", "certs"]),
     ("store", &["ids", "secret", "error", "hsm", "durable"]),
     ("telemetry", &[]),
-    ("order", &["ids", "error", "store", "durable"]),
+    ("order", &["ids", "error", "formats", "store", "durable"]),
     ("personalise", &["ids", "secret", "error", "formats"]),
     // A stage knows the value type of the stage before it, never its functions.
     ("protect", &["ids", "secret", "formats", "personalise"]),

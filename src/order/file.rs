@@ -6,6 +6,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use crate::formats::rsp::metadata::StoreMetadata;
+use crate::formats::saip::algorithm::Algorithm;
 use crate::ids::{Iccid, Imsi, OrderKey};
 
 /// Schema word of an order file.
@@ -83,7 +85,7 @@ pub struct Line {
     /// Values of the template's variables.
     pub vars: BTreeMap<String, String>,
     /// What StoreMetadata says.
-    pub metadata: Metadata,
+    pub metadata: StoreMetadata,
     /// When the profiles are good for use.
     pub validity: Option<Validity>,
     /// How a bootstrap profile is used.
@@ -116,128 +118,14 @@ pub enum Mode {
     Prebound,
 }
 
-/// AKA algorithm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// 3GPP TS 35.206.
-    Milenage,
-    /// 3GPP TS 35.231.
-    Tuak,
-}
-
-impl Algorithm {
-    /// The word in orders and core files.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Milenage => "milenage",
-            Self::Tuak => "tuak",
-        }
-    }
-}
-
-/// What StoreMetadataRequest (SGP.22 §5.5.3) says of the profiles.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metadata {
-    /// At most 32 octets.
-    pub service_provider: String,
-    /// At most 64 octets.
-    pub profile_name: String,
-    /// Class.
-    pub class: ProfileClass,
-    /// Icon.
-    pub icon: Option<Icon>,
-    /// Profile policy rules.
-    pub ppr: Vec<PolicyRule>,
-    /// Who is told of what.
-    pub notifications: Vec<Notification>,
-    /// Profile owner.
-    pub owner: Option<Owner>,
-    /// SGP.32 fallback attribute.
-    pub fallback_allowed: bool,
-    /// SGP.32 emergency call indication.
-    pub ecall: bool,
-}
-
-/// Profile class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProfileClass {
-    /// 0.
-    Test,
-    /// 1.
-    Provisioning,
-    /// 2.
-    Operational,
-}
-
-impl ProfileClass {
+impl Mode {
     /// The word in orders and exports.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Test => "test",
-            Self::Provisioning => "provisioning",
-            Self::Operational => "operational",
+            Self::Order => "order",
+            Self::Prebound => "prebound",
         }
     }
-}
-
-/// A profile icon of at most 1,024 octets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Icon {
-    /// What it is.
-    pub kind: IconKind,
-    /// The file.
-    pub data: Vec<u8>,
-}
-
-/// IconType.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IconKind {
-    /// 0.
-    Jpg,
-    /// 1.
-    Png,
-}
-
-/// Profile policy rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PolicyRule {
-    /// `ppr1`: must not be disabled.
-    Ppr1,
-    /// `ppr2`: must not be deleted.
-    Ppr2,
-}
-
-/// NotificationConfigurationInformation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notification {
-    /// What is told.
-    pub events: Vec<NotificationEvent>,
-    /// FQDN of who is told.
-    pub address: String,
-}
-
-/// NotificationEvent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotificationEvent {
-    /// Bit 0.
-    Install,
-    /// Bit 1.
-    Enable,
-    /// Bit 2.
-    Disable,
-    /// Bit 3.
-    Delete,
-}
-
-/// OperatorId: who owns the profile.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// 5 or 6 digits.
-    pub mcc_mnc: String,
-    /// Group identifier level 1.
-    pub gid1: Option<Vec<u8>>,
-    /// Group identifier level 2.
-    pub gid2: Option<Vec<u8>>,
 }
 
 /// When profiles are good for use; both days included.

@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::file::{Algorithm, Export, Line, Mode, Numbers, Order, Rows};
+use super::file::{Export, Line, Mode, Numbers, Order, Rows};
 use super::json::excerpt;
 use super::ranges::{Number, Range};
 use super::refusals::{MOST_OF_HEADER, and_more};
+use crate::formats::saip::algorithm::Algorithm;
 use crate::store::Refusal;
 
 /// What a site offers to orders.

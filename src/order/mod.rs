@@ -25,9 +25,8 @@ mod tests;
 pub use answer::{ACK_SCHEMA, Answer, Counts, Verdict};
 pub use columns::{COLUMNS, Column};
 pub use file::{
-    Accept, Algorithm, Bootstrap, BootstrapMode, ConfirmationCode, Export, FileRef, Icon, IconKind, InlineRow, Kind,
-    Line, MAX_INLINE_ROWS, MAX_QUANTITY, Metadata, Mode, Notification, NotificationEvent, Numbers, Order, Owner,
-    PolicyRule, ProfileClass, Rows, SCHEMA, Validity,
+    Accept, Bootstrap, BootstrapMode, ConfirmationCode, Export, FileRef, InlineRow, Kind, Line, MAX_INLINE_ROWS,
+    MAX_QUANTITY, Mode, Numbers, Order, Rows, SCHEMA, Validity,
 };
 pub use header::{Takes, Targets, TemplateRefusal, Templates};
 pub use intake::Intake;

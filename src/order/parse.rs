@@ -8,6 +8,10 @@ use super::columns::{COLUMNS, Column, Meaning, meaning, names_clear_secret, show
 use super::file::*;
 use super::json::{Limit, Members, Node, Place, Problems, Value, excerpt};
 use super::refusals::masked;
+use crate::formats::rsp::metadata::{
+    Icon, Notification, NotificationEvent, Owner, PolicyRule, ProfileClass, StoreMetadata, pack_mcc_mnc,
+};
+use crate::formats::saip::algorithm::Algorithm;
 use crate::ids::{OrderId, OrderKey, Tenant};
 use crate::store::Refusal;
 
@@ -238,7 +242,7 @@ fn read_vars(value: Value<'_>) -> Option<BTreeMap<String, String>> {
     Some(entries.into_iter().collect())
 }
 
-fn read_metadata(members: &Members<'_>) -> Option<Metadata> {
+fn read_metadata(members: &Members<'_>) -> Option<StoreMetadata> {
     let service_provider = members.required("service_provider", |v| bounded_text(v, 32));
     let profile_name = members.required("profile_name", |v| bounded_text(v, 64));
     let class = members.required("class", |v| {
@@ -247,18 +251,18 @@ fn read_metadata(members: &Members<'_>) -> Option<Metadata> {
     });
     let icon = members.optional("icon", read_icon);
     let ppr = members.or("ppr", Vec::new(), |v| {
-        v.elements(WORDS, |v| v.word(&[("ppr1", PolicyRule::Ppr1), ("ppr2", PolicyRule::Ppr2)]))
+        v.elements(WORDS, |v| v.word(&[("ppr1", PolicyRule::NoDisable), ("ppr2", PolicyRule::NoDelete)]))
     });
     let notifications = members.or("notifications", Vec::new(), |v| v.elements(WORDS, |v| v.object(read_notification)));
     let owner = members.optional("owner", |v| v.object(read_owner));
     let fallback_allowed = members.or("fallback_allowed", false, |v| v.bool());
     let ecall = members.or("ecall", false, |v| v.bool());
-    Some(Metadata {
+    Some(StoreMetadata {
         service_provider: service_provider?,
         profile_name: profile_name?,
         class: class?,
         icon: icon?,
-        ppr: ppr?,
+        policy_rules: ppr?,
         notifications: notifications?,
         owner: owner?,
         fallback_allowed: fallback_allowed?,
@@ -287,6 +291,12 @@ fn read_icon(value: Value<'_>) -> Option<Icon> {
     })
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IconKind {
+    Png,
+    Jpg,
+}
+
 fn icon(value: Value<'_>, base64: &str, declared: Option<IconKind>) -> Option<Icon> {
     let refuse = |message: &str| {
         value.place().refuse(
@@ -308,7 +318,10 @@ fn icon(value: Value<'_>, base64: &str, declared: Option<IconKind>) -> Option<Ic
     if declared.is_some_and(|declared| declared != found) {
         return refuse("is not of the type it says");
     }
-    Some(Icon { kind: found, data })
+    Some(match found {
+        IconKind::Png => Icon::Png(data),
+        IconKind::Jpg => Icon::Jpeg(data),
+    })
 }
 
 fn read_notification(members: &Members<'_>) -> Option<Notification> {
@@ -327,7 +340,7 @@ fn read_owner(members: &Members<'_>) -> Option<Owner> {
         let text = v.text()?;
         let sound = matches!(text.len(), 5 | 6) && text.bytes().all(|b| b.is_ascii_digit());
         if sound {
-            Some(text.to_owned())
+            Some(pack_mcc_mnc(text))
         } else {
             v.place().refuse(&excerpt(text), "bad-value", "is not 5 or 6 digits", "MCC and MNC in one")
         }

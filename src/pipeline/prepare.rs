@@ -11,12 +11,10 @@ use crate::config::{CoreTarget, Site, files};
 use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::export::records::LineFacts;
-use crate::formats::bcd;
 use crate::formats::bsp::kdf::HostId;
 use crate::formats::rsp::metadata as rsp;
-use crate::formats::saip::algorithm as saip;
 use crate::hsm::{Hsm, Role, draw};
-use crate::order::file::{self, Algorithm, Export, Line, Mode, Order};
+use crate::order::file::{Export, Line, Mode, Order};
 use crate::personalise::shelf::{Shelf, TemplateName};
 use crate::personalise::{CompiledTemplate, Settings};
 use crate::store::StoredOrder;
@@ -88,10 +86,7 @@ fn line_work<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder, line: &Line) 
         .ok_or_else(|| named("smdp.host_id has not 1 to 16 octets".to_owned()).hint("correct bindery.toml"))?;
     let facts = LineFacts {
         profile_class: line.metadata.class.as_str().to_owned(),
-        mode: match line.mode {
-            Mode::Prebound => "prebound".to_owned(),
-            Mode::Order => "order".to_owned(),
-        },
+        mode: line.mode.as_str().to_owned(),
         algorithm: line.algorithm.as_str().to_owned(),
         smdp_address: engine.site.config.smdp.address.clone(),
         smdp_oid: engine.chains.oid().to_owned(),
@@ -119,12 +114,11 @@ fn line_work<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder, line: &Line) 
 
 /// StoreMetadata of a line but for the ICCID.
 fn metadata(line: &Line) -> Result<rsp::MetadataTemplate, Fault> {
-    let fields = store_metadata(line);
     let refused = |what: String| {
         Fault::new(Exit::Config, format!("line {}: metadata: {what}", line.line))
             .hint("correct the order's metadata and send it again")
     };
-    let template = rsp::MetadataTemplate::new(&fields).map_err(|e| refused(e.to_string()))?;
+    let template = rsp::MetadataTemplate::new(&line.metadata).map_err(|e| refused(e.to_string()))?;
     if template.len() > rsp::MAX_LEN {
         return Err(refused(format!("{} octets, at most {} fit two segments", template.len(), rsp::MAX_LEN)));
     }
@@ -155,13 +149,7 @@ fn compile(site: &Site, line: &Line) -> Result<(CompiledTemplate, String), Fault
 
 /// What a line sets for all its records.
 pub fn settings_of(line: &Line) -> Settings {
-    Settings {
-        algorithm: match line.algorithm {
-            Algorithm::Milenage => saip::Algorithm::Milenage,
-            Algorithm::Tuak => saip::Algorithm::Tuak,
-        },
-        vars: line.vars.clone(),
-    }
+    Settings { algorithm: line.algorithm, vars: line.vars.clone() }
 }
 
 /// Transport key and scheme of a line: the order's own, else those of the core target it names, else those of the site's only one.
@@ -185,74 +173,5 @@ fn transport(site: &Site, line: &Line) -> Result<(String, &'static str), Fault> 
             let what = format!("line {}: no core network would get K and OPc", line.line);
             Err(Fault::new(Exit::Config, what).hint("name core:NAME in export, or a transport_key"))
         }
-    }
-}
-
-fn store_metadata(line: &Line) -> rsp::StoreMetadata {
-    let file::Metadata {
-        service_provider,
-        profile_name,
-        class,
-        icon,
-        ppr,
-        notifications,
-        owner,
-        fallback_allowed,
-        ecall,
-    } = line.metadata.clone();
-    let icon = icon.map(|icon| match icon.kind {
-        file::IconKind::Jpg => rsp::Icon::Jpeg(icon.data),
-        file::IconKind::Png => rsp::Icon::Png(icon.data),
-    });
-    rsp::StoreMetadata {
-        service_provider,
-        profile_name,
-        icon,
-        class: match class {
-            file::ProfileClass::Test => rsp::ProfileClass::Test,
-            file::ProfileClass::Provisioning => rsp::ProfileClass::Provisioning,
-            file::ProfileClass::Operational => rsp::ProfileClass::Operational,
-        },
-        notifications: notifications.into_iter().map(notification).collect(),
-        owner: owner.map(|owner| rsp::Owner { mcc_mnc: mcc_mnc(&owner.mcc_mnc), gid1: owner.gid1, gid2: owner.gid2 }),
-        policy_rules: ppr
-            .into_iter()
-            .map(|rule| match rule {
-                file::PolicyRule::Ppr1 => rsp::PolicyRule::NoDisable,
-                file::PolicyRule::Ppr2 => rsp::PolicyRule::NoDelete,
-            })
-            .collect(),
-        ecall,
-        fallback_allowed,
-    }
-}
-
-fn notification(ordered: file::Notification) -> rsp::Notification {
-    let events = ordered.events.into_iter().map(|event| match event {
-        file::NotificationEvent::Install => rsp::NotificationEvent::Install,
-        file::NotificationEvent::Enable => rsp::NotificationEvent::Enable,
-        file::NotificationEvent::Disable => rsp::NotificationEvent::Disable,
-        file::NotificationEvent::Delete => rsp::NotificationEvent::Delete,
-    });
-    rsp::Notification { events: events.collect(), address: ordered.address }
-}
-
-/// MCC and MNC as 3GPP TS 24.008 §10.5.1.3 packs them: `MCC2 MCC1 | MNC3 MCC3 | MNC2 MNC1`, MNC3 is F for two-digit MNCs.
-fn mcc_mnc(digits: &str) -> [u8; 3] {
-    let (mcc, mnc) = digits.split_at(digits.len().min(3));
-    let third = mnc.get(2..3);
-    let [a, b, c]: [u8; 3] = bcd::swapped(&format!("{mcc}{}{}", third.unwrap_or("0"), mnc.get(..2).unwrap_or("00")));
-    [a, if third.is_none() { b | 0xF0 } else { b }, c]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn operators_are_packed_as_in_ts_24_008() {
-        assert_eq!(mcc_mnc("26201"), [0x62, 0xF2, 0x10]);
-        assert_eq!(mcc_mnc("310410"), [0x13, 0x00, 0x14]);
-        assert_eq!(mcc_mnc("001015"), [0x00, 0x51, 0x10]);
     }
 }

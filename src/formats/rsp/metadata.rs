@@ -26,6 +26,17 @@ pub enum ProfileClass {
     Operational,
 }
 
+impl ProfileClass {
+    /// The word in orders and exports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Provisioning => "provisioning",
+            Self::Operational => "operational",
+        }
+    }
+}
+
 /// Picture of the service provider, 64 x 64 pixels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Icon {
@@ -67,6 +78,14 @@ pub struct Owner {
     pub gid1: Option<Vec<u8>>,
     /// Group identifier level 2.
     pub gid2: Option<Vec<u8>>,
+}
+
+/// The 5 or 6 digits of MCC and MNC as 3GPP TS 24.008 §10.5.1.3 packs them: `MCC2 MCC1 | MNC3 MCC3 | MNC2 MNC1`, MNC3 is F for two-digit MNCs.
+pub fn pack_mcc_mnc(digits: &str) -> [u8; 3] {
+    let (mcc, mnc) = digits.split_at(digits.len().min(3));
+    let third = mnc.get(2..3);
+    let [a, b, c]: [u8; 3] = bcd::swapped(&format!("{mcc}{}{}", third.unwrap_or("0"), mnc.get(..2).unwrap_or("00")));
+    [a, if third.is_none() { b | 0xF0 } else { b }, c]
 }
 
 /// A policy rule of a profile.
@@ -285,6 +304,13 @@ mod tests {
             profile_name: profile_name.to_owned(),
             ..StoreMetadata::default()
         }
+    }
+
+    #[test]
+    fn operators_are_packed_as_in_ts_24_008() {
+        assert_eq!(pack_mcc_mnc("26201"), [0x62, 0xF2, 0x10]);
+        assert_eq!(pack_mcc_mnc("310410"), [0x13, 0x00, 0x14]);
+        assert_eq!(pack_mcc_mnc("001015"), [0x00, 0x51, 0x10]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::error::{Exit, Fault};
+use crate::formats::saip::algorithm::Algorithm;
 use crate::ids::{Eid, Iccid};
 use crate::store::sqlite::Ledger;
 
