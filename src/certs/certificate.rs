@@ -263,17 +263,36 @@ pub fn pem(der: &[u8]) -> String {
     text + "-----END CERTIFICATE-----\n"
 }
 
-/// SEQUENCE OF PrintableString, each an EIN: the leading digits of the EIDs.
+/// SEQUENCE OF PrintableString, each an EIN: the leading digits of the EIDs. The other ASCII text types are taken too: issuers differ,
+/// and digits are digits in each of them.
 fn permitted_eins(value: &[u8]) -> Result<Vec<String>, String> {
     let wrong = |e: tlv::TlvError| format!("permittedEins: {e}");
     let mut eins = Vec::new();
     let mut reader = tlv::single(value, Tag(0x30)).map_err(wrong)?.children();
     while let Some(ein) = reader.next_tlv().map_err(wrong)? {
-        let digits = std::str::from_utf8(ein.value).ok().filter(|t| ein.tag == Tag(0x13) && !t.is_empty());
+        let is_text = matches!(ein.tag, Tag(0x0C | 0x12 | 0x13 | 0x16)); // UTF8, Numeric, Printable, IA5
+        let digits = std::str::from_utf8(ein.value).ok().filter(|text| is_text && !text.is_empty());
         match digits.filter(|text| text.bytes().all(|b| b.is_ascii_digit())) {
             Some(text) => eins.push(text.to_owned()),
-            None => return Err("permittedEins: an entry is not a PrintableString of digits".into()),
+            None => return Err("permittedEins: an entry is not a text of digits".into()),
         }
     }
     Ok(eins)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ein_is_digits_in_any_text_type_and_nothing_else() {
+        let entry = |tag, text: &[u8]| tlv::wrap(Tag(0x30), &[&tlv::wrap(Tag(tag), &[text])]);
+        for tag in [0x0C, 0x12, 0x13, 0x16] {
+            assert_eq!(permitted_eins(&entry(tag, b"89049032")).unwrap(), ["89049032"]);
+        }
+        for (tag, text) in [(0x13, &b""[..]), (0x13, b"8904x"), (0x04, b"8904"), (0x02, b"1")] {
+            assert!(permitted_eins(&entry(tag, text)).is_err(), "{tag:02x}");
+        }
+        assert!(permitted_eins(&[0x30, 0x80]).is_err());
+    }
 }
