@@ -51,6 +51,14 @@ impl Pending {
         sync_dir(parent(&self.target))
     }
 
+    /// As [`Self::publish`], but never over another file: that is an error of kind `AlreadyExists`.
+    pub fn publish_new(mut self) -> io::Result<()> {
+        self.sync()?;
+        // A hard link refuses to replace, where a rename would; the temporary name goes when this value does.
+        fs::hard_link(&self.temporary, &self.target)?;
+        sync_dir(parent(&self.target))
+    }
+
     /// Where it will stand.
     pub fn target(&self) -> &Path {
         &self.target
@@ -148,6 +156,20 @@ mod tests {
         write(&path, b"old", 0o644).unwrap();
         Pending::create(&path, 0o644).unwrap().write_all(b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_new_file_never_replaces_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        for (content, is_new) in [(b"one", true), (b"two", false)] {
+            let mut pending = Pending::create(&path, 0o644).unwrap();
+            pending.write_all(content).unwrap();
+            let published = pending.publish_new().map_err(|e| e.kind());
+            assert_eq!(published, if is_new { Ok(()) } else { Err(io::ErrorKind::AlreadyExists) });
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"one");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

@@ -396,6 +396,14 @@ impl OrderKey {
     }
 }
 
+impl OrderKey {
+    /// Whether a person's `ORDER_ID`, `TENANT/ORDER_ID` or either with `@REV` means this order.
+    pub fn is_named(&self, name: &str) -> bool {
+        let full = self.to_string();
+        full == name || full.split_once('/').is_some_and(|(_, leaf)| leaf == name)
+    }
+}
+
 impl fmt::Display for OrderKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.tenant, self.order_id)?;
@@ -455,6 +463,14 @@ mod tests {
         let imsi: Imsi = "001010123456063".parse().unwrap();
         assert_eq!(imsi.plus(7).unwrap().as_str(), "001010123456070");
         assert_eq!("999999".parse::<Imsi>().unwrap().plus(1), None);
+    }
+
+    #[test]
+    fn an_order_is_named_with_or_without_its_tenant() {
+        let key = |rev| OrderKey { tenant: "acme".parse().unwrap(), order_id: "PO-1".parse().unwrap(), rev };
+        assert!(key(1).is_named("PO-1") && key(1).is_named("acme/PO-1"));
+        assert!(key(2).is_named("PO-1@2") && key(2).is_named("acme/PO-1@2"));
+        assert!(!key(2).is_named("PO-1") && !key(1).is_named("other/PO-1") && !key(1).is_named("acme"));
     }
 
     #[test]

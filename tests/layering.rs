@@ -20,7 +20,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("store", &["ids", "secret", "error", "hsm", "durable"]),
     ("telemetry", &[]),
     ("order", &["ids", "error", "formats", "store", "durable"]),
-    ("personalise", &["ids", "secret", "error", "formats"]),
+    ("personalise", &["ids", "secret", "error", "formats", "durable"]),
     // A stage knows the value type of the stage before it, never its functions.
     ("protect", &["ids", "secret", "formats", "personalise"]),
     ("bind", &["ids", "secret", "error", "formats", "ffi", "protect"]),

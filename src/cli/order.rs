@@ -138,8 +138,7 @@ fn list(context: &Context<'_>) -> Result<Exit, Fault> {
 }
 
 fn show(context: &Context<'_>, id: &str) -> Result<Exit, Fault> {
-    let named = |order: &OrderSummary| order.key.order_id.as_str() == id || order.key.to_string() == id;
-    let orders: Vec<_> = context.ledger.orders()?.into_iter().filter(named).collect();
+    let orders: Vec<_> = context.ledger.orders()?.into_iter().filter(|order| order.key.is_named(id)).collect();
     if orders.is_empty() {
         return Err(Fault::new(Exit::Usage, format!("no accepted order {id:?}")).hint("`bindery order list` shows all"));
     }

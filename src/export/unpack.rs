@@ -1,7 +1,7 @@
 //! Takes a bundle apart: one file a package, `<EID>_<ICCID>.der`, each checked against its record's hash.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use openssl::sha::sha256;
@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::error::{Exit, Fault};
 use crate::ids::{Eid, Iccid};
+use crate::store::packages::{LocalFiles, Packages};
 
 /// The members of `orders.jsonl` that unpacking needs.
 #[derive(Deserialize)]
@@ -21,9 +22,6 @@ struct Record {
     sha256: Option<String>,
 }
 
-/// Packages longer than this are not believed: a length member must not decide how much memory is taken.
-const MAX_PACKAGE: u64 = 16 << 20;
-
 /// Writes the packages of `bundle` into `dir`; gives how many. Records without a package are passed over.
 pub fn unpack(bundle: &Path, dir: &Path) -> Result<u64, Fault> {
     let orders = bundle.join("orders.jsonl");
@@ -32,6 +30,7 @@ pub fn unpack(bundle: &Path, dir: &Path) -> Result<u64, Fault> {
             .map_err(|e| Fault::file(&orders, &e).hint("an order has a bundle once `bindery run` has exported it"))?,
     );
     fs::create_dir_all(dir).map_err(|e| Fault::file(dir, &e))?;
+    let packages = LocalFiles::new(bundle)?;
     let mut unpacked = 0;
     for (at, line) in (1_u64..).zip(reader.lines()) {
         let broken =
@@ -46,10 +45,7 @@ pub fn unpack(bundle: &Path, dir: &Path) -> Result<u64, Fault> {
         // Names come from a file: only real identifiers may become file names.
         let iccid: Iccid = record.iccid.parse().map_err(|e| broken(format!("iccid: {e}")))?;
         let eid: Eid = record.eid.as_deref().unwrap_or_default().parse().map_err(|e| broken(format!("eid: {e}")))?;
-        if object.contains('/') || length > MAX_PACKAGE {
-            return Err(broken("object or length is not one of a bundle".to_owned()));
-        }
-        let package = read_at(&bundle.join(object), offset, length)?;
+        let package = packages.read(object, offset, length)?;
         if data_encoding::HEXLOWER.encode(&sha256(&package)) != *sha {
             let fault = broken(format!("{object} at {offset}: the package is not the one of this record"));
             return Err(fault.hint("check the bundle with `bindery verify`"));
@@ -59,16 +55,6 @@ pub fn unpack(bundle: &Path, dir: &Path) -> Result<u64, Fault> {
         unpacked += 1;
     }
     Ok(unpacked)
-}
-
-fn read_at(path: &Path, offset: u64, length: u64) -> Result<Vec<u8>, Fault> {
-    let read = || {
-        let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(offset))?;
-        let mut package = vec![0; length as usize];
-        file.read_exact(&mut package).map(|()| package)
-    };
-    read().map_err(|e| Fault::file(path, &e))
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 //! An order names a template with its version, and its packages must be reproducible; so a version never gets other bytes.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::durable::{self, Pending};
 use crate::formats::saip::source::{self, SourceError};
 
 /// Name and version of a template: `bootstrap@1`.
@@ -113,14 +114,11 @@ impl Shelf {
     pub fn add(&self, name: &TemplateName, der: &[u8]) -> Result<PathBuf, ShelfError> {
         let path = self.path(name);
         let failed = |error| ShelfError::Io { path: path.clone(), error };
-        fs::create_dir_all(&self.dir).map_err(failed)?;
-        let temporary = self.dir.join(format!(".{name}.{}.tmp", std::process::id()));
-        let written = write_synced(&temporary, der);
-        // A hard link refuses to replace, where a rename would; that keeps two runners from overwriting each other.
-        let linked = written.and_then(|()| fs::hard_link(&temporary, &path));
-        let _ = fs::remove_file(&temporary);
-        match linked {
-            Ok(()) => File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed)?,
+        durable::make_dirs(&self.dir, 0o755).map_err(failed)?;
+        let mut pending = Pending::create(&path, 0o644).map_err(failed)?;
+        pending.write_all(der).map_err(failed)?;
+        match pending.publish_new() {
+            Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 if fs::read(&path).map_err(failed)? != der {
                     return Err(ShelfError::Taken(name.clone()));
@@ -173,12 +171,6 @@ pub fn presets() -> &'static [(&'static str, &'static str)] {
 /// DER of a built-in template; `None` when there is none of this name.
 pub fn preset(name: &str) -> Option<Result<Vec<u8>, SourceError>> {
     source::preset(name).map(source::build)
-}
-
-fn write_synced(path: &Path, octets: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(octets)?;
-    file.sync_all()
 }
 
 #[cfg(test)]

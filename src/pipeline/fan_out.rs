@@ -31,11 +31,6 @@ impl FanOut {
     ) -> Vec<R> {
         self.pool.install(|| items.into_par_iter().map_init(scratch, work).collect())
     }
-
-    /// Threads of the pool.
-    pub fn threads(&self) -> usize {
-        self.pool.current_num_threads()
-    }
 }
 
 #[cfg(test)]

@@ -105,11 +105,8 @@ fn work_order<H: Hsm>(
 
 /// The order that `ORDER_ID`, `TENANT/ORDER_ID` or `TENANT/ORDER_ID@REV` names.
 pub fn find_order(ledger: &Ledger, name: &str) -> Result<StoredOrder, Fault> {
-    let names = |key: &OrderKey| {
-        let full = key.to_string();
-        full == name || full.split_once('/').is_some_and(|(_, leaf)| leaf == name)
-    };
-    let mut found: Vec<OrderKey> = ledger.orders()?.into_iter().map(|order| order.key).filter(names).collect();
+    let mut found: Vec<OrderKey> =
+        ledger.orders()?.into_iter().map(|order| order.key).filter(|key| key.is_named(name)).collect();
     let unknown = || {
         let what = format!("{name}: no accepted order has this name");
         Fault::new(Exit::Usage, what).hint("`bindery order list` shows what was accepted")
