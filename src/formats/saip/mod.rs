@@ -7,6 +7,8 @@
 //! Source: TCA eUICC Profile Package, Interoperable Format Technical Specification, 2.1 to 3.4.1.
 
 pub mod algorithm;
+pub mod catalogue;
+pub mod ef;
 pub mod file;
 pub mod kind;
 pub mod lint;

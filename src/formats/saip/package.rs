@@ -13,6 +13,8 @@ pub struct Package<'a> {
 /// One profile element and its place.
 #[derive(Clone, Copy, Debug)]
 pub struct Element<'a> {
+    /// Its place in the package, from 1: `PE 12`.
+    pub number: usize,
     /// Which alternative.
     pub kind: Kind,
     /// Its bytes and offset.
@@ -30,7 +32,7 @@ impl<'a> Package<'a> {
         let mut reader = Reader::new(der);
         let mut elements = Vec::new();
         while let Some(tlv) = reader.next_tlv()? {
-            elements.push(Element::read(tlv));
+            elements.push(Element::read(elements.len() + 1, tlv));
         }
         Ok(Self { elements })
     }
@@ -42,20 +44,19 @@ impl<'a> Package<'a> {
 }
 
 impl<'a> Element<'a> {
-    fn read(tlv: Tlv<'a>) -> Self {
+    fn read(number: usize, tlv: Tlv<'a>) -> Self {
         let kind = Kind::of(tlv.tag);
         let header = child(&tlv, Tag(0xA0)).filter(|_| !matches!(kind, Kind::Header | Kind::Unknown));
         let id = header.and_then(|header| child(&header, Tag(0x81))).and_then(|id| unsigned(id.value));
         let mandated = header.is_some_and(|header| child(&header, Tag(0x80)).is_some());
-        Self { kind, tlv, id: id.and_then(|id| u16::try_from(id).ok()), mandated }
+        Self { number, kind, tlv, id: id.and_then(|id| u16::try_from(id).ok()), mandated }
     }
 
-    /// How messages name it: `usim (id 8)`.
+    /// How messages name it: `PE 8 usim`.
     pub fn label(&self) -> String {
-        match (self.kind, self.id) {
-            (Kind::Unknown, _) => format!("element {}", self.tlv.tag),
-            (kind, Some(id)) => format!("{kind} (id {id})"),
-            (kind, None) => kind.to_string(),
+        match self.kind {
+            Kind::Unknown => format!("PE {} {}", self.number, self.tlv.tag),
+            kind => format!("PE {} {kind}", self.number),
         }
     }
 
@@ -100,7 +101,7 @@ mod tests {
         assert_eq!(kinds, [Kind::Header, Kind::Unknown, Kind::End]);
         let end = &package.elements[2];
         assert_eq!((end.id, end.mandated, end.tlv.offset), (Some(31), true, 7));
-        assert_eq!(package.elements[1].label(), "element BF7E");
+        assert_eq!(package.elements[1].label(), "PE 2 BF7E");
     }
 
     #[test]

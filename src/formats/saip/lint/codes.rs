@@ -11,18 +11,21 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "P01",
         severity: Severity::Error,
+        why: "",
         hint: "eight octets of ASCII digits: a PIN four to eight padded with FF, a PUK exactly eight",
         check: values,
     },
     Rule {
         id: "P02",
         severity: Severity::Error,
+        why: "",
         hint: "add the PUK to pukCodes, or correct unblockingPINReference",
         check: unblocking_references,
     },
     Rule {
         id: "P03",
         severity: Severity::Error,
+        why: "",
         hint: "one pinCodes a context, each reference once: 1-8 and ADM in the MF, 81-88 in a DF or ADF",
         check: references,
     },

@@ -11,18 +11,21 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "F01",
         severity: Severity::Error,
+        why: "",
         hint: "see SAIP §8.3.3 for what an ADF, a DF and an EF must and must not have",
         check: parameters,
     },
     Rule {
         id: "F03",
         severity: Severity::Error,
+        why: "",
         hint: "make efFileSize a multiple of the record length and at least as large as what is written",
         check: sizes,
     },
     Rule {
         id: "F09",
         severity: Severity::Error,
+        why: "",
         hint: "correct efFileSize or fillFileOffset: no file of a UICC is longer than 65535 octets",
         check: too_long,
     },

@@ -38,8 +38,12 @@ pub struct Finding {
     pub element: String,
     /// Octets from the start of the package.
     pub offset: usize,
+    /// Names down to that place: `usim/ef-imsi/fillFileContent`.
+    pub path: String,
     /// What is wrong there.
     pub message: String,
+    /// Why it matters.
+    pub why: &'static str,
     /// What to do.
     pub hint: &'static str,
 }
@@ -64,6 +68,8 @@ impl Lint {
 pub(super) struct Rule {
     id: &'static str,
     severity: Severity,
+    /// What happens on the card or in the field when it is broken.
+    why: &'static str,
     hint: &'static str,
     check: fn(&Package<'_>, &mut Report<'_>),
 }
@@ -91,8 +97,9 @@ impl Report<'_> {
     }
 
     fn push(&mut self, element: String, offset: usize, message: String) {
-        let Rule { id, severity, hint, .. } = *self.rule;
-        self.findings.push(Finding { rule: id, severity, element, offset, message, hint });
+        let Rule { id, severity, why, hint, .. } = *self.rule;
+        let path = String::new();
+        self.findings.push(Finding { rule: id, severity, element, offset, path, message, why, hint });
     }
 }
 

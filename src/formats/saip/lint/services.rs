@@ -14,24 +14,28 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "H06",
         severity: Severity::Error,
+        why: "",
         hint: "list the service of every mandated application, and none that nothing needs",
         check: applications,
     },
     Rule {
         id: "H07",
         severity: Severity::Error,
+        why: "",
         hint: "list the algorithms that the akaParameters name, and no other",
         check: algorithms,
     },
     Rule {
         id: "H09",
         severity: Severity::Error,
+        why: "",
         hint: "list the service, or leave out what needs it",
         check: further_services,
     },
     Rule {
         id: "H10",
         severity: Severity::Warning,
+        why: "",
         hint: "an order writes its own algorithm and keys; never load this package as it is",
         check: test_algorithm,
     },

@@ -15,25 +15,35 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "D02",
         severity: Severity::Error,
+        why: "",
         hint: "encode it as DER: minimal integers and sizes, no member that equals its default",
         check: canonical,
     },
     Rule {
         id: "D03",
         severity: Severity::Warning,
+        why: "",
         hint: "the octets are kept as they are; check that the target eUICCs know this version",
         check: newer_than_known,
     },
-    Rule { id: "H01", severity: Severity::Error, hint: "put one header first and one end last", check: header_and_end },
+    Rule {
+        id: "H01",
+        severity: Severity::Error,
+        why: "",
+        hint: "put one header first and one end last",
+        check: header_and_end,
+    },
     Rule {
         id: "I01",
         severity: Severity::Error,
+        why: "",
         hint: "give every element but the header its own identification, 0 to 32767",
         check: identifications,
     },
     Rule {
         id: "Z01",
         severity: Severity::Warning,
+        why: "",
         hint: "check the free memory of the target eUICCs before ordering this",
         check: size,
     },
@@ -49,7 +59,9 @@ pub(super) fn not_der(offset: usize, message: &str) -> Lint {
         severity: Severity::Error,
         element: "package".into(),
         offset,
+        path: String::new(),
         message: message.to_owned(),
+        why: "",
         hint: "this is not a DER profile package; export it again, without text armour or outer wrapping",
     };
     Lint { rules_run: 1, findings: vec![finding] }

@@ -181,7 +181,7 @@ fn offenders() -> Vec<(&'static str, Vec<u8>)> {
                 elements.insert(end, cdma);
             }),
         ),
-        ("F09", include_bytes!("../../../../test-vectors/bad/saip/size-of-4-gb.der").to_vec()),
+        ("F09", include_bytes!("../../../../../test-vectors/bad/saip/size-of-4-gb.der").to_vec()),
         ("Z01", edited("applet", "load_block_fill_bytes = 92160", "load_block_fill_bytes = 300000")),
     ]
 }
