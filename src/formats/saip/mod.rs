@@ -15,4 +15,4 @@ pub mod lint;
 pub mod package;
 pub mod services;
 pub mod source;
-mod types;
+pub mod types;
