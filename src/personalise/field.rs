@@ -91,11 +91,7 @@ pub(super) struct Coded<'a> {
 impl<'a> Coded<'a> {
     pub(super) fn new(identity: &'a Identity<'a>) -> Result<Self, PersonaliseError> {
         let imsi_digits = identity.imsi.as_ref().map(|imsi| imsi.as_str()).unwrap_or_default();
-        let by_imsi = identity.imsi.map(|imsi| 1_u16 << imsi.last_digit());
-        let acc = identity.acc.or(by_imsi).unwrap_or_default();
-        if identity.imsi.is_some() && (acc == 0 || acc & 1 << 10 != 0) {
-            return Err(PersonaliseError::Acc);
-        }
+        let acc = identity.imsi.map_or(0, |imsi| 1_u16 << imsi.last_digit());
         let msisdn = identity.msisdn.map(|text| text.strip_prefix('+').unwrap_or(text));
         if msisdn.is_some_and(|d| !(1..=20).contains(&d.len()) || !d.bytes().all(|b| b.is_ascii_digit())) {
             return Err(PersonaliseError::MsisdnForm);
@@ -186,8 +182,8 @@ mod tests {
         let identity = Identity {
             iccid: "89000123456789012341".parse().unwrap(),
             imsi: Some(imsi.parse().unwrap()),
-            acc: None,
             msisdn,
+            vars: &[],
         };
         let mut gap = vec![0; len];
         Coded::new(&identity).unwrap().write(&field, &mut gap, |_| None);

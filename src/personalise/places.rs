@@ -74,7 +74,7 @@ impl<'s> Work<'s> {
         let iccid = node.child(primitive(3)).ok_or_else(|| place(element, element.tlv.offset, "has no iccid"))?;
         iccid.set(Part::Gap(10, Field::IccidHeader));
         self.found("iccid", "order", 10, "header");
-        if let Some(value) = self.settings.vars.get("profile_type") {
+        if let Some(value) = self.settings.constant("profile_type") {
             let text = vars::profile_type(value)?;
             match node.child(primitive(2)) {
                 Some(member) => member.set(Part::Made(text)),

@@ -41,7 +41,7 @@ pub(super) fn write_of(
     view: &FileView<'_>,
     settings: &Settings,
 ) -> Result<Vec<PlacedWrite>, TemplateError> {
-    let set = VARS.iter().filter(|var| var.file == file).find_map(|var| Some((var, settings.vars.get(var.name)?)));
+    let set = VARS.iter().filter(|var| var.file == file).find_map(|var| Some((var, settings.constant(var.name)?)));
     let Some((var, value)) = set else { return Ok(Vec::new()) };
     let octets = match var.name {
         "spn" => spn(value, view),
