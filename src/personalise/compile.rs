@@ -11,7 +11,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::credentials::{Credentials, Layout};
-use super::field::{Coded, Field};
+use super::fields::{Coded, Field};
 use super::places::Work;
 use super::{Draw, Identity, PersonaliseError, Upp};
 use crate::formats::saip::algorithm::Algorithm;

@@ -8,13 +8,12 @@ pub mod audit;
 pub mod compile;
 pub mod credentials;
 pub mod draw;
-mod field;
+mod fields;
 pub mod milenage;
 mod places;
 mod rope;
 pub mod shelf;
 mod upp;
-pub mod vars;
 
 pub use compile::{CompiledTemplate, Input, Settings, TemplateError, VarSource};
 pub use credentials::Credentials;
