@@ -4,12 +4,15 @@
 //! how many failed. Numbers and severities are those of the project's rule list; sources are SAIP clauses.
 
 mod codes;
+mod contents;
 mod files;
 mod identity;
 mod keys;
 mod order;
 mod services;
 mod structure;
+mod templates;
+mod tree;
 
 use serde::Serialize;
 
@@ -90,13 +93,15 @@ pub(super) struct Report<'r> {
     rule: &'r Rule,
     /// What the package is checked for.
     pub(super) options: &'r Options,
+    /// The files the package makes.
+    made: &'r [tree::Made<'r>],
     findings: Vec<Finding>,
     untold: usize,
 }
 
 impl<'r> Report<'r> {
-    fn new(rule: &'r Rule, options: &'r Options) -> Self {
-        Self { rule, options, findings: Vec::new(), untold: 0 }
+    fn new(rule: &'r Rule, options: &'r Options, made: &'r [tree::Made<'r>]) -> Self {
+        Self { rule, options, made, findings: Vec::new(), untold: 0 }
     }
 
     /// A finding inside an element.
@@ -156,8 +161,9 @@ pub fn lint_with(der: &[u8], options: &Options) -> Lint {
     };
     // D01 has run: the package is strict DER.
     let mut lint = Lint { rules_run: 1, findings: Vec::new() };
+    let made = tree::made(&package);
     for rule in rules() {
-        let mut report = Report::new(rule, options);
+        let mut report = Report::new(rule, options, &made);
         (rule.check)(&package, &mut report);
         lint.rules_run += 1;
         lint.findings.append(&mut report.finish());
@@ -177,8 +183,17 @@ fn name_places(package: &Package<'_>, findings: &mut [Finding]) {
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    let themes =
-        [structure::RULES, identity::RULES, services::RULES, order::RULES, codes::RULES, keys::RULES, files::RULES];
+    let themes = [
+        structure::RULES,
+        identity::RULES,
+        services::RULES,
+        order::RULES,
+        templates::RULES,
+        files::RULES,
+        contents::RULES,
+        codes::RULES,
+        keys::RULES,
+    ];
     themes.into_iter().flatten()
 }
 
