@@ -3,13 +3,21 @@
 //! A rule is one function in the file of its theme, listed in that file's `RULES`. The report says how many rules ran, not only
 //! how many failed. Numbers and severities are those of the project's rule list; sources are SAIP clauses.
 
+mod aka;
+mod applets;
+mod applications;
 mod codes;
+mod contexts;
 mod files;
 mod identity;
+mod ims;
 mod keys;
 mod order;
 mod services;
+mod sizes;
 mod structure;
+mod suci;
+mod usim;
 
 use serde::Serialize;
 
@@ -179,7 +187,8 @@ fn name_places(package: &Package<'_>, findings: &mut [Finding]) {
 fn rules() -> impl Iterator<Item = &'static Rule> {
     let themes =
         [structure::RULES, identity::RULES, services::RULES, order::RULES, codes::RULES, keys::RULES, files::RULES];
-    themes.into_iter().flatten()
+    let contents = [contexts::RULES, aka::RULES, applets::RULES, usim::RULES, sizes::RULES, suci::RULES, ims::RULES];
+    themes.into_iter().chain(contents).flatten()
 }
 
 #[cfg(test)]
