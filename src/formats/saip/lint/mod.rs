@@ -3,17 +3,25 @@
 //! A rule is one function in the file of its theme, listed in that file's `RULES`. The report says how many rules ran, not only
 //! how many failed. Numbers and severities are those of the project's rule list; sources are SAIP clauses.
 
+mod aka;
+mod applets;
+mod applications;
 mod codes;
 mod contents;
+mod contexts;
 mod files;
 mod identity;
+mod ims;
 mod keys;
 mod order;
 mod services;
+mod sizes;
 mod structure;
+mod suci;
 mod target;
 mod templates;
 mod tree;
+mod usim;
 
 use serde::Serialize;
 
@@ -205,7 +213,14 @@ fn rules() -> impl Iterator<Item = &'static Rule> {
         files::RULES,
         contents::RULES,
         codes::RULES,
+        contexts::RULES,
+        aka::RULES,
         keys::RULES,
+        applets::RULES,
+        usim::RULES,
+        sizes::RULES,
+        suci::RULES,
+        ims::RULES,
     ];
     themes.into_iter().flatten()
 }
