@@ -1,3 +1,5 @@
+mod content;
+
 use super::*;
 use crate::formats::saip::kind::Kind;
 use crate::formats::saip::source;
@@ -62,7 +64,8 @@ fn patched(name: &str, from: &[u8], to: &[u8]) -> Vec<u8> {
 
 /// For each rule, packages in which it must fire.
 fn offenders() -> Vec<(&'static str, Vec<u8>)> {
-    vec![
+    let mut offenders = content::offenders();
+    offenders.extend(vec![
         ("D01", b"{\"not\":\"DER\"}".to_vec()),
         ("D01", Vec::new()),
         ("D01", elements("bootstrap").concat()[..100].to_vec()),
@@ -183,7 +186,8 @@ fn offenders() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("F09", include_bytes!("../../../../../test-vectors/bad/saip/size-of-4-gb.der").to_vec()),
         ("Z01", edited("applet", "load_block_fill_bytes = 92160", "load_block_fill_bytes = 300000")),
-    ]
+    ]);
+    offenders
 }
 
 #[test]
