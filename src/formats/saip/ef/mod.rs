@@ -31,6 +31,7 @@ pub(super) use plmn::read_plmn;
 pub use suci::SuciCalcInfo;
 
 use super::kind::Kind;
+use super::kind::Kind::{Csim, Df5gs, DfSaip, Iot, Isim, Mf, OptCsim, OptIot, OptIsim, OptUsim, Usim};
 
 /// An element and a file in it.
 pub type Place = (Kind, &'static str);
@@ -58,8 +59,6 @@ struct Row {
 const fn row(coding: &'static dyn Coding, places: &'static [Place]) -> Row {
     Row { coding, places }
 }
-
-use Kind::{Csim, Df5gs, DfSaip, Iot, Isim, Mf, OptCsim, OptIot, OptIsim, OptUsim, Usim};
 
 #[rustfmt::skip]
 const TABLE: &[Row] = &[

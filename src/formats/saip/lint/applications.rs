@@ -16,7 +16,8 @@ const MOST_CONTENT: usize = 1_024;
 pub(super) struct Application<'p, 'a> {
     /// The element that creates the ADF.
     pub(super) base: Element<'a>,
-    files: HashMap<&'static str, &'p Made<'a>>,
+    /// The files of each of its elements.
+    parts: Vec<&'p [Made<'a>]>,
     /// Identifiers of the files that GenericFileManagement makes below the ADF.
     generic: HashSet<u16>,
 }
@@ -26,24 +27,27 @@ pub(super) fn applications<'p, 'a>(made: &'p [Made<'a>], kinds: &[Kind]) -> Vec<
     let mut all: Vec<Application<'p, 'a>> = Vec::new();
     let mut latest: HashMap<Kind, usize> = HashMap::new();
     let mut by_fid: HashMap<u16, usize> = HashMap::new();
-    for file in made {
-        if file.element.kind == Kind::GenericFileManagement {
-            let Some([adf, .., fid]) = file.path.as_deref() else { continue };
-            if let Some(at) = by_fid.get(adf) {
-                all[*at].generic.insert(*fid);
+    for part in made.chunk_by(|one, next| one.element.number == next.element.number) {
+        let element = part[0].element;
+        if element.kind == Kind::GenericFileManagement {
+            for path in part.iter().filter_map(|file| file.path.as_deref()) {
+                let [adf, .., fid] = path else { continue };
+                if let Some(at) = by_fid.get(adf) {
+                    all[*at].generic.insert(*fid);
+                }
             }
             continue;
         }
-        let Some(base) = base_of(file.element.kind) else { continue };
-        if file.element.kind == base && latest.get(&base).is_none_or(|at| all[*at].base.number != file.element.number) {
+        let Some(base) = base_of(element.kind) else { continue };
+        if element.kind == base {
             latest.insert(base, all.len());
-            all.push(Application { base: file.element, files: HashMap::new(), generic: HashSet::new() });
+            let adf = part.iter().find(|file| file.name.starts_with("adf-"));
+            by_fid.extend(adf.and_then(Made::fid).map(|fid| (fid, all.len())));
+            all.push(Application { base: element, parts: Vec::new(), generic: HashSet::new() });
         }
-        let Some(at) = latest.get(&base) else { continue };
-        if file.name.starts_with("adf-") {
-            by_fid.extend(file.fid().map(|fid| (fid, *at)));
+        if let Some(at) = latest.get(&base) {
+            all[*at].parts.push(part);
         }
-        all[*at].files.entry(file.name).or_insert(file);
     }
     all.retain(|application| kinds.contains(&application.base.kind));
     all
@@ -70,12 +74,22 @@ fn base_of(kind: Kind) -> Option<Kind> {
 impl<'p, 'a> Application<'p, 'a> {
     /// A file that is there when the profile is installed; its content is known as far as [`octets`] tells.
     pub(super) fn file(&self, name: &str) -> Option<&'p Made<'a>> {
-        self.files.get(name).copied()
+        self.files().find(|file| file.name == name)
+    }
+
+    /// All of its files that have a name.
+    pub(super) fn files(&self) -> impl Iterator<Item = &'p Made<'a>> + use<'p, 'a> {
+        self.parts.clone().into_iter().flatten()
+    }
+
+    /// GenericFileManagement makes a file with this identifier below the ADF.
+    pub(super) fn makes(&self, fid: u16) -> bool {
+        self.generic.contains(&fid)
     }
 
     /// The file is there, under its name or made by GenericFileManagement with this identifier.
     pub(super) fn has(&self, name: &str, fid: u16) -> bool {
-        self.files.contains_key(name) || self.generic.contains(&fid)
+        self.makes(fid) || self.file(name).is_some()
     }
 
     /// The octets of a service table; none when the package does not give it.

@@ -1,6 +1,6 @@
 //! Service tables against files: U04, U05, U11 (3GPP TS 31.102 §4.2.8, §4.2.47, TS 31.103 §4.2.7).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::applications::{Application, applications, octets};
 use super::{Report, Rule, Severity};
@@ -144,9 +144,14 @@ fn missing<'t>(
     table: &[u8],
     services: &'t [(u16, &'t [(&'t str, u16)])],
 ) -> Vec<(u16, &'t str)> {
+    // Once for a hundred questions.
+    let names: HashSet<&str> = application.files().map(|file| file.name).collect();
     let set = services.iter().filter(|(service, _)| has_service(table, *service));
     let files = set.flat_map(|(service, files)| files.iter().map(move |(file, id)| (*service, *file, *id)));
-    files.filter(|(_, file, id)| !application.has(file, *id)).map(|(service, file, _)| (service, file)).collect()
+    files
+        .filter(|(_, file, fid)| !names.contains(file) && !application.makes(*fid))
+        .map(|(service, file, _)| (service, file))
+        .collect()
 }
 
 /// U04 E: a service that is set has its files.
@@ -161,7 +166,7 @@ fn services_have_files(_package: &Package<'_>, report: &mut Report<'_>) {
 
 /// U05 I: a file that an element adds to its USIM has its service. Files that the USIM's own template creates are there anyway.
 fn files_have_services(_package: &Package<'_>, report: &mut Report<'_>) {
-    let mut services: BTreeMap<&str, BTreeSet<u16>> = BTreeMap::new();
+    let mut services: HashMap<&str, BTreeSet<u16>> = HashMap::new();
     for (service, files) in USIM_SERVICES.iter().chain([&NETWORK_IDENTIFIER]) {
         for (file, _) in *files {
             services.entry(file).or_default().insert(*service);
@@ -169,11 +174,14 @@ fn files_have_services(_package: &Package<'_>, report: &mut Report<'_>) {
     }
     for usim in applications(report.made, &[Kind::Usim, Kind::Iot]) {
         let table = usim.services("ef-ust");
-        for (name, services) in services.iter().filter(|_| !table.is_empty()) {
-            let added = usim.file(name).filter(|file| file.element.kind != usim.base.kind);
-            if let Some(file) = added.filter(|_| services.iter().all(|service| !has_service(&table, *service))) {
+        let added = usim.files().filter(|file| file.element.kind != usim.base.kind && !table.is_empty());
+        for file in added {
+            if let Some(services) =
+                services.get(file.name).filter(|services| services.iter().all(|service| !has_service(&table, *service)))
+            {
                 let numbers: Vec<String> = services.iter().map(u16::to_string).collect();
-                let message = format!("{name} is there, but service {} of EF.UST is clear", numbers.join(" or "));
+                let message =
+                    format!("{} is there, but service {} of EF.UST is clear", file.name, numbers.join(" or "));
                 report.at(&file.element, file.offset, message);
             }
         }

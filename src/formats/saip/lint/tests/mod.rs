@@ -1,3 +1,4 @@
+mod content;
 mod files;
 mod structure;
 mod target;
@@ -73,7 +74,7 @@ fn told(der: &[u8], rules: &[&str]) -> Vec<String> {
 
 /// For each rule, packages in which it must fire.
 fn offenders() -> Vec<(&'static str, Vec<u8>)> {
-    [general_offenders(), structure::offenders(), files::offenders()].concat()
+    [general_offenders(), structure::offenders(), files::offenders(), content::offenders()].concat()
 }
 
 fn general_offenders() -> Vec<(&'static str, Vec<u8>)> {
