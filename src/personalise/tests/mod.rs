@@ -1,3 +1,6 @@
+mod properties;
+mod templates;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -228,9 +231,9 @@ fn a_template_that_cannot_carry_the_values_is_refused_with_the_reason() {
 #[test]
 fn hostile_templates_are_refused_at_their_place() {
     let vectors = [
-        (&include_bytes!("../../test-vectors/bad/saip/size-of-4-gb.der")[..], &[0x80, 0x04, 0xFF][..]),
-        (include_bytes!("../../test-vectors/bad/saip/offset-overflows.der"), &[0x82, 0x08, 0x7F]),
-        (include_bytes!("../../test-vectors/bad/saip/created-file-at-8-eb.der"), &[0x02, 0x08, 0x7F]),
+        (&include_bytes!("../../../test-vectors/bad/saip/size-of-4-gb.der")[..], &[0x80, 0x04, 0xFF][..]),
+        (include_bytes!("../../../test-vectors/bad/saip/offset-overflows.der"), &[0x82, 0x08, 0x7F]),
+        (include_bytes!("../../../test-vectors/bad/saip/created-file-at-8-eb.der"), &[0x02, 0x08, 0x7F]),
     ];
     for (der, fault) in vectors {
         let error = CompiledTemplate::compile(der, &settings(Algorithm::Milenage)).unwrap_err();
