@@ -4,16 +4,20 @@
 //! how many failed. Numbers and severities are those of the project's rule list; sources are SAIP clauses.
 
 mod codes;
+mod contents;
 mod files;
 mod identity;
 mod keys;
 mod order;
 mod services;
 mod structure;
+mod templates;
+mod tree;
 
 use serde::Serialize;
 
 use super::package::{Element, Package};
+use super::path;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -64,6 +68,16 @@ impl Lint {
     }
 }
 
+/// What a package is checked for, besides itself.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The package goes into the field as it is: trivial codes and test values count.
+    pub production: bool,
+}
+
+/// Findings of one rule that are told one by one; how many more there are is told in one line.
+const MOST_FINDINGS: usize = 100;
+
 /// One rule.
 pub(super) struct Rule {
     id: &'static str,
@@ -74,16 +88,27 @@ pub(super) struct Rule {
     check: fn(&Package<'_>, &mut Report<'_>),
 }
 
-/// Where a rule leaves its findings.
+/// Where a rule leaves its findings, and what it is asked for.
 pub(super) struct Report<'r> {
     rule: &'r Rule,
+    /// What the package is checked for.
+    pub(super) options: &'r Options,
+    /// The files the package makes.
+    made: &'r [tree::Made<'r>],
     findings: Vec<Finding>,
+    untold: usize,
 }
 
-impl Report<'_> {
+impl<'r> Report<'r> {
+    fn new(rule: &'r Rule, options: &'r Options, made: &'r [tree::Made<'r>]) -> Self {
+        Self { rule, options, made, findings: Vec::new(), untold: 0 }
+    }
+
     /// A finding inside an element.
     fn at(&mut self, element: &Element<'_>, offset: usize, message: impl Into<String>) {
-        self.push(element.label(), offset, message.into());
+        if self.has_room() {
+            self.push(element.label(), offset, message.into());
+        }
     }
 
     /// A finding about a whole element.
@@ -93,18 +118,42 @@ impl Report<'_> {
 
     /// A finding about the package.
     fn package(&mut self, message: impl Into<String>) {
-        self.push("package".to_owned(), 0, message.into());
+        if self.has_room() {
+            self.push(PACKAGE.to_owned(), 0, message.into());
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        let has_room = self.findings.len() < MOST_FINDINGS;
+        self.untold += usize::from(!has_room);
+        has_room
     }
 
     fn push(&mut self, element: String, offset: usize, message: String) {
         let Rule { id, severity, why, hint, .. } = *self.rule;
-        let path = String::new();
+        // Only findings inside an element have names to walk down to.
+        let path = if element == PACKAGE { PACKAGE.to_owned() } else { String::new() };
         self.findings.push(Finding { rule: id, severity, element, offset, path, message, why, hint });
+    }
+
+    fn finish(mut self) -> Vec<Finding> {
+        if self.untold > 0 {
+            self.push(PACKAGE.to_owned(), 0, format!("and {} more", self.untold));
+        }
+        self.findings
     }
 }
 
+/// How the whole package is named as an element and in paths.
+const PACKAGE: &str = "package";
+
 /// Checks a package against every rule.
 pub fn lint(der: &[u8]) -> Lint {
+    lint_with(der, &Options::default())
+}
+
+/// Checks a package against every rule, and against what `options` ask for.
+pub fn lint_with(der: &[u8], options: &Options) -> Lint {
     let package = match Package::parse(der) {
         Ok(package) if package.elements.is_empty() => return structure::not_der(0, "the file is empty"),
         Ok(package) => package,
@@ -112,18 +161,39 @@ pub fn lint(der: &[u8]) -> Lint {
     };
     // D01 has run: the package is strict DER.
     let mut lint = Lint { rules_run: 1, findings: Vec::new() };
+    let made = tree::made(&package);
     for rule in rules() {
-        let mut report = Report { rule, findings: Vec::new() };
+        let mut report = Report::new(rule, options, &made);
         (rule.check)(&package, &mut report);
         lint.rules_run += 1;
-        lint.findings.append(&mut report.findings);
+        lint.findings.append(&mut report.finish());
     }
+    name_places(&package, &mut lint.findings);
     lint
 }
 
+/// Fills in the paths, in one walk over the package.
+fn name_places(package: &Package<'_>, findings: &mut [Finding]) {
+    let mut unnamed: Vec<&mut Finding> = findings.iter_mut().filter(|finding| finding.path.is_empty()).collect();
+    unnamed.sort_by_key(|finding| finding.offset);
+    let offsets: Vec<usize> = unnamed.iter().map(|finding| finding.offset).collect();
+    for (finding, path) in unnamed.into_iter().zip(path::paths_of(package, &offsets)) {
+        finding.path = path;
+    }
+}
+
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    let themes =
-        [structure::RULES, identity::RULES, services::RULES, order::RULES, codes::RULES, keys::RULES, files::RULES];
+    let themes = [
+        structure::RULES,
+        identity::RULES,
+        services::RULES,
+        order::RULES,
+        templates::RULES,
+        files::RULES,
+        contents::RULES,
+        codes::RULES,
+        keys::RULES,
+    ];
     themes.into_iter().flatten()
 }
 
