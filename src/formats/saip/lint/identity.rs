@@ -1,7 +1,10 @@
 //! Numbers of the profile and the subscriber: H03 to H05, U01 to U03.
 
+use super::applications::{applications, octets};
+use super::tree::Made;
 use super::{Report, Rule, Severity};
 use crate::formats::bcd;
+use crate::formats::saip::ef;
 use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::{Kind, primitive};
 use crate::formats::saip::package::{Element, Package};
@@ -12,42 +15,42 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "H03",
         severity: Severity::Error,
-        why: "",
+        why: "the eUICC takes the field from here for an IoT profile, and every system of the operator files the profile under it",
         hint: "write the ICCID as ten octets of straight BCD, F behind the last digit",
         check: header_iccid,
     },
     Rule {
         id: "H04",
         severity: Severity::Error,
-        why: "",
+        why: "the card tells the terminal another number than the operator's systems know",
         hint: "give header and EF.ICCID the same number; EF.ICCID has swapped nibbles",
         check: same_iccid,
     },
     Rule {
         id: "H05",
         severity: Severity::Error,
-        why: "",
+        why: "terminals and portals that check the digit refuse the number",
         hint: "use 19 or 20 digits that end with their Luhn digit",
         check: luhn,
     },
     Rule {
         id: "U01",
         severity: Severity::Error,
-        why: "",
+        why: "the terminal reads another subscriber, or none: no service",
         hint: "EF.IMSI is: length, then parity nibble 9 (odd) or 1 (even), swapped digits, F as pad",
         check: imsi,
     },
     Rule {
         id: "U02",
         severity: Severity::Error,
-        why: "",
-        hint: "octet 4 of EF.AD is the number of MNC digits, 02 or 03",
+        why: "the terminal takes its home network for a foreign one, and roams or stays without service",
+        hint: "octet 4 of EF.AD is the number of MNC digits, 02 or 03; write the home network with as many in every list",
         check: mnc_length,
     },
     Rule {
         id: "U03",
         severity: Severity::Warning,
-        why: "",
+        why: "at peak times networks bar by access class: a card in none, or in all, is barred or never is",
         hint: "set exactly one of the bits 0 to 9, by convention that of the last IMSI digit",
         check: access_class,
     },
@@ -113,9 +116,8 @@ fn content(element: &Element<'_>, file: &str, len: usize) -> Option<(usize, Vec<
 }
 
 /// The digits of EF.IMSI, when it is sound.
-fn imsi_digits(octets: &[u8]) -> Option<String> {
-    let digits = bcd::read_swapped(octets.get(1..)?)?.get(1..)?.to_owned();
-    ((6..=15).contains(&digits.len()) && bcd::ef_imsi(&digits)[..] == *octets).then_some(digits)
+pub(super) fn imsi_digits(octets: &[u8]) -> Option<String> {
+    ef::coding(Kind::Usim, "ef-imsi")?.decode(octets, None)
 }
 
 /// U01 E (3GPP TS 31.102 §4.2.2): length octet, parity nibble, digits, pad.
@@ -133,13 +135,64 @@ fn imsi(package: &Package<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// U02 E (3GPP TS 31.102 §4.2.18): length of the MNC.
-fn mnc_length(package: &Package<'_>, report: &mut Report<'_>) {
-    for element in subscriber_elements(package) {
-        if let Some((offset, ad)) = content(element, "ef-ad", 4).filter(|(_, ad)| !matches!(ad[3] & 0x0F, 2 | 3)) {
-            report.at(element, offset, format!("EF.AD says an MNC has {} digits", ad[3] & 0x0F));
+/// U02 E (3GPP TS 31.102 §4.2.18): length of the MNC, the same wherever the home network stands.
+fn mnc_length(_package: &Package<'_>, report: &mut Report<'_>) {
+    for usim in applications(report.made, &[Kind::Usim, Kind::Iot]) {
+        let Some(data) = usim.file("ef-ad") else { continue };
+        let Some(len) = mnc_len(data) else { continue };
+        if !matches!(len, 2 | 3) {
+            report.at(&data.element, data.offset, format!("EF.AD says an MNC has {len} digits"));
+            continue;
+        }
+        let imsi = usim.file("ef-imsi").and_then(|file| imsi_digits(&octets(file)));
+        let Some((mcc, mnc)) = imsi.as_deref().and_then(|imsi| home_network(imsi, len)) else { continue };
+        for (name, is_own, networks) in NETWORKS {
+            let Some(file) = usim.file(name) else { continue };
+            for network in networks(&octets(file)) {
+                let (other_mcc, other) = network.split_at(3);
+                // Another network of the country may have an MNC of another length; the operator's own cannot.
+                let is_home = imsi.as_deref().is_some_and(|imsi| imsi.starts_with(&network))
+                    || other.parse::<u16>() == mnc.parse();
+                if other_mcc == mcc && other.len() != len && (*is_own || is_home) {
+                    let message = format!("{name} has {mcc}-{other}, but EF.AD says an MNC has {len} digits");
+                    report.at(&file.element, file.offset, message);
+                }
+            }
         }
     }
+}
+
+/// MCC and MNC of an IMSI.
+pub(super) fn home_network(imsi: &str, mnc_len: usize) -> Option<(&str, &str)> {
+    Some((imsi.get(..3)?, imsi.get(3..3 + mnc_len)?))
+}
+
+/// Octet 4 of EF.AD.
+pub(super) fn mnc_len(data: &Made<'_>) -> Option<usize> {
+    octets(data).get(3).map(|octet| usize::from(octet & 0x0F))
+}
+
+/// The networks in a file, MCC and MNC in one; unused places are none.
+type Networks = fn(&[u8]) -> Vec<String>;
+
+/// Files that name the home network; whether all of their networks are the operator's own.
+const NETWORKS: &[(&str, bool, Networks)] = &[
+    ("ef-ehplmn", true, |octets| octets.chunks(3).filter_map(network).collect()),
+    ("ef-hplmnwact", true, |octets| octets.chunks(5).filter_map(network).collect()),
+    ("ef-spdi", false, displayed),
+    ("ef-loci", false, |octets| octets.get(4..).and_then(network).into_iter().collect()),
+    ("ef-psloci", false, |octets| octets.get(7..).and_then(network).into_iter().collect()),
+    ("ef-epsloci", false, |octets| octets.get(12..).and_then(network).into_iter().collect()),
+    ("ef-5gs3gpploci", false, |octets| octets.get(13..).and_then(network).into_iter().collect()),
+];
+
+fn network(octets: &[u8]) -> Option<String> {
+    ef::read_plmn(*octets.first_chunk()?).filter(|digits| matches!(digits.len(), 5 | 6))
+}
+
+fn displayed(octets: &[u8]) -> Vec<String> {
+    let list = ef::coding(Kind::OptUsim, "ef-spdi").and_then(|coding| coding.decode(octets, None));
+    list.map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default()
 }
 
 /// U03 W (3GPP TS 22.011 §4.2): one of the ordinary access classes, that of the last IMSI digit.
