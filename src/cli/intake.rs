@@ -12,10 +12,9 @@ use crate::formats::saip::algorithm::Algorithm;
 use crate::hsm::Role;
 use crate::hsm::policy::KeyPolicy;
 use crate::order::file::Line;
-use crate::order::{Intake, KeyLine, KeyRefusal, Takes, Targets, TemplateRefusal, Templates};
-use crate::personalise::CompiledTemplate;
-use crate::personalise::TemplateError;
+use crate::order::{Intake, KeyLine, KeyRefusal, Takes, Targets, TemplateRefusal, Templates, UnfitValue};
 use crate::personalise::shelf::{Shelf, TemplateName};
+use crate::personalise::{CompiledTemplate, PersonaliseError, TemplateError};
 use crate::pipeline::fan_out::FanOut;
 use crate::pipeline::{check_line, settings_of};
 use crate::store::sqlite::Ledger;
@@ -101,7 +100,14 @@ impl Templates for ShelvedTemplates<'_> {
             }
             _ => refusal("template", "template-unfit", e.to_string(), e.hint()),
         })?;
-        let template_sha256 = openssl::sha::sha256(&der);
-        Ok(Takes { imsi: compiled.takes_imsi(), msisdn: compiled.takes_msisdn(), template_sha256 })
+        Ok(Takes {
+            imsi: compiled.takes_imsi(),
+            msisdn: compiled.takes_msisdn(),
+            template_sha256: openssl::sha::sha256(&der),
+            check_value: Box::new(move |name, value| {
+                let unfit = |e: PersonaliseError| UnfitValue { message: e.to_string(), hint: e.hint().to_owned() };
+                compiled.check_value(name, value).map_err(unfit)
+            }),
+        })
     }
 }

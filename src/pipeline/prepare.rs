@@ -15,6 +15,7 @@ use crate::formats::bsp::kdf::HostId;
 use crate::formats::rsp::metadata as rsp;
 use crate::hsm::{Hsm, Role, draw};
 use crate::order::file::{Export, Line, Mode, Order};
+use crate::order::{MSISDN, Var};
 use crate::personalise::shelf::{Shelf, TemplateName};
 use crate::personalise::{CompiledTemplate, Settings, VarSource};
 use crate::store::StoredOrder;
@@ -147,10 +148,15 @@ fn compile(site: &Site, line: &Line) -> Result<(CompiledTemplate, String), Fault
     Ok((compiled, data_encoding::HEXLOWER.encode(&sha256(&der))))
 }
 
-/// What a line sets for all its records.
+/// What a line sets for all its records, and which variables each record brings. The telephone number is every record's own:
+/// the ledger holds it, whatever it comes from.
 pub fn settings_of(line: &Line) -> Settings {
-    let constant = |(name, value): (&String, &String)| (name.clone(), VarSource::Constant(value.clone()));
-    Settings { algorithm: line.algorithm, vars: line.vars.iter().map(constant).collect() }
+    let source = |var: &Var| match var {
+        Var::Constant(text) => VarSource::Constant(text.clone()),
+        Var::Column(_) | Var::First(_) => VarSource::PerRecord,
+    };
+    let vars = line.vars.iter().filter(|(name, _)| *name != MSISDN);
+    Settings { algorithm: line.algorithm, vars: vars.map(|(name, var)| (name.clone(), source(var))).collect() }
 }
 
 /// Transport key and scheme of a line: the order's own, else those of the core target it names, else those of the site's only one.
