@@ -2,6 +2,7 @@
 
 use super::columns::Column;
 use super::file::Line;
+use super::header::Takes;
 use super::judge::{Row, RowJudge};
 use super::refusals::masked;
 use super::vars::{FirstNumber, MSISDN, Var};
@@ -23,6 +24,19 @@ enum Source<'o> {
         column: &'o str,
     },
     First(&'o FirstNumber),
+}
+
+impl RowVar<'_> {
+    /// Its values stand in cells, not in the header.
+    fn is_by_row(&self) -> bool {
+        matches!(self.source, Source::Msisdn | Source::Own { .. })
+    }
+
+    /// Its range begins with a value that does not fit.
+    fn begins_unfit(&self, takes: &Takes) -> bool {
+        let Source::First(first) = self.source else { return false };
+        first.after(0).is_some_and(|value| (takes.check_value)(self.name, &value).is_err())
+    }
 }
 
 /// The variables of a line whose values stand in its device lines; the telephone number apart from the others.
@@ -60,6 +74,8 @@ impl RowJudge<'_> {
             let Some((column, value)) = self.value(row, var) else { continue };
             match (takes.check_value)(var.name, &value) {
                 Ok(()) => values.push((var.name.to_owned(), value)),
+                // Refused once, with the header.
+                Err(_) if var.begins_unfit(takes) => {}
                 Err(unfit) => {
                     let message = format!("does not fit the variable {}: {}", var.name, unfit.message);
                     self.refuse(row, &column, &masked(&value), "value-unfit", &message, &unfit.hint);
@@ -77,7 +93,9 @@ impl RowJudge<'_> {
             Some(var) => {
                 let (column, value) = self.value(row, var)?;
                 let Some(digits) = msisdn_digits(&value) else {
-                    self.refuse(row, &column, &masked(&value), "digits", NO_MSISDN, MSISDN_HINT);
+                    if var.is_by_row() {
+                        self.refuse(row, &column, &masked(&value), "digits", NO_MSISDN, MSISDN_HINT);
+                    }
                     return None;
                 };
                 if given.is_some_and(|given| given != digits) {
@@ -88,7 +106,8 @@ impl RowJudge<'_> {
                 digits.to_owned()
             }
         };
-        if !self.takes.msisdn {
+        // A variable without place is refused once, with the header.
+        if !self.takes.msisdn && self.vars.msisdn.is_none() {
             let (message, hint) = ("has no place in the template", "leave the column out, or order another template");
             self.refuse(row, MSISDN, "", "msisdn-unfit", message, hint);
         }

@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
+use super::distinct::Distinct;
 use super::work::{Binding, Engine, LineWork, OrderWork};
 use crate::config::{CoreTarget, Site, files};
 use crate::durable;
@@ -27,7 +28,9 @@ pub(super) fn prepare<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> R
         Fault::new(Exit::IntegrityFailure, format!("{}: the ledger's copy of the order cannot be read", stored.key))
             .hint("restore state.db from its last backup")
     })?;
-    let lines = order.lines.iter().map(|line| line_work(engine, stored, line)).collect::<Result<_, _>>()?;
+    let distinct = distinct(engine)?;
+    let line_works = order.lines.into_iter().map(|line| line_work(engine, stored, line, &distinct));
+    let lines = line_works.collect::<Result<_, _>>()?;
     let vault_dir = engine.site.vault();
     files::make_directory(&vault_dir, 0o700)?;
     let bundle_dir = engine.site.outbox().join(stored.key.outbox_path());
@@ -40,6 +43,7 @@ pub(super) fn prepare<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> R
         key: stored.key.clone(),
         lines,
         batch_key: batch_key(engine, stored)?,
+        distinct,
         bundle_dir,
         vault_dir,
     })
@@ -64,6 +68,13 @@ fn batch_key<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> Result<Bat
     Ok(key)
 }
 
+/// Fingerprints of secrets mean nothing outside this run: their key is drawn for it.
+fn distinct<H: Hsm>(engine: &Engine<'_, H>) -> Result<Distinct, Fault> {
+    let mut key = Zeroizing::new([0; 32]);
+    draw::fill_random(&mut engine.hsm.open_session()?, &mut key[..])?;
+    Ok(Distinct::new(key))
+}
+
 /// Whether the site can serve a line: what the run would find wrong later, found before a number is claimed.
 /// `dppb_ends`: end of the DPpb chain. The error names the member of the line.
 pub fn check_line(site: &Site, line: &Line, dppb_ends: Timestamp) -> Result<(), (&'static str, Fault)> {
@@ -72,10 +83,17 @@ pub fn check_line(site: &Site, line: &Line, dppb_ends: Timestamp) -> Result<(), 
     transport(site, line).map(drop).map_err(|fault| ("export", fault))
 }
 
-fn line_work<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder, line: &Line) -> Result<LineWork, Fault> {
+fn line_work<H: Hsm>(
+    engine: &Engine<'_, H>,
+    stored: &StoredOrder,
+    ordered: Line,
+    distinct: &Distinct,
+) -> Result<LineWork, Fault> {
+    let line = &ordered;
     let named = |what: String| Fault::new(Exit::Config, format!("line {}: {what}", line.line));
     check_validity(line, engine.chains.pb.not_after())?;
-    let (template, template_sha256) = compile(engine.site, line)?;
+    let (template, der) = compile(engine.site, line)?;
+    let template_sha256 = data_encoding::HEXLOWER.encode(&sha256(&der));
     if stored.templates.get(&line.line) != Some(&template_sha256) {
         let what = format!("line {}: template {} is not the one the order was accepted with", line.line, line.template);
         return Err(Fault::new(Exit::IntegrityFailure, what).hint("put the template back: a version never changes"));
@@ -97,8 +115,8 @@ fn line_work<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder, line: &Line) 
     };
     Ok(LineWork {
         number: line.line,
-        template_name: line.template.clone(),
         template,
+        template_secrets: distinct.of_template(&der),
         metadata,
         binding: match line.mode {
             Mode::Prebound => Binding::Now,
@@ -107,9 +125,9 @@ fn line_work<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder, line: &Line) 
         transport,
         host_id,
         facts,
-        quantity: line.quantity,
         template_sha256,
         qr: line.export.contains(&Export::Qr),
+        ordered,
     })
 }
 
@@ -137,15 +155,15 @@ fn check_validity(line: &Line, dppb_ends: Timestamp) -> Result<(), Fault> {
     Err(Fault::new(Exit::CertificateExpired, what).hint("install a DPpb certificate that lasts longer"))
 }
 
-/// The template of a line from the shelf, compiled; with the SHA-256 of its DER.
-fn compile(site: &Site, line: &Line) -> Result<(CompiledTemplate, String), Fault> {
+/// The template of a line from the shelf, compiled; with its DER.
+fn compile(site: &Site, line: &Line) -> Result<(CompiledTemplate, Vec<u8>), Fault> {
     let refused = |what: String, hint: &str| {
         Fault::new(Exit::Config, format!("line {}: template {}: {what}", line.line, line.template)).hint(hint)
     };
     let name: TemplateName = line.template.parse().map_err(|e| refused(format!("{e}"), "name it NAME@VERSION"))?;
     let der = Shelf::open(site.templates()).load(&name).map_err(|e| refused(e.to_string(), e.hint()))?;
     let compiled = CompiledTemplate::compile(&der, &settings_of(line)).map_err(|e| refused(e.to_string(), e.hint()))?;
-    Ok((compiled, data_encoding::HEXLOWER.encode(&sha256(&der))))
+    Ok((compiled, der))
 }
 
 /// What a line sets for all its records, and which variables each record brings. The telephone number is every record's own:

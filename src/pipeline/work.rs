@@ -1,8 +1,10 @@
 //! What a batch needs, made once before the first record: keys resolved, templates compiled, the batch key opened.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::distinct::{Distinct, Print};
 use crate::certs::DpChains;
 use crate::config::Site;
 use crate::export::records::LineFacts;
@@ -12,6 +14,7 @@ use crate::formats::rsp::metadata::MetadataTemplate;
 use crate::hsm::lanes::Lanes;
 use crate::hsm::{Hsm, KeyRef};
 use crate::ids::OrderKey;
+use crate::order::file::Line;
 use crate::personalise::CompiledTemplate;
 use crate::pipeline::fan_out::FanOut;
 use crate::secret::SubscriberKey;
@@ -61,6 +64,8 @@ pub(super) struct OrderWork {
     pub(super) lines: Vec<LineWork>,
     /// Seals what rests.
     pub(super) batch_key: BatchKey,
+    /// The secrets of its records among each other.
+    pub(super) distinct: Distinct,
     /// The bundle's directory.
     pub(super) bundle_dir: PathBuf,
     /// Where PPPs rest.
@@ -83,10 +88,12 @@ impl OrderWork {
 pub(super) struct LineWork {
     /// `line` of the order header.
     pub(super) number: u32,
-    /// `name@version`.
-    pub(super) template_name: String,
+    /// The line as it was ordered.
+    pub(super) ordered: Line,
     /// The compiled template.
     pub(super) template: CompiledTemplate,
+    /// Fingerprints of the secrets that stand in it.
+    pub(super) template_secrets: HashSet<Print>,
     /// StoreMetadata but for the ICCID.
     pub(super) metadata: MetadataTemplate,
     /// Session keys now, or random keys and a PPP at rest.
@@ -97,8 +104,6 @@ pub(super) struct LineWork {
     pub(super) host_id: HostId,
     /// What records say of the line.
     pub(super) facts: LineFacts,
-    /// Rows ordered.
-    pub(super) quantity: u32,
     /// SHA-256 of the template's DER, for the manifest.
     pub(super) template_sha256: String,
     /// A sheet of QR codes was ordered.
