@@ -111,7 +111,7 @@ fn a_value_that_does_not_fit_refuses_its_row_and_costs_nothing() {
     // In the header: a constant and a range that do not fit.
     for (name, var, column) in [
         ("constant", json!({"spn": "A brand far too long"}), "vars.spn"),
-        ("range", json!({"routing_indicator": {"first": "9998"}}), "vars.routing_indicator.first"),
+        ("range", json!({"routing_indicator": {"first": "9999"}}), "vars.routing_indicator.first"),
         ("unknown", json!({"no_such": {"first": "1"}}), "vars.no_such"),
         ("secret", json!({"adm1": {"column": "x_brand"}}), "vars.adm1"),
     ] {

@@ -174,6 +174,15 @@ mod tests {
     }
 
     #[test]
+    fn no_variable_of_a_file_is_taken_for_a_secret() {
+        use crate::formats::saip::ef;
+        let named: Vec<_> =
+            ef::all().filter(|(_, coding)| !coding.is_secret()).map(|(_, coding)| coding.name()).collect();
+        let refused: Vec<_> = named.iter().filter(|name| names_secret_variable(name)).collect();
+        assert_eq!(refused, [&""; 0], "of {named:?}");
+    }
+
+    #[test]
     fn other_names_are_ours_the_senders_or_unknown() {
         assert_eq!(meaning("ki_wrapped"), Meaning::Known(Column::KiWrapped));
         assert_eq!(meaning("x_pallet"), Meaning::Foreign);

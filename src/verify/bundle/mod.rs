@@ -31,6 +31,7 @@ use self::unique::{Column, Print, Salt, Seen};
 use super::chain::DpTrust;
 use super::euicc::Opened;
 use super::finding::{Check, Finding, Findings};
+use super::saip::{Variable, access_classes};
 use crate::error::{Exit, Fault};
 use crate::ids::Iccid;
 
@@ -206,7 +207,11 @@ impl Bundle {
             Ok(euicc) => euicc,
             Err(what) => return checked.findings.push(Finding::new(Check::Secret, what)),
         };
-        match euicc.open(&bpp, &self.trust, &self.ordered_acc) {
+        let wanted = self.wanted.get(&(checked.index as u32)).into_iter().flatten();
+        let classes =
+            wanted.filter(|(variable, _)| *variable == Variable::Acc).filter_map(|(_, asked)| access_classes(asked));
+        let ordered_acc: Vec<u16> = self.ordered_acc.iter().copied().chain(classes).collect();
+        match euicc.open(&bpp, &self.trust, &ordered_acc) {
             Ok(opened) => self.compare(record, package, &opened, checked),
             Err(findings) => checked.findings.extend(findings.into_iter().map(|finding| {
                 let offset = Some(package.offset + finding.offset.unwrap_or_default());

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use self::credentials::Aka;
 pub use self::credentials::Algorithm;
-pub(super) use self::values::{Values, Variable};
+pub(super) use self::values::{Values, Variable, access_classes};
 use super::digits;
 use super::finding::{Check, Finding};
 use crate::formats::tlv::{self, Reader, Tlv, TlvError};

@@ -16,6 +16,7 @@ pub(in crate::verify) enum Variable {
     RoutingIndicator,
     Gid1,
     Gid2,
+    Acc,
     Pin1,
     Pin2,
 }
@@ -32,13 +33,14 @@ struct Place {
 }
 
 impl Variable {
-    const ALL: [(&str, Self); 8] = [
+    const ALL: [(&str, Self); 9] = [
         ("spn", Self::Spn),
         ("msisdn", Self::Msisdn),
         ("smsc", Self::Smsc),
         ("routing_indicator", Self::RoutingIndicator),
         ("gid1", Self::Gid1),
         ("gid2", Self::Gid2),
+        ("acc", Self::Acc),
         ("pin1", Self::Pin1),
         ("pin2", Self::Pin2),
     ];
@@ -55,12 +57,13 @@ impl Variable {
     /// Tags of the element and of the file in it; none for PINs, which are no files.
     fn files(self) -> &'static [(u32, u32)] {
         match self {
-            Self::Spn => &[(0xB3, 0xAD)],
+            Self::Spn => &[(0xB3, 0xAD), (0xBF21, 0xA6)],
             Self::Msisdn => &[(0xB4, 0xA7)],
-            Self::Smsc => &[(0xB3, 0xAB), (0xBF21, 0xA4)],
+            Self::Smsc => &[(0xB3, 0xAB), (0xB6, 0xA4), (0xBF21, 0xA4)],
             Self::RoutingIndicator => &[(0xBC, 0xAC), (0xBF21, 0xB7)],
             Self::Gid1 => &[(0xB4, 0xA5)],
             Self::Gid2 => &[(0xB4, 0xA6)],
+            Self::Acc => &[(0xB3, 0xB2), (0xBF20, 0xB2)],
             Self::Pin1 | Self::Pin2 => &[],
         }
     }
@@ -88,6 +91,7 @@ impl Variable {
                 let rest = content.strip_prefix(octets.as_slice());
                 !octets.is_empty() && rest.is_some_and(|rest| rest.iter().all(|octet| *octet == 0xFF))
             }
+            Self::Acc => access_classes(asked).is_some_and(|classes| content == classes.to_be_bytes()),
             Self::Pin1 | Self::Pin2 => {
                 let rest = content.strip_prefix(asked.as_bytes());
                 content.len() == 8 && rest.is_some_and(|rest| rest.iter().all(|octet| *octet == 0xFF))
@@ -131,6 +135,12 @@ impl Values {
         }
         Ok(())
     }
+}
+
+/// EF.ACC of a list of access classes such as `3,15` (3GPP TS 31.102 §4.2.15).
+pub(in crate::verify) fn access_classes(asked: &str) -> Option<u16> {
+    let bit = |class: &str| class.trim().parse().ok().and_then(|class: u32| 1_u16.checked_shl(class));
+    asked.split(',').try_fold(0, |classes, class| Some(classes | bit(class)?))
 }
 
 /// The content of a file, of EF.MSISDN and EF.SMSP its first record.
@@ -205,6 +215,7 @@ mod tests {
         assert!(Variable::RoutingIndicator.says(&[0x21, 0xF3, 0, 0], "123"));
         assert!(!Variable::RoutingIndicator.says(&[0x21, 0xF3, 0, 0], "12"));
         assert!(Variable::Gid1.says(&[0x0A, 0xFF], "0a") && !Variable::Gid1.says(&[0x0A, 0x0B], "0A"));
+        assert!(Variable::Acc.says(&[0x80, 0x08], "3,15") && !Variable::Acc.says(&[0, 8], "16"));
         assert!(Variable::Pin1.says(b"1234\xFF\xFF\xFF\xFF", "1234"));
         assert!(!Variable::Pin1.says(b"12345\xFF\xFF\xFF", "1234"));
     }
