@@ -103,6 +103,7 @@ fn a_value_that_does_not_fit_refuses_its_row_and_costs_nothing() {
     let rejects = rows_csv(&yard.outbox("PO-1").join("rejects.csv"));
     let told: Vec<_> = rejects.iter().map(|r| [&r["row"], &r["column"], &r["code"]].map(String::as_str)).collect();
     assert_eq!(told, [["2", "x_brand", "value-unfit"], ["3", "x_brand", "missing-value"]]);
+    assert!(rejects[0]["hint"].contains("characters"), "the form stands in the hint: {rejects:?}");
     assert!(rejects.iter().all(|r| !r["hint"].is_empty() && !r["value"].contains("far too long")), "{rejects:?}");
     assert_eq!(yard.ledger_count("SELECT count(*) FROM one_time_keys"), 2);
     yard.run(&["run"]).exits(0);

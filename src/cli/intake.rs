@@ -105,9 +105,18 @@ impl Templates for ShelvedTemplates<'_> {
             msisdn: compiled.takes_msisdn(),
             template_sha256: openssl::sha::sha256(&der),
             check_value: Box::new(move |name, value| {
-                let unfit = |e: PersonaliseError| UnfitValue { message: e.to_string(), hint: e.hint().to_owned() };
-                compiled.check_value(name, value).map_err(unfit)
+                compiled.check_value(name, value).map_err(|e| unfit(&compiled, name, e))
             }),
         })
+    }
+}
+
+/// What the template says of a value that a row or a range gives, with the form it takes in the hint.
+fn unfit(template: &CompiledTemplate, name: &str, error: PersonaliseError) -> UnfitValue {
+    let input = template.inputs().iter().find(|input| input.name == name);
+    let hint = input.map_or_else(|| error.hint().to_owned(), |input| format!("{name} takes: {}", input.form));
+    match error {
+        PersonaliseError::Variable { what, .. } => UnfitValue { message: what, hint },
+        other => UnfitValue { message: other.to_string(), hint },
     }
 }

@@ -77,7 +77,7 @@ impl RowJudge<'_> {
                 // Refused once, with the header.
                 Err(_) if var.begins_unfit(takes) => {}
                 Err(unfit) => {
-                    let message = format!("does not fit the variable {}: {}", var.name, unfit.message);
+                    let message = format!("as {}: {}", var.name, unfit.message);
                     self.refuse(row, &column, &masked(&value), "value-unfit", &message, &unfit.hint);
                 }
             }
