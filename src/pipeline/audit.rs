@@ -1,4 +1,5 @@
-//! Which finished profiles are read back before they are sealed, and the numbers of every record against the order's ranges.
+//! Finished profiles are read back before they are sealed, those that are chosen; the numbers of every record are compared with the
+//! order's ranges.
 //!
 //! The choice is the same whenever an order is worked again: the first and the last record of a chunk, and of the others those
 //! whose ICCID hashes below the share.
@@ -7,9 +8,13 @@ use std::str::FromStr;
 
 use openssl::sha::sha256;
 
+use crate::formats::saip::algorithm::Algorithm;
 use crate::ids::Iccid;
 use crate::order::file::{Line, Numbers};
 use crate::order::{MSISDN, Var};
+use crate::personalise::audit::{self, AuditError, Expected, Found};
+use crate::personalise::{Credentials, Identity, Settings, Upp};
+use crate::secret::SubscriberKey;
 use crate::store::Device;
 
 /// Which finished profiles are read back.
@@ -68,6 +73,19 @@ impl Audit {
     }
 }
 
+/// Reads a finished profile by names and compares every value, at every place, with what the record should have. `template`: what
+/// was read back of the template, of which nothing may be left.
+pub(super) fn read_back(
+    (settings, template): (&Settings, &Found),
+    upp: &Upp,
+    (identity, credentials): (&Identity<'_>, &Credentials),
+    op: Option<&SubscriberKey>,
+) -> Result<(), AuditError> {
+    let op = op.filter(|_| settings.algorithm == Algorithm::Milenage);
+    let expected = Expected { identity, settings, credentials, template: Some(template), op };
+    audit::check(upp.expose(), &expected)
+}
+
 /// The ledger's numbers and values of a record against the ranges of its line: the name of the one that is another.
 pub(super) fn foreign_number<'l>(line: &'l Line, device: &Device) -> Option<&'l str> {
     let step = device.row.checked_sub(1)?;
@@ -96,6 +114,8 @@ pub(super) fn foreign_number<'l>(line: &'l Line, device: &Device) -> Option<&'l 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::personalise::shelf::preset;
+    use crate::personalise::{CompiledTemplate, Draw, VarSource};
 
     fn iccid(step: u64) -> Iccid {
         "89000123456789012341".parse::<Iccid>().unwrap().plus(step).unwrap()
@@ -146,6 +166,53 @@ mod tests {
         ] {
             assert_eq!(foreign_number(&line, &changed), Some(name));
         }
+    }
+
+    #[test]
+    fn a_profile_that_is_not_what_was_ordered_is_caught_with_place_and_field_and_without_the_value() {
+        let der = preset("operational").unwrap().unwrap();
+        let found = audit::read(&der).unwrap();
+        let spn = |source| Settings { vars: [("spn".to_owned(), source)].into(), ..Settings::default() };
+        let settings = spn(VarSource::PerRecord);
+        let template = CompiledTemplate::compile(&der, &settings).unwrap();
+        let mut octets = vec![0; template.draw_len()];
+        openssl::rand::rand_bytes(&mut octets).unwrap();
+        let credentials = template.credentials(&mut Draw::new(&octets), None).unwrap();
+        let imsi = "001010123456063".parse().ok();
+        let vars = [("spn".to_owned(), "Brand of row 7".to_owned())];
+        let identity = Identity { iccid: iccid(0), imsi, msisdn: Some("4915112340000"), vars: &vars };
+        let sound = template.personalise(&identity, &credentials).unwrap();
+        let read = |settings: &Settings, upp: &Upp, identity: &Identity<'_>| {
+            read_back((settings, &found), upp, (identity, &credentials), None).map_err(|e| e.to_string())
+        };
+        assert_eq!(read(&settings, &sound, &identity), Ok(()));
+
+        // Every kind of value, spoilt in the octets wherever it stands.
+        let spoilt = |value: &[u8]| {
+            let mut octets = sound.expose().to_vec();
+            let at = octets.windows(value.len()).position(|window| window == value).unwrap();
+            octets[at + value.len() - 1] ^= 1;
+            Upp::from_plain_for_tests(octets, iccid(0))
+        };
+        for (secret, value) in credentials.each() {
+            let told = read(&settings, &spoilt(value), &identity);
+            assert!(told.is_err(), "{secret:?}");
+        }
+        let told = read(&settings, &spoilt(b"Brand of row 7"), &identity).unwrap_err();
+        assert!(told.contains("spn") && told.contains("usim") && !told.contains("Brand"), "{told}");
+        // The record should have been another's.
+        let other = [("spn".to_owned(), "Brand of row 8".to_owned())];
+        for wrong in [
+            Identity { iccid: iccid(1), ..identity },
+            Identity { imsi: "001010123456064".parse().ok(), ..identity },
+            Identity { msisdn: Some("4915112340001"), ..identity },
+            Identity { vars: &other, ..identity },
+        ] {
+            assert!(read(&settings, &sound, &wrong).is_err());
+        }
+        assert!(read(&spn(VarSource::Constant("Acme".into())), &sound, &identity).is_err());
+        // A profile that was never personalised.
+        assert!(read(&settings, &Upp::from_plain_for_tests(der.clone(), iccid(0)), &identity).is_err());
     }
 
     fn chosen(audit: Audit, of: usize) -> Vec<usize> {

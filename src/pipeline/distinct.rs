@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::error::{Exit, Fault};
 use crate::ids::RecordId;
 use crate::personalise::Credentials;
-use crate::personalise::audit::{self, Found};
+use crate::personalise::audit::Found;
 use crate::personalise::credentials::Secret;
 
 /// 64 bits of a keyed hash of a secret.
@@ -52,9 +52,9 @@ impl Distinct {
         Self { key, seen: Mutex::default() }
     }
 
-    /// Fingerprints of the secrets that stand in a template; of what cannot be read back there are none.
-    pub(super) fn of_template(&self, der: &[u8]) -> HashSet<Print> {
-        let Ok(Found { akas, cdmas, pins, puks, ota_keys, .. }) = audit::read(der) else { return HashSet::new() };
+    /// Fingerprints of the secrets that stand in a template.
+    pub(super) fn of_template(&self, found: &Found) -> HashSet<Print> {
+        let Found { akas, cdmas, pins, puks, ota_keys, .. } = found;
         let aka = akas.iter().flat_map(|aka| [&aka.k, &aka.opc]);
         let cdma = cdmas.iter().flat_map(|cdma| std::iter::once(&cdma.a_key).chain(&cdma.ssd));
         let adms = pins.iter().filter(|code| is_adm(code.reference)).map(|code| &code.value);
@@ -156,7 +156,7 @@ fn repeated(what: &str) -> Fault {
 mod tests {
     use super::*;
     use crate::personalise::shelf::preset;
-    use crate::personalise::{CompiledTemplate, Draw, Identity, Settings};
+    use crate::personalise::{CompiledTemplate, Draw, Identity, Settings, audit};
     use crate::secret::SubscriberKey;
 
     fn template() -> CompiledTemplate {
@@ -235,7 +235,7 @@ mod tests {
         let iccid = "89000123456789012341".parse().unwrap();
         let imsi = "001010123456063".parse().ok();
         let upp = template.personalise(&Identity { iccid, imsi, msisdn: None, vars: &[] }, &credentials).unwrap();
-        let of_template = distinct.of_template(upp.expose());
+        let of_template = distinct.of_template(&audit::read(upp.expose()).unwrap());
         let refused = distinct.prints(&credentials, &of_template).err();
         assert_eq!(refused.unwrap().to_string(), "K is the value that stands in the template");
         let other = template.credentials(&mut Draw::new(&octets(&template)), None).unwrap();

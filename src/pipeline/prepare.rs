@@ -17,6 +17,7 @@ use crate::formats::rsp::metadata as rsp;
 use crate::hsm::{Hsm, Role, draw};
 use crate::order::file::{Export, Line, Mode, Order};
 use crate::order::{MSISDN, Var};
+use crate::personalise;
 use crate::personalise::shelf::{Shelf, TemplateName};
 use crate::personalise::{CompiledTemplate, Settings, VarSource};
 use crate::store::StoredOrder;
@@ -98,6 +99,10 @@ fn line_work<H: Hsm>(
         let what = format!("line {}: template {} is not the one the order was accepted with", line.line, line.template);
         return Err(Fault::new(Exit::IntegrityFailure, what).hint("put the template back: a version never changes"));
     }
+    let template_found = personalise::audit::read(&der).map_err(|e| {
+        let what = format!("template {}: its own values cannot be read: {e}", line.template);
+        named(what).hint("run `bindery template lint NAME`")
+    })?;
     let (transport_key, scheme) = transport(engine.site, line)?;
     let transport = engine.hsm.key(&Role::Transport(transport_key.clone()))?;
     let metadata = metadata(line)?;
@@ -116,7 +121,9 @@ fn line_work<H: Hsm>(
     Ok(LineWork {
         number: line.line,
         template,
-        template_secrets: distinct.of_template(&der),
+        settings: settings_of(line),
+        template_secrets: distinct.of_template(&template_found),
+        template_found,
         metadata,
         binding: match line.mode {
             Mode::Prebound => Binding::Now,

@@ -118,6 +118,10 @@ impl Started {
 
         let identity = Identity { iccid, imsi: device.imsi, msisdn: device.msisdn.as_deref(), vars: &device.vars };
         let upp = line.template.personalise(&identity, &credentials).map_err(unfit)?;
+        if is_audited {
+            let read = audit::read_back((&line.settings, &line.template_found), &upp, (&identity, &credentials), op);
+            read.map_err(|e| name.failed_as(ErrorClass::CryptoSelfcheck, &format!("read back: {e}"), NEVER_ISSUED))?;
+        }
         let metadata = line.metadata.for_iccid(&iccid);
         let mut issue = Issue {
             matching_id: matching_id.as_str().to_owned(),

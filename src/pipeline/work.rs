@@ -15,7 +15,8 @@ use crate::hsm::lanes::Lanes;
 use crate::hsm::{Hsm, KeyRef};
 use crate::ids::OrderKey;
 use crate::order::file::Line;
-use crate::personalise::CompiledTemplate;
+use crate::personalise::audit::Found;
+use crate::personalise::{CompiledTemplate, Settings};
 use crate::pipeline::fan_out::FanOut;
 use crate::secret::SubscriberKey;
 use crate::store::sealed::BatchKey;
@@ -92,7 +93,11 @@ pub(super) struct LineWork {
     pub(super) ordered: Line,
     /// The compiled template.
     pub(super) template: CompiledTemplate,
-    /// Fingerprints of the secrets that stand in it.
+    /// What the line sets for all its records.
+    pub(super) settings: Settings,
+    /// The values that stand in the template.
+    pub(super) template_found: Found,
+    /// Fingerprints of the secrets among them.
     pub(super) template_secrets: HashSet<Print>,
     /// StoreMetadata but for the ICCID.
     pub(super) metadata: MetadataTemplate,
