@@ -181,7 +181,9 @@ impl Work<'_> {
         }
         if target.is_identity {
             let writes = self.identity(element, target, view, offset)?;
-            return self.write_all(element, target.name, view, entries, FILE_TAGS, writes);
+            if !writes.is_empty() {
+                return self.write_all(element, target.name, view, entries, FILE_TAGS, writes);
+            }
         }
         self.offer(element.kind, target, view);
         Ok(())
