@@ -12,10 +12,9 @@ use crate::formats::saip::algorithm::Algorithm;
 use crate::hsm::Role;
 use crate::hsm::policy::KeyPolicy;
 use crate::order::file::Line;
-use crate::order::{Intake, KeyLine, KeyRefusal, Takes, Targets, TemplateRefusal, Templates};
-use crate::personalise::CompiledTemplate;
-use crate::personalise::TemplateError;
+use crate::order::{Intake, KeyLine, KeyRefusal, Takes, Targets, TemplateRefusal, Templates, UnfitValue};
 use crate::personalise::shelf::{Shelf, TemplateName};
+use crate::personalise::{CompiledTemplate, PersonaliseError, TemplateError};
 use crate::pipeline::fan_out::FanOut;
 use crate::pipeline::{check_line, settings_of};
 use crate::store::sqlite::Ledger;
@@ -101,7 +100,23 @@ impl Templates for ShelvedTemplates<'_> {
             }
             _ => refusal("template", "template-unfit", e.to_string(), e.hint()),
         })?;
-        let template_sha256 = openssl::sha::sha256(&der);
-        Ok(Takes { imsi: compiled.takes_imsi(), msisdn: compiled.takes_msisdn(), template_sha256 })
+        Ok(Takes {
+            imsi: compiled.takes_imsi(),
+            msisdn: compiled.takes_msisdn(),
+            template_sha256: openssl::sha::sha256(&der),
+            check_value: Box::new(move |name, value| {
+                compiled.check_value(name, value).map_err(|e| unfit(&compiled, name, e))
+            }),
+        })
+    }
+}
+
+/// What the template says of a value that a row or a range gives, with the form it takes in the hint.
+fn unfit(template: &CompiledTemplate, name: &str, error: PersonaliseError) -> UnfitValue {
+    let input = template.inputs().iter().find(|input| input.name == name);
+    let hint = input.map_or_else(|| error.hint().to_owned(), |input| format!("{name} takes: {}", input.form));
+    match error {
+        PersonaliseError::Variable { what, .. } => UnfitValue { message: what, hint },
+        other => UnfitValue { message: other.to_string(), hint },
     }
 }

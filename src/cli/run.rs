@@ -13,7 +13,7 @@ use super::{Voice, print_json};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::ids::OrderKey;
-use crate::pipeline::{self, Outcome, Report};
+use crate::pipeline::{self, Audit, Outcome, Report};
 
 /// Prepare, bind and export what is due; continues what a stop or crash left
 #[derive(clap::Args)]
@@ -21,13 +21,17 @@ pub(crate) struct Run {
     /// Orders: ORDER_ID, TENANT/ORDER_ID or TENANT/ORDER_ID@REV [default: all that are due]
     #[arg(value_name = "ORDER")]
     orders: Vec<String>,
+    /// Read finished profiles back and compare them with what was ordered: all, sample (first and last of each chunk and 1 %
+    /// of the others), a share such as 5%, or off
+    #[arg(long, value_name = "WHICH", default_value = "sample")]
+    audit: Audit,
 }
 
 impl Run {
     pub(crate) fn run(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
         let site = Site::open(site_dir)?;
         let stop = stop_on_signal()?;
-        let Outcome { reports, faults } = pipeline::run(&site, &self.orders, voice.progress, &stop)?;
+        let Outcome { reports, faults } = pipeline::run(&site, &self.orders, self.audit, voice.progress, &stop)?;
         if voice.json {
             let failed = |(key, fault): &(OrderKey, Fault)| json!({"order": key.to_string(), "error": fault.what});
             let orders: Vec<_> = reports.iter().map(as_json).collect();
@@ -67,6 +71,7 @@ fn as_json(report: &Report) -> serde_json::Value {
         "counts": report.counts,
         "failed": report.failed,
         "records": report.records,
+        "audited": report.audited,
         "seconds": report.elapsed.as_secs_f64(),
         "per_s": per_s,
         "bundle": report.bundle,
@@ -81,7 +86,7 @@ fn print_table(reports: &[Report], nothing_failed: bool) {
         return;
     }
     let mut table = comfy_table::Table::new();
-    table.load_style(NOTHING).set_header(["order", "rows", "issued", "refused", "seconds", "records/s"]);
+    table.load_style(NOTHING).set_header(["order", "rows", "issued", "refused", "audited", "seconds", "records/s"]);
     for report in reports {
         let seconds = report.elapsed.as_secs_f64();
         table.add_row([
@@ -89,6 +94,7 @@ fn print_table(reports: &[Report], nothing_failed: bool) {
             report.counts.rows.to_string(),
             report.counts.issued.to_string(),
             report.counts.refused.to_string(),
+            report.audited.to_string(),
             format!("{seconds:.1}"),
             format!("{:.0}", report.records as f64 / seconds.max(1e-9)),
         ]);

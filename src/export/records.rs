@@ -164,6 +164,7 @@ mod tests {
             iccid: "89000123456789012341".parse().ok(),
             imsi: "001010123456063".parse().ok(),
             msisdn: None,
+            vars: Vec::new(),
             matching_id: None,
             euicc_otpk: Some([4; 65]),
             error_class: None,

@@ -32,6 +32,8 @@ pub struct ReportFacts<'a> {
     pub certificates: Vec<[String; 3]>,
     /// Chunks that this run made (a resumed run made only the rest).
     pub chunks: &'a [ChunkTiming],
+    /// Profiles among their records that were read back and compared with what was ordered.
+    pub audited: u64,
     /// Wall-clock seconds of this run.
     pub seconds: f64,
 }
@@ -75,6 +77,7 @@ pub fn html(facts: &ReportFacts<'_>) -> Result<String, minijinja::Error> {
         certificates => &facts.certificates,
         bars,
         records,
+        audited => facts.audited,
         seconds => (facts.seconds * 10.0).round() / 10.0,
         per_s => rate(records, facts.seconds).round() as u64,
         version => env!("CARGO_PKG_VERSION"),
@@ -96,10 +99,11 @@ mod tests {
             lines: vec![],
             certificates: vec![],
             chunks: &[ChunkTiming { records: 9, seconds: 0.5 }],
+            audited: 2,
             seconds: 1.0,
         };
         let page = html(&facts).unwrap();
         assert!(page.contains("&lt;b&gt;PO-1") && !page.contains("<b>PO-1"));
-        assert!(page.contains("9 of 10"));
+        assert!(page.contains("9 of 10") && page.contains("2 of them"));
     }
 }

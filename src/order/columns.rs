@@ -65,7 +65,7 @@ impl Column {
 pub(super) enum Meaning {
     /// A column of ours.
     Known(Column),
-    /// `x_*`: the sender's own, ignored.
+    /// `x_*`: the sender's own, ignored unless a variable names it.
     Foreign,
     /// A key in the clear: refused, always.
     ClearSecret,
@@ -88,10 +88,26 @@ pub(super) fn meaning(name: &str) -> Meaning {
 
 /// `ki`, `Ki`, `KI_clear`, `x_opc`, `auth key`, `KeyK`: any word of the name that is one of a key's usual names.
 pub(super) fn names_clear_secret(name: &str) -> bool {
-    const WORDS: [&str; 20] = [
-        "ki", "k", "opc", "op", "topc", "top", "key", "keys", "kic", "kid", "kik", "authkey", "kivalue", "kihex",
-        "kiclear", "clearki", "plainki", "opcvalue", "opchex", "clearopc",
-    ];
+    words(name).iter().any(|word| KEY_WORDS.contains(&word.as_str()))
+}
+
+/// The name of a variable whose values would be secrets: a key's, or that of a PUK or an administrative code, each with or
+/// without a number behind it.
+pub(super) fn names_secret_variable(name: &str) -> bool {
+    words(name).iter().any(|word| {
+        let word = word.trim_end_matches(|c: char| c.is_ascii_digit());
+        KEY_WORDS.contains(&word) || CODE_WORDS.contains(&word)
+    })
+}
+
+const KEY_WORDS: [&str; 20] = [
+    "ki", "k", "opc", "op", "topc", "top", "key", "keys", "kic", "kid", "kik", "authkey", "kivalue", "kihex",
+    "kiclear", "clearki", "plainki", "opcvalue", "opchex", "clearopc",
+];
+const CODE_WORDS: [&str; 6] = ["puk", "puks", "adm", "adms", "ssd", "akey"];
+
+/// The words of a name in lower case, and all of them as one.
+fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut after_lower = false;
     for c in name.chars() {
@@ -103,8 +119,8 @@ pub(super) fn names_clear_secret(name: &str) -> bool {
         }
         after_lower = c.is_ascii_lowercase();
     }
-    let joined = words.concat();
-    words.iter().chain([&joined]).any(|word| WORDS.contains(&word.as_str()))
+    words.push(words.concat());
+    words
 }
 
 /// What may be shown of a column's name. A file without header row has values where names should be, maybe keys.
@@ -145,6 +161,25 @@ mod tests {
         ] {
             assert_eq!(meaning(name), Meaning::ClearSecret, "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_variable_for_a_secret_is_known_by_any_of_its_names() {
+        for name in ["ki", "K", "opc", "puk1", "PUK2", "adm", "adm_1", "x_adm5", "kic1", "ota_key", "x_ki", "aKey"] {
+            assert!(names_secret_variable(name), "{name}");
+        }
+        for name in ["spn", "smsc", "pin1", "pin2", "gid1", "x_brand", "routing_indicator", "x_kilo", "x_admin"] {
+            assert!(!names_secret_variable(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_variable_of_a_file_is_taken_for_a_secret() {
+        use crate::formats::saip::ef;
+        let named: Vec<_> =
+            ef::all().filter(|(_, coding)| !coding.is_secret()).map(|(_, coding)| coding.name()).collect();
+        let refused: Vec<_> = named.iter().filter(|name| names_secret_variable(name)).collect();
+        assert_eq!(refused, [&""; 0], "of {named:?}");
     }
 
     #[test]

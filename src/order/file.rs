@@ -1,11 +1,12 @@
 //! The order file `bindery.order/1` as types that hold no wrong value. The pipeline reads a stored order's body again with
 //! [`Order::from_json`]; nothing here depends on the clock or the site.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use zeroize::Zeroizing;
 
+use super::vars::{MSISDN, Var};
 use crate::formats::rsp::metadata::StoreMetadata;
 use crate::formats::saip::algorithm::Algorithm;
 use crate::ids::{Iccid, Imsi, OrderKey};
@@ -82,8 +83,8 @@ pub struct Line {
     pub algorithm: Algorithm,
     /// Transport key of the core file, where it is not the core target's own.
     pub transport_key: Option<String>,
-    /// Values of the template's variables.
-    pub vars: BTreeMap<String, String>,
+    /// The template's variables, and where their values come from.
+    pub vars: BTreeMap<String, Var>,
     /// What StoreMetadata says.
     pub metadata: StoreMetadata,
     /// When the profiles are good for use.
@@ -98,6 +99,17 @@ pub struct Line {
     pub euicc_data: Option<FileRef>,
     /// Where results go.
     pub export: Vec<Export>,
+}
+
+impl Line {
+    /// The own columns (`x_*`) that give values of variables, each once.
+    pub(super) fn own_columns(&self) -> Vec<&str> {
+        let named = self.vars.values().filter_map(|var| match var {
+            Var::Column(column) if column != MSISDN => Some(column.as_str()),
+            _ => None,
+        });
+        named.collect::<BTreeSet<_>>().into_iter().collect()
+    }
 }
 
 /// Where numbers come from.
@@ -192,8 +204,14 @@ pub enum Rows {
     Inline(Vec<InlineRow>),
 }
 
-/// A row written into the order: one cell a column of [`super::columns::Column`], empty cells absent.
-pub type InlineRow = [Option<Box<str>>; super::columns::COLUMNS];
+/// A row written into the order; empty cells are absent.
+#[derive(Clone, Debug, Default)]
+pub struct InlineRow {
+    /// One a column of [`super::columns::Column`].
+    pub(super) cells: [Option<Box<str>>; super::columns::COLUMNS],
+    /// Own columns (`x_*`), by name.
+    pub(super) own: BTreeMap<Box<str>, Box<str>>,
+}
 
 /// A file beside the order.
 #[derive(Clone, Debug, PartialEq, Eq)]

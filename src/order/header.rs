@@ -6,7 +6,9 @@ use jiff::tz::TimeZone;
 use super::file::{Export, Line, Mode, Numbers, Order, Rows};
 use super::json::excerpt;
 use super::ranges::{Number, Range};
-use super::refusals::{MOST_OF_HEADER, and_more};
+use super::refusals::{MOST_OF_HEADER, and_more, masked};
+use super::values::{MSISDN_HINT, NO_MSISDN, msisdn_digits};
+use super::vars::{FirstNumber, MSISDN, Var};
 use crate::formats::saip::algorithm::Algorithm;
 use crate::store::Refusal;
 
@@ -43,7 +45,6 @@ pub trait Templates {
 }
 
 /// What a template takes of each row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Takes {
     /// Every row must have an IMSI.
     pub imsi: bool,
@@ -51,6 +52,27 @@ pub struct Takes {
     pub msisdn: bool,
     /// SHA-256 of the template: a run refuses another one under the same name.
     pub template_sha256: [u8; 32],
+    /// Judge of the values that rows give the line's variables.
+    pub check_value: CheckValue,
+}
+
+/// Says of a variable's name and value whether the template can carry it.
+pub type CheckValue = Box<dyn Fn(&str, &str) -> Result<(), UnfitValue>>;
+
+/// Why a value does not fit its variable; the value itself is not in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnfitValue {
+    /// What is wrong.
+    pub message: String,
+    /// What a value looks like.
+    pub hint: String,
+}
+
+impl Takes {
+    /// Of a template that cannot be had: the order is rejected for it, and its rows are not blamed as well.
+    fn anything() -> Self {
+        Self { imsi: false, msisdn: true, template_sha256: [0; 32], check_value: Box::new(|_, _| Ok(())) }
+    }
 }
 
 /// Everything wrong with an order that shows without its rows; and what each line's template takes of them.
@@ -65,7 +87,9 @@ pub(super) fn check(
     for (at, line) in order.lines.iter().enumerate() {
         let mut judge = LineHeader { line, at, refusals: &mut refusals };
         judge.targets(targets);
-        takes.push(judge.template(templates));
+        let taken = judge.template(templates);
+        judge.vars(&taken);
+        takes.push(taken);
         judge.validity(now);
         judge.sources();
     }
@@ -167,9 +191,49 @@ impl LineHeader<'_> {
         templates.check(&line.template, line.algorithm.as_str(), line).unwrap_or_else(|refusal| {
             let value = if refusal.member.starts_with("vars") { "" } else { &line.template };
             self.refuse(&refusal.member, value, refusal.code, &refusal.message, &refusal.hint);
-            // The order is rejected anyway: its rows are not blamed for the template.
-            Takes { imsi: false, msisdn: true, template_sha256: [0; 32] }
+            Takes::anything()
         })
+    }
+
+    /// What the template has not judged yet: ranges must last and begin with a value that fits, the telephone number needs a
+    /// form and a place.
+    fn vars(&mut self, takes: &Takes) {
+        for (name, var) in &self.line.vars {
+            let (member, value) = match var {
+                Var::Column(_) => (format!("vars.{name}"), None),
+                Var::Constant(text) => (format!("vars.{name}"), Some(text.clone())),
+                Var::First(first) => (format!("vars.{name}.first"), self.first_of_range(name, first)),
+            };
+            if name == MSISDN {
+                self.telephone_number(&member, value.as_deref(), takes);
+            } else if let (Var::First(_), Some(value)) = (var, value)
+                && let Err(unfit) = (takes.check_value)(name, &value)
+            {
+                self.refuse(&member, &masked(&value), "value-unfit", &unfit.message, &unfit.hint);
+            }
+        }
+    }
+
+    /// The first value of a range that lasts for all rows.
+    fn first_of_range(&mut self, name: &str, first: &FirstNumber) -> Option<String> {
+        let value = first.after(0)?;
+        if first.after(self.line.quantity - 1).is_some() {
+            return Some(value);
+        }
+        let message = format!("has no {} numbers of {} digits from there on", self.line.quantity, value.len());
+        let hint = "begin the range earlier, or with more digits";
+        self.refuse(&format!("vars.{name}.first"), &masked(&value), "range-exhausted", &message, hint);
+        None
+    }
+
+    fn telephone_number(&mut self, member: &str, value: Option<&str>, takes: &Takes) {
+        if let Some(value) = value.filter(|value| msisdn_digits(value).is_none()) {
+            self.refuse(member, &masked(value), "digits", NO_MSISDN, MSISDN_HINT);
+        }
+        if !takes.msisdn {
+            let hint = "leave the variable out, or order another template";
+            self.refuse(member, "", "msisdn-unfit", "has no place in the template", hint);
+        }
     }
 
     fn validity(&mut self, now: Timestamp) {
@@ -196,6 +260,10 @@ impl LineHeader<'_> {
         let hint = "give the rows, or the first number of a range";
         if line.rows.is_none() && line.iccid == Numbers::Rows {
             self.refuse("iccid", "rows", "rows-needed", "says rows, but the line has none", hint);
+        }
+        for (name, _) in line.vars.iter().filter(|(_, var)| line.rows.is_none() && matches!(var, Var::Column(_))) {
+            let message = "names a column, but the line has no rows";
+            self.refuse(&format!("vars.{name}.column"), "", "rows-needed", message, "give the rows, or another source");
         }
         if line.rows.is_none() && line.imsi == Some(Numbers::Rows) {
             self.refuse("imsi", "rows", "rows-needed", "says rows, but the line has none", hint);

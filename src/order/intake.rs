@@ -177,7 +177,7 @@ impl Intake<'_> {
         for (line, takes) in order.lines.iter().zip(&takes) {
             tally.templates.insert(line.line, HEXLOWER.encode(&takes.template_sha256));
         }
-        for (((at, line), keys), takes) in order.lines.iter().enumerate().zip(keys).zip(takes) {
+        for (((at, line), keys), takes) in order.lines.iter().enumerate().zip(keys).zip(&takes) {
             let pass = LinePass { order, at, line, takes, directory: &received.directory };
             pass.run(keys, &mut numbers, &mut book, &mut refusals, &mut tally)?;
         }

@@ -157,6 +157,10 @@ impl<'d> Value<'d> {
         matches!(self.node, Node::Text(_))
     }
 
+    pub(super) fn is_object(&self) -> bool {
+        matches!(self.node, Node::Object(_))
+    }
+
     pub(super) fn is_list(&self) -> bool {
         matches!(self.node, Node::List(_))
     }
@@ -165,6 +169,15 @@ impl<'d> Value<'d> {
         match self.node {
             Node::Integer(value) => Some(*value),
             _ => self.wrong_type("a whole number"),
+        }
+    }
+
+    /// What stands in a cell of the sender's own: a text, a whole number's digits; nothing else is one.
+    pub(super) fn cell(&self) -> Option<String> {
+        match self.node {
+            Node::Text(text) => Some(text.as_str().to_owned()),
+            Node::Integer(number) => Some(number.to_string()),
+            _ => None,
         }
     }
 

@@ -10,6 +10,7 @@ use super::keys::{KeyRefusal, KeyTable};
 use super::ranges::{Bits, Number, Range, Taking};
 use super::refusals::masked;
 use super::rows::{Cells, RowSource};
+use super::values::RowVars;
 use crate::error::Fault;
 use crate::ids::{Eid, Iccid, IdError, Imsi, MatchingId, Tenant};
 use crate::store::sqlite::Claimed;
@@ -35,7 +36,8 @@ impl OrderNumbers {
 /// Judges the rows of one line.
 pub(super) struct RowJudge<'o> {
     line: &'o Line,
-    takes: Takes,
+    pub(super) takes: &'o Takes,
+    pub(super) vars: &'o RowVars<'o>,
     tenant: &'o Tenant,
     /// None in mode order, and when the key file could not be read at all.
     keys: Option<KeyTable>,
@@ -57,7 +59,7 @@ enum Source<T> {
 
 impl<'o> RowJudge<'o> {
     pub(super) fn new(
-        (line, takes): (&'o Line, Takes),
+        (line, takes, vars): (&'o Line, &'o Takes, &'o RowVars<'o>),
         tenant: &'o Tenant,
         source: &RowSource<'_>,
         keys: Option<KeyTable>,
@@ -79,6 +81,7 @@ impl<'o> RowJudge<'o> {
         Ok(Self {
             line,
             takes,
+            vars,
             tenant,
             keys,
             eids: HashSet::new(),
@@ -109,6 +112,7 @@ impl<'o> RowJudge<'o> {
             msisdn: None,
             matching_id: None,
             euicc_otpk: None,
+            vars: Vec::new(),
             rejected: false,
         };
         if let Some((found, expected)) = cells.field_count {
@@ -120,6 +124,7 @@ impl<'o> RowJudge<'o> {
             device.imsi = self.imsi(&row, order, claimed)?;
             device.matching_id = self.matching_id(&row, order, claimed)?;
             device.msisdn = self.msisdn(&row);
+            device.vars = self.values(&row);
             self.digits(&row, Column::Imei, 14..=16);
             self.unsupported(&row);
         }
@@ -322,16 +327,7 @@ impl<'o> RowJudge<'o> {
     }
 
     /// A cell of digits that has no type of its own.
-    fn msisdn(&mut self, row: &Row<'_>) -> Option<String> {
-        let msisdn = self.digits(row, Column::Msisdn, 1..=20)?.to_owned();
-        if !self.takes.msisdn {
-            let (message, hint) = ("has no place in the template", "leave the column out, or order another template");
-            self.refuse(row, Column::Msisdn.name(), "", "msisdn-unfit", message, hint);
-        }
-        Some(msisdn)
-    }
-
-    fn digits<'r>(
+    pub(super) fn digits<'r>(
         &mut self,
         row: &Row<'r>,
         column: Column,
@@ -408,16 +404,24 @@ impl<'o> RowJudge<'o> {
         self.refuse(row, column.name(), "", "missing-value", &format!("is empty: {why}"), "fill the cell");
     }
 
-    fn refuse(&mut self, row: &Row<'_>, column: &str, value: &str, code: &'static str, message: &str, hint: &str) {
+    pub(super) fn refuse(
+        &mut self,
+        row: &Row<'_>,
+        column: &str,
+        value: &str,
+        code: &'static str,
+        message: &str,
+        hint: &str,
+    ) {
         let [column, value, message, hint] = [column, value, message, hint].map(str::to_owned);
         self.refusals.push(Refusal { line: self.line.line, row: row.number, column, value, code, message, hint });
     }
 }
 
 /// A row and the number it goes by.
-struct Row<'r> {
-    cells: &'r Cells<'r>,
-    number: u32,
+pub(super) struct Row<'r> {
+    pub(super) cells: &'r Cells<'r>,
+    pub(super) number: u32,
 }
 
 enum RangeNumber<T> {

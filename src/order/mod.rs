@@ -21,6 +21,8 @@ mod refusals;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod values;
+mod vars;
 
 pub use answer::{ACK_SCHEMA, Answer, Counts, Verdict};
 pub use columns::{COLUMNS, Column};
@@ -28,8 +30,9 @@ pub use file::{
     Accept, Bootstrap, BootstrapMode, ConfirmationCode, Export, FileRef, InlineRow, Kind, Line, MAX_INLINE_ROWS,
     MAX_QUANTITY, Mode, Numbers, Order, Rows, SCHEMA, Validity,
 };
-pub use header::{Takes, Targets, TemplateRefusal, Templates};
+pub use header::{CheckValue, Takes, Targets, TemplateRefusal, Templates, UnfitValue};
 pub use intake::Intake;
 pub use keys::{CheckKeys, KeyLine, KeyRefusal};
 pub use parse::Unreadable;
 pub use refusals::SHOWN;
+pub use vars::{FirstNumber, MSISDN, NoNumber, Var};

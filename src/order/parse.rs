@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 
-use super::columns::{COLUMNS, Column, Meaning, meaning, names_clear_secret, shown_name};
+use super::columns::{Column, Meaning, meaning, shown_name};
 use super::file::*;
 use super::json::{Limit, Members, Node, Place, Problems, Value, excerpt};
 use super::refusals::masked;
+use super::vars::read_vars;
 use crate::formats::rsp::metadata::{
     Icon, Notification, NotificationEvent, Owner, PolicyRule, ProfileClass, StoreMetadata, pack_mcc_mnc,
 };
@@ -20,8 +21,6 @@ pub(super) const MAX_OCTETS: u64 = 4 << 20;
 
 const LINES: Limit =
     Limit { most: MAX_LINES, code: "too-many-lines", what: "lines", hint: "make several orders of them" };
-const VARS: Limit =
-    Limit { most: MAX_VARS, code: "too-many-vars", what: "variables", hint: "`bindery template vars NAME` shows them" };
 const INLINE_ROWS: Limit = Limit {
     most: MAX_INLINE_ROWS,
     code: "too-many-inline-rows",
@@ -231,17 +230,6 @@ where
     })
 }
 
-fn read_vars(value: Value<'_>) -> Option<BTreeMap<String, String>> {
-    let entries = value.entries(VARS, |name, v| {
-        if names_clear_secret(name) {
-            let hint = "K and OPc are made in the HSM; no order carries them in the clear";
-            return v.place().refuse("(not shown)", "clear-secret", "names a key in the clear", hint);
-        }
-        Some((name.to_owned(), v.text()?.to_owned()))
-    })?;
-    Some(entries.into_iter().collect())
-}
-
 fn read_metadata(members: &Members<'_>) -> Option<StoreMetadata> {
     let service_provider = members.required("service_provider", |v| bounded_text(v, 32));
     let profile_name = members.required("profile_name", |v| bounded_text(v, 64));
@@ -424,7 +412,7 @@ fn read_inline(value: Value<'_>) -> Option<Vec<InlineRow>> {
 }
 
 fn read_inline_row(value: Value<'_>) -> Option<InlineRow> {
-    let mut row: InlineRow = [const { None }; COLUMNS];
+    let mut row = InlineRow::default();
     value.entries(CELLS, |name, v| {
         let refuse = |code, message: &str, hint: &str| v.place().refuse("(not shown)", code, message, hint);
         match meaning(name) {
@@ -433,10 +421,15 @@ fn read_inline_row(value: Value<'_>) -> Option<InlineRow> {
                     Column::Row if !v.is_text() => v.integer()?.to_string(),
                     _ => v.text()?.to_owned(),
                 };
-                row[column as usize] = Some(cell.into_boxed_str()).filter(|cell| !cell.is_empty());
+                row.cells[column as usize] = Some(cell.into_boxed_str()).filter(|cell| !cell.is_empty());
                 Some(())
             }
-            Meaning::Foreign => Some(()),
+            Meaning::Foreign => {
+                if let Some(cell) = v.cell().filter(|cell| !cell.is_empty()) {
+                    row.own.insert(name.into(), cell.into_boxed_str());
+                }
+                Some(())
+            }
             Meaning::ClearSecret => refuse("clear-secret", "names a key in the clear", CLEAR_SECRET_HINT),
             Meaning::Unknown => {
                 refuse("unknown-member", &format!("{} is not a column", shown_name(name)), UNKNOWN_COLUMN_HINT)

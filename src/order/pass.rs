@@ -13,6 +13,8 @@ use super::keys::KeyTable;
 use super::ranges::Number;
 use super::refusals::Refusals;
 use super::rows::{RowSource, Seen, overlong};
+use super::values::RowVars;
+use super::vars::{MSISDN, Var};
 use crate::error::Fault;
 use crate::ids::OrderKey;
 use crate::store::sqlite::{Acceptance, Claimed, ClaimedGuard, Ledger};
@@ -61,7 +63,7 @@ pub(super) struct LinePass<'o> {
     pub(super) at: usize,
     pub(super) line: &'o Line,
     /// What its template takes of a row.
-    pub(super) takes: Takes,
+    pub(super) takes: &'o Takes,
     /// The order file's.
     pub(super) directory: &'o Path,
 }
@@ -76,7 +78,8 @@ impl LinePass<'_> {
         tally: &mut Tally,
     ) -> Result<(), Fault> {
         let line = self.line;
-        let needs_rows = line.iccid == Numbers::Rows || line.imsi == Some(Numbers::Rows);
+        let by_column = line.vars.values().any(|var| matches!(var, Var::Column(_)));
+        let needs_rows = line.iccid == Numbers::Rows || line.imsi == Some(Numbers::Rows) || by_column;
         if line.rows.is_none() && needs_rows {
             return Ok(()); // refused once by the header check, not once a row
         }
@@ -89,7 +92,9 @@ impl LinePass<'_> {
         if !missing.is_empty() {
             return refusals.general(missing);
         }
-        let mut judge = RowJudge::new((line, self.takes), &self.order.key.tenant, &source, keys, book.claimed())?;
+        let vars = RowVars::of(line);
+        let mut judge =
+            RowJudge::new((line, self.takes, &vars), &self.order.key.tenant, &source, keys, book.claimed())?;
         let mut ranges = Reserved::new(line);
         let seen = source.for_each(|cells| {
             if cells.position > line.quantity {
@@ -213,20 +218,23 @@ fn missing_columns(line: &Line, source: &RowSource<'_>, member: &str) -> Vec<Ref
     if line.rows.is_none() {
         return Vec::new();
     }
+    let msisdn = line.vars.values().any(|var| *var == Var::Column(MSISDN.to_owned()));
     let needed = [
         (Column::Eid, line.mode == Mode::Prebound, "mode prebound binds each row to its eUICC"),
         (Column::Iccid, line.iccid == Numbers::Rows, "iccid says rows"),
         (Column::Imsi, line.imsi == Some(Numbers::Rows), "imsi says rows"),
+        (Column::Msisdn, msisdn, "a variable takes its values from it"),
     ];
     let missing = needed.into_iter().filter(|(column, needed, _)| *needed && !source.has(*column));
-    let refuse = |(column, _, why): (Column, bool, &str)| Refusal {
+    let own = source.lacking_own().into_iter().map(|name| (name, "a variable takes its values from it"));
+    let refuse = |(column, why): (&str, &str)| Refusal {
         line: line.line,
         row: 0,
-        column: column.name().to_owned(),
+        column: column.to_owned(),
         value: String::new(),
         code: "missing-column",
         message: format!("{member}.rows has no such column: {why}"),
         hint: "add the column".to_owned(),
     };
-    missing.map(refuse).collect()
+    missing.map(|(column, _, why)| (column.name(), why)).chain(own).map(refuse).collect()
 }

@@ -24,6 +24,8 @@ pub(super) struct Cells<'r> {
     /// 1-based place in the file.
     pub(super) position: u32,
     cells: [Option<&'r [u8]>; COLUMNS],
+    /// Of the own columns that the line's variables name, in the order of [`Line::own_columns`].
+    own: &'r [Option<&'r [u8]>],
     /// Fields found and expected, when they differ.
     pub(super) field_count: Option<(usize, usize)>,
 }
@@ -32,16 +34,23 @@ impl<'r> Cells<'r> {
     pub(super) fn cell(&self, column: Column) -> Option<&'r [u8]> {
         self.cells[column as usize]
     }
+
+    /// The cell of the `at`-th own column that the line's variables name.
+    pub(super) fn own(&self, at: usize) -> Option<&'r [u8]> {
+        self.own.get(at).copied().flatten()
+    }
 }
 
 /// Where the rows of a line come from.
 pub(super) struct RowSource<'o> {
     origin: Origin<'o>,
+    /// Own columns that the line's variables name.
+    own: Vec<&'o str>,
     quantity: u32,
 }
 
 enum Origin<'o> {
-    Csv { reader: Box<csv::Reader<Hashed>>, columns: [Option<usize>; COLUMNS], width: usize },
+    Csv { reader: Box<csv::Reader<Hashed>>, columns: [Option<usize>; COLUMNS], own: Vec<Option<usize>>, width: usize },
     Inline(&'o [InlineRow]),
     Empty,
 }
@@ -59,6 +68,7 @@ pub(super) struct Seen {
 impl<'o> RowSource<'o> {
     /// Opens the rows and judges the header. `member` is the path of the line (`lines[0]`).
     pub(super) fn open(line: &'o Line, directory: &Path, member: &str) -> Result<Result<Self, Vec<Refusal>>, Fault> {
+        let own = line.own_columns();
         let origin = match &line.rows {
             None => Origin::Empty,
             Some(Rows::Inline(rows)) => Origin::Inline(rows),
@@ -68,28 +78,38 @@ impl<'o> RowSource<'o> {
                     Ok(opened) => opened,
                     Err(refusal) => return Ok(Err(vec![*refusal])),
                 };
-                match open_csv(opened, line.line, &file.file)? {
+                match open_csv(opened, line.line, &file.file, &own)? {
                     Ok(origin) => origin,
                     Err(refusals) => return Ok(Err(refusals)),
                 }
             }
         };
-        Ok(Ok(Self { origin, quantity: line.quantity }))
+        Ok(Ok(Self { origin, own, quantity: line.quantity }))
     }
 
     /// Whether any row can have a value there.
     pub(super) fn has(&self, column: Column) -> bool {
         match &self.origin {
             Origin::Csv { columns, .. } => columns[column as usize].is_some(),
-            Origin::Inline(rows) => rows.iter().any(|row| row[column as usize].is_some()),
+            Origin::Inline(rows) => rows.iter().any(|row| row.cells[column as usize].is_some()),
             Origin::Empty => false,
         }
+    }
+
+    /// The own columns that variables name and no row can have a value in.
+    pub(super) fn lacking_own(&self) -> Vec<&'o str> {
+        let has = |(at, name): &(usize, &'o str)| match &self.origin {
+            Origin::Csv { own, .. } => own.get(*at).is_some_and(Option::is_some),
+            Origin::Inline(rows) => rows.iter().any(|row| row.own.contains_key(*name)),
+            Origin::Empty => false,
+        };
+        self.own.iter().copied().enumerate().filter(|named| !has(named)).map(|(_, name)| name).collect()
     }
 
     /// Calls `each` with every row, those beyond the ordered quantity included.
     pub(super) fn for_each(self, mut each: impl FnMut(Cells<'_>) -> Result<(), Fault>) -> Result<Seen, Fault> {
         match self.origin {
-            Origin::Csv { mut reader, columns, width } => {
+            Origin::Csv { mut reader, columns, own, width } => {
                 let mut record = csv::ByteRecord::new();
                 let mut rows = 0_u64;
                 loop {
@@ -105,21 +125,24 @@ impl<'o> RowSource<'o> {
                     let cell = |at: Option<usize>| at.and_then(|at| record.get(at)).filter(|cell| !cell.is_empty());
                     let field_count = (record.len() != width).then_some((record.len(), width));
                     let position = u32::try_from(rows).unwrap_or(u32::MAX);
-                    each(Cells { position, cells: columns.map(cell), field_count })?;
+                    let own: Vec<_> = own.iter().map(|at| cell(*at)).collect();
+                    each(Cells { position, cells: columns.map(cell), own: &own, field_count })?;
                 }
                 let sha256 = reader.into_inner().finish().map_err(|e| unreadable(e.into()))?;
                 Ok(Seen { rows, sha256: Some(sha256), overlong: None })
             }
             Origin::Inline(rows) => {
                 for (position, row) in (1..).zip(rows) {
-                    let cells = std::array::from_fn(|i| row[i].as_deref().map(str::as_bytes));
-                    each(Cells { position, cells, field_count: None })?;
+                    let cells = std::array::from_fn(|i| row.cells[i].as_deref().map(str::as_bytes));
+                    let own: Vec<_> =
+                        self.own.iter().map(|name| row.own.get(*name).map(|cell| cell.as_bytes())).collect();
+                    each(Cells { position, cells, own: &own, field_count: None })?;
                 }
                 Ok(Seen { rows: rows.len() as u64, sha256: None, overlong: None })
             }
             Origin::Empty => {
                 for position in 1..=self.quantity {
-                    each(Cells { position, cells: [None; COLUMNS], field_count: None })?;
+                    each(Cells { position, cells: [None; COLUMNS], own: &[], field_count: None })?;
                 }
                 Ok(Seen { rows: u64::from(self.quantity), sha256: None, overlong: None })
             }
@@ -140,7 +163,12 @@ pub(super) fn overlong(line: u32, row: u64) -> Refusal {
     }
 }
 
-fn open_csv<'o>(mut file: Hashed, line: u32, name: &str) -> Result<Result<Origin<'o>, Vec<Refusal>>, Fault> {
+fn open_csv<'o>(
+    mut file: Hashed,
+    line: u32,
+    name: &str,
+    wanted: &[&str],
+) -> Result<Result<Origin<'o>, Vec<Refusal>>, Fault> {
     // A buffer may be full of other records when this one begins.
     file.limit_records((BUFFER_OCTETS + MAX_RECORD_OCTETS) as u64);
     let mut reader = csv::ReaderBuilder::new().flexible(true).buffer_capacity(BUFFER_OCTETS).from_reader(file);
@@ -157,6 +185,7 @@ fn open_csv<'o>(mut file: Hashed, line: u32, name: &str) -> Result<Result<Origin
         return Ok(Err(vec![refusal]));
     }
     let mut columns = [None; COLUMNS];
+    let mut own = vec![None; wanted.len()];
     let mut refusals = Vec::new();
     for (at, field) in header.iter().enumerate() {
         let field = String::from_utf8_lossy(field);
@@ -169,7 +198,13 @@ fn open_csv<'o>(mut file: Hashed, line: u32, name: &str) -> Result<Result<Origin
             Meaning::Known(column) if columns[column as usize].replace(at).is_some() => {
                 refuse("duplicate-column", format!("{name} has this column twice"), "keep one of them");
             }
-            Meaning::Known(_) | Meaning::Foreign => {}
+            Meaning::Foreign => match wanted.iter().position(|name| *name == field) {
+                Some(slot) if own[slot].replace(at).is_some() => {
+                    refuse("duplicate-column", format!("{name} has this column twice"), "keep one of them");
+                }
+                _ => {}
+            },
+            Meaning::Known(_) => {}
             Meaning::ClearSecret => {
                 refuse("clear-secret", format!("{name}: the column names a key in the clear"), CLEAR_SECRET_HINT);
             }
@@ -183,7 +218,7 @@ fn open_csv<'o>(mut file: Hashed, line: u32, name: &str) -> Result<Result<Origin
         let message = format!("{name} is empty");
         refusals.push(Refusal { line, row: 0, column, value: String::new(), code: "no-header", message, hint });
     }
-    let origin = Origin::Csv { reader: Box::new(reader), columns, width: header.len() };
+    let origin = Origin::Csv { reader: Box::new(reader), columns, own, width: header.len() };
     Ok(if refusals.is_empty() { Ok(origin) } else { Err(refusals) })
 }
 

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::audit::Audit;
 use super::chunk::ChunkResult;
 use super::close;
 use super::work::{Engine, OrderWork};
@@ -29,6 +30,8 @@ pub(super) struct RunTimes {
     /// Package files of a binding, with what was written into them.
     pub(super) objects: Vec<(String, ObjectFacts)>,
     pub(super) elapsed: Duration,
+    /// Profiles that were read back.
+    pub(super) audited: u64,
 }
 
 /// What became of one order.
@@ -40,20 +43,23 @@ pub(super) struct Closed {
     pub(super) elapsed: Duration,
     /// Records that this run worked on (a resumed run only does the rest).
     pub(super) records: u64,
+    /// Profiles among them that were read back.
+    pub(super) audited: u64,
 }
 
 /// Works an order to its end: plan, chunks, bundle. `Err` with [`Exit::Stopped`] when asked to stop in between.
 pub(super) fn work_order<H: Hsm>(
     engine: &Engine<'_, H>,
     stored: &StoredOrder,
-    work: &OrderWork,
+    (work, audit): (&OrderWork, Audit),
     progress: &Progress,
     stop: &AtomicBool,
 ) -> Result<Closed, Fault> {
     let started = Instant::now();
     let chunks = plan(engine, work)?;
-    let open: Vec<&Chunk> = chunks.iter().filter(|chunk| !chunk.done).collect();
-    let mut times = drive(engine, work, &open, progress, stop)?;
+    let (done, open): (Vec<&Chunk>, Vec<&Chunk>) = chunks.iter().partition(|chunk| chunk.done);
+    engine.remember(work, &done)?;
+    let mut times = drive(engine, (work, audit), &open, progress, stop)?;
     if stop.load(Ordering::Relaxed) {
         let what = format!("{}: stopped on request, every finished chunk is kept", work.key);
         return Err(Fault::new(Exit::Stopped, what).hint("run again: it continues where it stood"));
@@ -62,7 +68,7 @@ pub(super) fn work_order<H: Hsm>(
     let mut session = engine.hsm.open_session()?;
     let counts = close::close(engine, stored, work, &mut session, &times)?;
     let records = times.chunks.iter().map(|chunk| chunk.records).sum();
-    Ok(Closed { counts, elapsed: started.elapsed(), records })
+    Ok(Closed { counts, elapsed: started.elapsed(), records, audited: times.audited })
 }
 
 /// The order's chunks: as planned before, or planned now and kept, so that a resumed run names the same package files.
@@ -93,31 +99,32 @@ fn plan<H: Hsm>(engine: &Engine<'_, H>, work: &OrderWork) -> Result<Vec<Chunk>, 
 /// Lets the drivers work until the chunks are done, one fails or somebody asks to stop. The first failure is the one told.
 fn drive<H: Hsm>(
     engine: &Engine<'_, H>,
-    work: &OrderWork,
+    (work, audit): (&OrderWork, Audit),
     chunks: &[&Chunk],
     progress: &Progress,
     stop: &AtomicBool,
 ) -> Result<RunTimes, Fault> {
     let next = Mutex::new(chunks.iter());
     let failed = AtomicBool::new(false);
-    let driver = || -> Result<Vec<ChunkTiming>, Fault> {
+    let driver = || -> Result<RunTimes, Fault> {
         let mut session = engine.hsm.open_session()?;
-        let mut timings = Vec::new();
+        let mut times = RunTimes::default();
         loop {
             if stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed) {
-                return Ok(timings);
+                return Ok(times);
             }
             let taken = next.lock().map_err(|_| Fault::new(Exit::Bug, "a driver panicked"))?.next();
-            let Some(chunk) = taken else { return Ok(timings) };
+            let Some(chunk) = taken else { return Ok(times) };
             let started = Instant::now();
-            let ChunkResult { outcomes, object } = engine.work_chunk(work, chunk, &mut session)?;
+            let ChunkResult { outcomes, object, audited } = engine.work_chunk((work, audit), chunk, &mut session)?;
             let records = outcomes.len() as u64;
             engine.store.commit_chunk(work.pk, chunk.number, &outcomes, object.as_ref())?;
             progress.add(records);
-            timings.push(ChunkTiming { records, seconds: started.elapsed().as_secs_f64() });
+            times.audited += audited;
+            times.chunks.push(ChunkTiming { records, seconds: started.elapsed().as_secs_f64() });
         }
     };
-    let results: Vec<Result<Vec<ChunkTiming>, Fault>> = std::thread::scope(|scope| {
+    let results: Vec<Result<RunTimes, Fault>> = std::thread::scope(|scope| {
         let drivers: Vec<_> = (0..DRIVERS.min(chunks.len()))
             .map(|_| {
                 scope.spawn(|| {
@@ -134,7 +141,9 @@ fn drive<H: Hsm>(
     });
     let mut times = RunTimes::default();
     for result in results {
-        times.chunks.extend(result?);
+        let RunTimes { chunks, audited, .. } = result?;
+        times.chunks.extend(chunks);
+        times.audited += audited;
     }
     Ok(times)
 }

@@ -10,13 +10,16 @@
 use openssl::error::ErrorStack;
 use zeroize::Zeroizing;
 
-use super::record::{EXTRA_DRAW_LEN, Failed, Finished, Sealed, Started};
+use super::audit::Audit;
+use super::record::{EXTRA_DRAW_LEN, Failed, Finished, Job, Sealed, Started};
 use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
 use crate::bind::{Curve, Workbench};
 use crate::certs;
 use crate::error::{Exit, Fault};
 use crate::hsm::{Hsm, HsmSession, draw};
+use crate::ids::RecordId;
 use crate::store::packages::{LocalFiles, Packages};
+use crate::store::sealed::Content;
 use crate::store::{Chunk, Device, DevicePk, DeviceState, ObjectFacts, Outcome, StoreError};
 
 /// Records whose K and OPc go to the token in one call: 8 to 16 KiB of blocks.
@@ -28,13 +31,15 @@ pub(super) struct ChunkResult {
     pub(super) outcomes: Vec<(DevicePk, Outcome)>,
     /// The package file; none when no record was issued.
     pub(super) object: Option<ObjectFacts>,
+    /// Profiles that were read back.
+    pub(super) audited: u64,
 }
 
 impl<H: Hsm> Engine<'_, H> {
     /// Makes the packages of a chunk durable; tells what became of each device that was still to do, and what was written.
     pub(super) fn work_chunk(
         &self,
-        order: &OrderWork,
+        (order, audit): (&OrderWork, Audit),
         chunk: &Chunk,
         session: &mut H::Session,
     ) -> Result<ChunkResult, Fault> {
@@ -45,7 +50,9 @@ impl<H: Hsm> Engine<'_, H> {
         devices.retain(|device| device.state == DeviceState::Accepted);
 
         let mut outcomes = Vec::with_capacity(devices.len());
-        let started = keep_sound(&mut outcomes, self.start(line, &devices, session)?);
+        let jobs = self.jobs(&devices, audit);
+        let started = keep_sound(&mut outcomes, self.start((order, line), &jobs, session)?);
+        order.distinct.enter(&started.iter().map(|record| (record.record(), record.prints())).collect::<Vec<_>>())?;
         let digests: Vec<[u8; 32]> = started.iter().filter_map(Started::digest).collect();
         let ticket = self.lanes.submit(self.keys.dppb, digests.clone());
         let core = self.encrypt_for_core(line, &started, session)?;
@@ -62,24 +69,51 @@ impl<H: Hsm> Engine<'_, H> {
         };
         let finished = keep_sound(&mut outcomes, self.cpu.map_with(with_results, || (), |(), input| finish((), input)));
         let object = write(order, line, chunk, finished, &mut outcomes)?;
-        Ok(ChunkResult { outcomes, object })
+        let audited = jobs.iter().filter(|job| job.is_audited).count() as u64;
+        Ok(ChunkResult { outcomes, object, audited })
+    }
+
+    /// The batch remembers what earlier runs issued: their secrets are not to come again.
+    pub(super) fn remember(&self, order: &OrderWork, done: &[&Chunk]) -> Result<(), Fault> {
+        for chunk in done {
+            let Some(line) = order.line(chunk.line) else { continue };
+            let devices = self.store.devices(order.pk, chunk.first, chunk.last)?;
+            let prints = self.cpu.map(&devices, |device| {
+                let (issue, iccid) = (device.issue.as_ref()?, device.iccid.as_ref()?);
+                let form =
+                    order.batch_key.open(Content::Credentials, iccid, issue.sealed_credentials.as_deref()?).ok()?;
+                let credentials = line.template.opened(&form).ok()?;
+                order.distinct.prints(&credentials, &line.template_secrets).ok()
+            });
+            let records = devices.iter().zip(&prints).filter_map(|(device, prints)| {
+                Some((RecordId { line: device.line, row: device.row }, prints.as_ref()?))
+            });
+            order.distinct.enter(&records.collect::<Vec<_>>())?;
+        }
+        Ok(())
+    }
+
+    /// The devices of a chunk, and which of them are read back.
+    fn jobs<'d>(&self, devices: &'d [Device], audit: Audit) -> Vec<Job<'d>> {
+        let of = devices.len();
+        let is_audited =
+            |(at, device): (usize, &Device)| device.iccid.is_some_and(|iccid| audit.chooses((at, of), &iccid));
+        devices.iter().enumerate().map(|job| Job { device: job.1, is_audited: is_audited(job) }).collect()
     }
 
     /// Randomness drawn in one go, then every record on its own: credentials, UPP, key agreement, digest.
     fn start(
         &self,
-        line: &LineWork,
-        devices: &[Device],
+        work: (&OrderWork, &LineWork),
+        jobs: &[Job<'_>],
         session: &mut H::Session,
     ) -> Result<Vec<Result<Started, Failed>>, Fault> {
-        let draw_len = line.template.draw_len() + EXTRA_DRAW_LEN;
-        let mut random = Zeroizing::new(vec![0; draw_len * devices.len()]);
+        let draw_len = work.1.template.draw_len() + EXTRA_DRAW_LEN;
+        let mut random = Zeroizing::new(vec![0; draw_len * jobs.len()]);
         draw::fill_random(session, &mut random)?;
-        let inputs = devices.iter().zip(random.chunks_exact(draw_len)).collect();
+        let inputs = jobs.iter().zip(random.chunks_exact(draw_len)).collect();
         let op = self.op.as_ref();
-        Ok(self
-            .cpu
-            .map_with(inputs, workbench, |bench, (device, octets)| Started::new(bench, line, device, octets, op)))
+        Ok(self.cpu.map_with(inputs, workbench, |bench, (job, octets)| Started::new(bench, work, job, octets, op)))
     }
 
     /// K and OPc of every record under the transport key, many records a call.

@@ -285,10 +285,10 @@ fn write_summaries<H: Hsm>(
         let LineFacts { mode, algorithm, .. } = &line.facts;
         [
             line.number.to_string(),
-            line.template_name.clone(),
+            line.ordered.template.clone(),
             mode.clone(),
             algorithm.clone(),
-            line.quantity.to_string(),
+            line.ordered.quantity.to_string(),
         ]
     });
     let certificate =
@@ -307,6 +307,7 @@ fn write_summaries<H: Hsm>(
             certificate("manifest", manifest),
         ],
         chunks: &times.chunks,
+        audited: times.audited,
         seconds: times.elapsed.as_secs_f64(),
     };
     let page = report::html(&facts).map_err(|e| Fault::new(Exit::Bug, format!("report: {e}")))?;
@@ -316,7 +317,7 @@ fn write_summaries<H: Hsm>(
 fn versions(work: &OrderWork) -> BTreeMap<String, String> {
     let engine = ("engine".to_owned(), format!("bindery {}", env!("CARGO_PKG_VERSION")));
     let templates = work.lines.iter().map(|line| {
-        (format!("line {} template", line.number), format!("{} sha256:{}", line.template_name, line.template_sha256))
+        (format!("line {} template", line.number), format!("{} sha256:{}", line.ordered.template, line.template_sha256))
     });
     std::iter::once(engine).chain(templates).collect()
 }

@@ -3,9 +3,11 @@
 //! [`run`] works every due order to its sealed bundle; [`bind_stored`] binds profiles that were stored under random keys.
 //! The only room that names rayon, and with `cli` the only one that sees several stages.
 
+pub mod audit;
 mod batch;
 mod chunk;
 mod close;
+mod distinct;
 pub mod fan_out;
 pub mod lock;
 mod open;
@@ -18,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+pub use audit::Audit;
 pub use open::{load_chains, with_engine};
 pub use prepare::{check_line, settings_of};
 pub use stored::{Bound, bind_stored, bundles_of};
@@ -43,6 +46,8 @@ pub struct Report {
     pub failed: u64,
     /// Records that this run worked on (a resumed run only does the rest).
     pub records: u64,
+    /// Finished profiles among them that were read back and compared with what was ordered.
+    pub audited: u64,
     /// Wall-clock time of this run.
     pub elapsed: Duration,
     /// The bundle.
@@ -58,8 +63,15 @@ pub struct Outcome {
     pub faults: Vec<(OrderKey, Fault)>,
 }
 
-/// Works the named orders, or all that are due, to their sealed bundles. Stops between chunks once `stop` is set.
-pub fn run(site: &Site, wanted: &[String], mode: ProgressMode, stop: &AtomicBool) -> Result<Outcome, Fault> {
+/// Works the named orders, or all that are due, to their sealed bundles; `audit`: which profiles are read back. Stops between
+/// chunks once `stop` is set.
+pub fn run(
+    site: &Site,
+    wanted: &[String],
+    audit: Audit,
+    mode: ProgressMode,
+    stop: &AtomicBool,
+) -> Result<Outcome, Fault> {
     let _lock = lock::RunLock::take(site.root(), jiff::Timestamp::now())?;
     let due = due_orders(site, wanted)?;
     // Opened even when nothing is due: a token that cannot be used is told now, not with the next order.
@@ -67,7 +79,7 @@ pub fn run(site: &Site, wanted: &[String], mode: ProgressMode, stop: &AtomicBool
         let mut reports = Vec::with_capacity(due.len());
         let mut faults = Vec::new();
         for stored in &due {
-            match work_order(engine, stored, mode, stop) {
+            match work_order(engine, stored, audit, mode, stop) {
                 Ok(report) => reports.push(report),
                 // The site's own trouble (token, disk, a stop) is every order's; anything else is this order's alone.
                 Err(fault) if matches!(fault.exit, Exit::HsmUnusable | Exit::Stopped | Exit::Bug) => return Err(fault),
@@ -86,6 +98,7 @@ pub fn run(site: &Site, wanted: &[String], mode: ProgressMode, stop: &AtomicBool
 fn work_order<H: Hsm>(
     engine: &Engine<'_, H>,
     stored: &StoredOrder,
+    audit: Audit,
     mode: ProgressMode,
     stop: &AtomicBool,
 ) -> Result<Report, Fault> {
@@ -96,11 +109,11 @@ fn work_order<H: Hsm>(
     };
     let done = stored.rows - rows_in(&[DeviceState::Accepted, DeviceState::Rejected]);
     let progress = Progress::start(mode, "preparing", stored.rows - stored.refused, done);
-    let closed = batch::work_order(engine, stored, &work, &progress, stop);
+    let closed = batch::work_order(engine, stored, (&work, audit), &progress, stop);
     progress.finish();
-    let batch::Closed { counts, elapsed, records } = closed?;
+    let batch::Closed { counts, elapsed, records, audited } = closed?;
     let failed = counts.refused - stored.refused;
-    Ok(Report { key: stored.key.clone(), counts, failed, records, elapsed, bundle: work.bundle_dir.clone() })
+    Ok(Report { key: stored.key.clone(), counts, failed, records, audited, elapsed, bundle: work.bundle_dir.clone() })
 }
 
 /// The order that `ORDER_ID`, `TENANT/ORDER_ID` or `TENANT/ORDER_ID@REV` names.

@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
+use super::distinct::Distinct;
 use super::work::{Binding, Engine, LineWork, OrderWork};
 use crate::config::{CoreTarget, Site, files};
 use crate::durable;
@@ -15,6 +16,8 @@ use crate::formats::bsp::kdf::HostId;
 use crate::formats::rsp::metadata as rsp;
 use crate::hsm::{Hsm, Role, draw};
 use crate::order::file::{Export, Line, Mode, Order};
+use crate::order::{MSISDN, Var};
+use crate::personalise;
 use crate::personalise::shelf::{Shelf, TemplateName};
 use crate::personalise::{CompiledTemplate, Settings, VarSource};
 use crate::store::StoredOrder;
@@ -26,7 +29,9 @@ pub(super) fn prepare<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> R
         Fault::new(Exit::IntegrityFailure, format!("{}: the ledger's copy of the order cannot be read", stored.key))
             .hint("restore state.db from its last backup")
     })?;
-    let lines = order.lines.iter().map(|line| line_work(engine, stored, line)).collect::<Result<_, _>>()?;
+    let distinct = distinct(engine)?;
+    let line_works = order.lines.into_iter().map(|line| line_work(engine, stored, line, &distinct));
+    let lines = line_works.collect::<Result<_, _>>()?;
     let vault_dir = engine.site.vault();
     files::make_directory(&vault_dir, 0o700)?;
     let bundle_dir = engine.site.outbox().join(stored.key.outbox_path());
@@ -39,6 +44,7 @@ pub(super) fn prepare<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> R
         key: stored.key.clone(),
         lines,
         batch_key: batch_key(engine, stored)?,
+        distinct,
         bundle_dir,
         vault_dir,
     })
@@ -63,6 +69,13 @@ fn batch_key<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> Result<Bat
     Ok(key)
 }
 
+/// Fingerprints of secrets mean nothing outside this run: their key is drawn for it.
+fn distinct<H: Hsm>(engine: &Engine<'_, H>) -> Result<Distinct, Fault> {
+    let mut key = Zeroizing::new([0; 32]);
+    draw::fill_random(&mut engine.hsm.open_session()?, &mut key[..])?;
+    Ok(Distinct::new(key))
+}
+
 /// Whether the site can serve a line: what the run would find wrong later, found before a number is claimed.
 /// `dppb_ends`: end of the DPpb chain. The error names the member of the line.
 pub fn check_line(site: &Site, line: &Line, dppb_ends: Timestamp) -> Result<(), (&'static str, Fault)> {
@@ -71,14 +84,25 @@ pub fn check_line(site: &Site, line: &Line, dppb_ends: Timestamp) -> Result<(), 
     transport(site, line).map(drop).map_err(|fault| ("export", fault))
 }
 
-fn line_work<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder, line: &Line) -> Result<LineWork, Fault> {
+fn line_work<H: Hsm>(
+    engine: &Engine<'_, H>,
+    stored: &StoredOrder,
+    ordered: Line,
+    distinct: &Distinct,
+) -> Result<LineWork, Fault> {
+    let line = &ordered;
     let named = |what: String| Fault::new(Exit::Config, format!("line {}: {what}", line.line));
     check_validity(line, engine.chains.pb.not_after())?;
-    let (template, template_sha256) = compile(engine.site, line)?;
+    let (template, der) = compile(engine.site, line)?;
+    let template_sha256 = data_encoding::HEXLOWER.encode(&sha256(&der));
     if stored.templates.get(&line.line) != Some(&template_sha256) {
         let what = format!("line {}: template {} is not the one the order was accepted with", line.line, line.template);
         return Err(Fault::new(Exit::IntegrityFailure, what).hint("put the template back: a version never changes"));
     }
+    let template_found = personalise::audit::read(&der).map_err(|e| {
+        let what = format!("template {}: its own values cannot be read: {e}", line.template);
+        named(what).hint("run `bindery template lint NAME`")
+    })?;
     let (transport_key, scheme) = transport(engine.site, line)?;
     let transport = engine.hsm.key(&Role::Transport(transport_key.clone()))?;
     let metadata = metadata(line)?;
@@ -96,8 +120,10 @@ fn line_work<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder, line: &Line) 
     };
     Ok(LineWork {
         number: line.line,
-        template_name: line.template.clone(),
         template,
+        settings: settings_of(line),
+        template_secrets: distinct.of_template(&template_found),
+        template_found,
         metadata,
         binding: match line.mode {
             Mode::Prebound => Binding::Now,
@@ -106,9 +132,9 @@ fn line_work<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder, line: &Line) 
         transport,
         host_id,
         facts,
-        quantity: line.quantity,
         template_sha256,
         qr: line.export.contains(&Export::Qr),
+        ordered,
     })
 }
 
@@ -136,21 +162,26 @@ fn check_validity(line: &Line, dppb_ends: Timestamp) -> Result<(), Fault> {
     Err(Fault::new(Exit::CertificateExpired, what).hint("install a DPpb certificate that lasts longer"))
 }
 
-/// The template of a line from the shelf, compiled; with the SHA-256 of its DER.
-fn compile(site: &Site, line: &Line) -> Result<(CompiledTemplate, String), Fault> {
+/// The template of a line from the shelf, compiled; with its DER.
+fn compile(site: &Site, line: &Line) -> Result<(CompiledTemplate, Vec<u8>), Fault> {
     let refused = |what: String, hint: &str| {
         Fault::new(Exit::Config, format!("line {}: template {}: {what}", line.line, line.template)).hint(hint)
     };
     let name: TemplateName = line.template.parse().map_err(|e| refused(format!("{e}"), "name it NAME@VERSION"))?;
     let der = Shelf::open(site.templates()).load(&name).map_err(|e| refused(e.to_string(), e.hint()))?;
     let compiled = CompiledTemplate::compile(&der, &settings_of(line)).map_err(|e| refused(e.to_string(), e.hint()))?;
-    Ok((compiled, data_encoding::HEXLOWER.encode(&sha256(&der))))
+    Ok((compiled, der))
 }
 
-/// What a line sets for all its records.
+/// What a line sets for all its records, and which variables each record brings. The telephone number is every record's own:
+/// the ledger holds it, whatever it comes from.
 pub fn settings_of(line: &Line) -> Settings {
-    let constant = |(name, value): (&String, &String)| (name.clone(), VarSource::Constant(value.clone()));
-    Settings { algorithm: line.algorithm, vars: line.vars.iter().map(constant).collect() }
+    let source = |var: &Var| match var {
+        Var::Constant(text) => VarSource::Constant(text.clone()),
+        Var::Column(_) | Var::First(_) => VarSource::PerRecord,
+    };
+    let vars = line.vars.iter().filter(|(name, _)| *name != MSISDN);
+    Settings { algorithm: line.algorithm, vars: vars.map(|(name, var)| (name.clone(), source(var))).collect() }
 }
 
 /// Transport key and scheme of a line: the order's own, else those of the core target it names, else those of the site's only one.

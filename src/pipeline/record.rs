@@ -7,7 +7,9 @@ use openssl::error::ErrorStack;
 use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
-use super::work::{Binding, LineWork};
+use super::audit;
+use super::distinct::Prints;
+use super::work::{Binding, LineWork, OrderWork};
 use crate::bind::{self, Bpp, Draft, OneTimeKey, OpenDraft, Parts, Workbench};
 use crate::error::{ErrorClass, RecordError};
 use crate::formats::bsp::segment::Sealer;
@@ -34,8 +36,16 @@ pub(super) struct Started {
     upp: Upp,
     credentials: Credentials,
     credentials_nonce: [u8; NONCE_LEN],
+    prints: Prints,
     issue: Issue,
     goal: Goal,
+}
+
+/// A record to be made.
+pub(super) struct Job<'d> {
+    pub(super) device: &'d Device,
+    /// Its finished profile is read back.
+    pub(super) is_audited: bool,
 }
 
 /// Which record this is, for its errors.
@@ -80,18 +90,24 @@ impl Started {
     /// Credentials and identifiers out of the record's own random octets, the UPP, in prebound mode the key agreement.
     pub(super) fn new(
         bench: &mut Result<Workbench, ErrorStack>,
-        line: &LineWork,
-        device: &Device,
+        (order, line): (&OrderWork, &LineWork),
+        &Job { device, is_audited }: &Job<'_>,
         octets: &[u8],
         op: Option<&SubscriberKey>,
     ) -> Result<Self, Failed> {
         let name = Name::of(device).ok_or_else(|| Failed::bug(device, "accepted without ICCID"))?;
         let iccid = name.iccid;
         let bench = bench.as_mut().map_err(|e| name.failed(e))?;
+        if let Some(number) = audit::foreign_number(&line.ordered, device) {
+            let what = format!("the ledger's {number} is not the one that the order gives this row");
+            return Err(name.failed_as(ErrorClass::Storage, &what, "restore state.db from its last backup"));
+        }
 
         let mut draw = Draw::new(octets);
         let unfit = |e: PersonaliseError| name.failed_as(e.class(), &e.to_string(), e.hint());
         let credentials = line.template.credentials(&mut draw, op).map_err(unfit)?;
+        let prints = order.distinct.prints(&credentials, &line.template_secrets);
+        let prints = prints.map_err(|e| name.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), NEVER_ISSUED))?;
         let matching_id = match &device.matching_id {
             Some(ordered) => ordered.clone(),
             None => MatchingId::from_random(draw.take().map_err(unfit)?),
@@ -100,8 +116,12 @@ impl Started {
         let key_octets: &[u8; 48] = draw.take().map_err(unfit)?;
         let [ppk_nonce, credentials_nonce] = [*draw.take().map_err(unfit)?, *draw.take().map_err(unfit)?];
 
-        let identity = Identity { iccid, imsi: device.imsi, msisdn: device.msisdn.as_deref(), vars: &[] };
+        let identity = Identity { iccid, imsi: device.imsi, msisdn: device.msisdn.as_deref(), vars: &device.vars };
         let upp = line.template.personalise(&identity, &credentials).map_err(unfit)?;
+        if is_audited {
+            let read = audit::read_back((&line.settings, &line.template_found), &upp, (&identity, &credentials), op);
+            read.map_err(|e| name.failed_as(ErrorClass::CryptoSelfcheck, &format!("read back: {e}"), NEVER_ISSUED))?;
+        }
         let metadata = line.metadata.for_iccid(&iccid);
         let mut issue = Issue {
             matching_id: matching_id.as_str().to_owned(),
@@ -131,7 +151,7 @@ impl Started {
                 Goal::Bound(Draft::session(agreement, &parts, upp.len(), bench.sealer()).map_err(refused)?)
             }
         };
-        Ok(Self { name, upp, credentials, credentials_nonce, issue, goal })
+        Ok(Self { name, upp, credentials, credentials_nonce, prints, issue, goal })
     }
 
     /// What the HSM signs; none for a PPP.
@@ -140,6 +160,16 @@ impl Started {
             Goal::Bound(draft) => Some(draft.digest()),
             Goal::Stored { .. } => None,
         }
+    }
+
+    /// Its row of the order.
+    pub(super) fn record(&self) -> RecordId {
+        self.name.record
+    }
+
+    /// Fingerprints of its secrets.
+    pub(super) fn prints(&self) -> &Prints {
+        &self.prints
     }
 
     /// K, for the core network's file only.
@@ -229,6 +259,7 @@ impl Finished {
     }
 }
 
+const NEVER_ISSUED: &str = "nothing was issued for this record; run `bindery doctor` before more is";
 const AGAIN: &str = "nothing was issued for this record; if it happens again, report it with the log";
 
 impl Failed {

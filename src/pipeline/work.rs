@@ -1,8 +1,10 @@
 //! What a batch needs, made once before the first record: keys resolved, templates compiled, the batch key opened.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::distinct::{Distinct, Print};
 use crate::certs::DpChains;
 use crate::config::Site;
 use crate::export::records::LineFacts;
@@ -12,7 +14,9 @@ use crate::formats::rsp::metadata::MetadataTemplate;
 use crate::hsm::lanes::Lanes;
 use crate::hsm::{Hsm, KeyRef};
 use crate::ids::OrderKey;
-use crate::personalise::CompiledTemplate;
+use crate::order::file::Line;
+use crate::personalise::audit::Found;
+use crate::personalise::{CompiledTemplate, Settings};
 use crate::pipeline::fan_out::FanOut;
 use crate::secret::SubscriberKey;
 use crate::store::sealed::BatchKey;
@@ -61,6 +65,8 @@ pub(super) struct OrderWork {
     pub(super) lines: Vec<LineWork>,
     /// Seals what rests.
     pub(super) batch_key: BatchKey,
+    /// The secrets of its records among each other.
+    pub(super) distinct: Distinct,
     /// The bundle's directory.
     pub(super) bundle_dir: PathBuf,
     /// Where PPPs rest.
@@ -83,10 +89,16 @@ impl OrderWork {
 pub(super) struct LineWork {
     /// `line` of the order header.
     pub(super) number: u32,
-    /// `name@version`.
-    pub(super) template_name: String,
+    /// The line as it was ordered.
+    pub(super) ordered: Line,
     /// The compiled template.
     pub(super) template: CompiledTemplate,
+    /// What the line sets for all its records.
+    pub(super) settings: Settings,
+    /// The values that stand in the template.
+    pub(super) template_found: Found,
+    /// Fingerprints of the secrets among them.
+    pub(super) template_secrets: HashSet<Print>,
     /// StoreMetadata but for the ICCID.
     pub(super) metadata: MetadataTemplate,
     /// Session keys now, or random keys and a PPP at rest.
@@ -97,8 +109,6 @@ pub(super) struct LineWork {
     pub(super) host_id: HostId,
     /// What records say of the line.
     pub(super) facts: LineFacts,
-    /// Rows ordered.
-    pub(super) quantity: u32,
     /// SHA-256 of the template's DER, for the manifest.
     pub(super) template_sha256: String,
     /// A sheet of QR codes was ordered.

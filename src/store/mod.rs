@@ -179,6 +179,8 @@ pub struct Device {
     pub imsi: Option<Imsi>,
     /// E.164 digits, where ordered.
     pub msisdn: Option<String>,
+    /// Values of the line's variables that differ from record to record, by the variables' names.
+    pub vars: Vec<(String, String)>,
     /// Ordered matching id; else made when the record is.
     pub matching_id: Option<MatchingId>,
     /// otPK.EUICC.KA, uncompressed, in prebound mode.
@@ -297,6 +299,8 @@ pub struct NewDevice {
     pub imsi: Option<Imsi>,
     /// E.164 digits.
     pub msisdn: Option<String>,
+    /// Values of variables, kept unless rejected.
+    pub vars: Vec<(String, String)>,
     /// Ordered matching id.
     pub matching_id: Option<MatchingId>,
     /// Claimed unless rejected: one profile, ever.

@@ -56,6 +56,8 @@ pub(crate) struct Upp {
     pub(crate) puk_reference: u8,
     pub(crate) ota_keys: Vec<Vec<u8>>,
     pub(crate) ballast: usize,
+    /// Further files: tag of the element (B3 and B4), tag of the file, content.
+    pub(crate) files: Vec<(u32, u32, Vec<u8>)>,
 }
 
 impl Default for Upp {
@@ -76,6 +78,7 @@ impl Default for Upp {
             puk_reference: 1,
             ota_keys: vec![vec![0x11; 16], vec![0x22; 16], vec![0x33; 16]],
             ballast: 0,
+            files: Vec::new(),
         }
     }
 }
@@ -83,6 +86,9 @@ impl Default for Upp {
 impl Upp {
     pub(crate) fn der(&self) -> Vec<u8> {
         let file = |tag, content: &[u8]| t(tag, &[&t(0x83, &[content])]);
+        let more = |element| -> Vec<u8> {
+            self.files.iter().filter(|it| it.0 == element).flat_map(|(_, tag, content)| file(*tag, content)).collect()
+        };
         let ef_iccid = self.ef_iccid.as_ref().map(|digits| file(0xA4, &nibbles(digits, true))).unwrap_or_default();
         let aka = |k: &[u8]| {
             let parameter = t(0xA1, &[&[0x80, 1, self.algorithm, 0x81, 1, 1], &t(0x82, &[k]), &t(0x83, &[&self.opc])]);
@@ -100,7 +106,8 @@ impl Upp {
             t(0xB0, &[&t(0xA0, &[]), &ef_iccid]),
             t(0xA3, &[&t(0xA0, &[]), &t(0xA1, &[&t(0x30, &[&[0x80, 1, 1], &t(0x81, &[&self.puk])])])]),
             t(0xA2, &[&t(0xA0, &[]), &t(0xA1, &[&t(0xA0, &[&pin, &adm])])]),
-            t(0xB3, &[&t(0xA0, &[]), &file(0xA3, &self.imsi), &file(0xB2, &self.acc)]),
+            t(0xB3, &[&t(0xA0, &[]), &file(0xA3, &self.imsi), &more(0xB3), &file(0xB2, &self.acc)]),
+            t(0xB4, &[&t(0xA0, &[]), &more(0xB4)]),
             if self.has_aka { aka(&self.k) } else { Vec::new() },
             self.second_k.as_ref().map(|k| aka(k)).unwrap_or_default(),
             t(0xA6, &[&t(0xA0, &[]), &t(0xA1, &[]), &t(0xA2, &[&objects])]),

@@ -10,7 +10,7 @@ use super::chain::DpTrust;
 use super::finding::{Check, Finding};
 use super::metadata::{self, ProfileClass};
 use super::package::Layout;
-use super::saip::{self, Algorithm};
+use super::saip::{self, Algorithm, Values};
 use crate::ids::{Eid, Iccid, Imsi};
 use crate::secret::{Enc, Key, SubscriberKey};
 
@@ -49,6 +49,8 @@ pub struct Opened {
     pub opc: SubscriberKey,
     /// Secret keys of the security domains.
     pub ota_keys: Vec<Zeroizing<Vec<u8>>>,
+    /// Places of the variables that an order may give.
+    pub(super) values: Values,
 }
 
 impl Euicc {
@@ -101,6 +103,7 @@ impl Euicc {
             k: profile.k,
             opc: profile.opc,
             ota_keys: profile.ota_keys,
+            values: profile.values,
         })
     }
 }

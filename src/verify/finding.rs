@@ -32,7 +32,7 @@ macro_rules! checks {
 
             /// It compares with the order, which is not always given.
             pub fn needs_order(self) -> bool {
-                matches!(self, Self::OrderFile | Self::OrderRows | Self::OrderMatch)
+                matches!(self, Self::OrderFile | Self::OrderRows | Self::OrderMatch | Self::OrderValues)
             }
 
             /// What it looks at.
@@ -120,6 +120,8 @@ checks! {
     UppOta "upp-ota" Package;
     /// What the package holds is what its record says.
     RecordMatch "record-match" Package;
+    /// Variables that the order gives stand in the profile, at every place, with the value of their row.
+    OrderValues "order-values" Package;
     /// K and OPc of the profile are those handed to the core network.
     CoreSecret "core-secret" Package;
 }

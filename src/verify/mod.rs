@@ -16,6 +16,7 @@ mod order;
 mod package;
 mod saip;
 mod segment;
+mod text;
 
 #[cfg(test)]
 pub(crate) mod builder;

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -35,6 +36,7 @@ pub(super) struct OrderLine {
     iccid: Numbers,
     /// Without it the rows may still have an IMSI each.
     imsi: Numbers,
+    vars: Vec<(Arc<str>, Given)>,
     rows: Rows,
     keys: Option<Beside>,
 }
@@ -43,6 +45,13 @@ pub(super) struct OrderLine {
 enum Numbers {
     First(String),
     Rows,
+}
+
+/// Where a variable's value comes from.
+enum Given {
+    Constant(Arc<str>),
+    Column(String),
+    First(String),
 }
 
 enum Rows {
@@ -67,6 +76,8 @@ pub(super) struct Asked {
     pub(super) iccid: Option<String>,
     pub(super) imsi: Option<String>,
     pub(super) matching_id: Option<String>,
+    /// Values of variables by name; those that are the same for every row are shared.
+    pub(super) values: Vec<(Arc<str>, Arc<str>)>,
 }
 
 impl Order {
@@ -114,6 +125,7 @@ impl OrderLine {
             cc_required: line.get("confirmation_code").is_some_and(|code| !code.is_null()),
             iccid: Numbers::read(&line["iccid"]),
             imsi: Numbers::read(&line["imsi"]),
+            vars: read_vars(&line["vars"]),
             rows,
             keys: keys.map(|keys| Beside::read(keys, directory)).transpose()?,
         })
@@ -148,6 +160,11 @@ impl OrderLine {
                     iccid: number(&self.iccid, "iccid", iccid_after),
                     imsi: number(&self.imsi, "imsi", imsi_after),
                     matching_id: cell("matching_id"),
+                    values: self
+                        .vars
+                        .iter()
+                        .filter_map(|(name, given)| Some((name.clone(), given.of(row, cell)?)))
+                        .collect(),
                 });
             }
         };
@@ -179,6 +196,33 @@ impl Numbers {
     fn read(value: &Value) -> Self {
         value["first"].as_str().map_or(Self::Rows, |first| Self::First(first.to_owned()))
     }
+}
+
+impl Given {
+    /// The value of a row; `None` where it has none.
+    fn of(&self, row: u32, cell: &dyn Fn(&str) -> Option<String>) -> Option<Arc<str>> {
+        match self {
+            Self::Constant(text) => Some(text.clone()),
+            Self::Column(name) => cell(name).map(Arc::from),
+            Self::First(first) => imsi_after(first, row - 1).map(Arc::from),
+        }
+    }
+}
+
+/// A text, `{"column": name}` or `{"first": digits}`. The rows' own column `msisdn` gives the variable of this name too.
+fn read_vars(vars: &Value) -> Vec<(Arc<str>, Given)> {
+    let read = |value: &Value| match (value.as_str(), value["column"].as_str(), value["first"].as_str()) {
+        (Some(text), ..) => Some(Given::Constant(text.into())),
+        (_, Some(column), _) => Some(Given::Column(column.to_owned())),
+        (_, _, Some(first)) => Some(Given::First(first.to_owned())),
+        _ => None,
+    };
+    let given = vars.as_object().into_iter().flatten();
+    let mut vars: Vec<_> = given.filter_map(|(name, value)| Some((name.as_str().into(), read(value)?))).collect();
+    if !vars.iter().any(|(name, _): &(Arc<str>, _)| **name == *"msisdn") {
+        vars.push(("msisdn".into(), Given::Column("msisdn".to_owned())));
+    }
+    vars
 }
 
 impl Beside {

@@ -4,6 +4,7 @@
 mod acceptance;
 mod properties;
 mod refusals;
+mod values;
 mod vectors;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,14 @@ const FIRST_IMSI: &str = "001010123456063";
 
 struct TestTemplates;
 
+/// A template whose `spn` has at most 16 characters.
+fn takes(imsi: bool, msisdn: bool) -> Takes {
+    let unfit = || UnfitValue { message: "is too long".into(), hint: "up to 16 characters".into() };
+    let check_value =
+        move |name: &str, value: &str| if name == "spn" && value.len() > 16 { Err(unfit()) } else { Ok(()) };
+    Takes { imsi, msisdn, template_sha256: [0; 32], check_value: Box::new(check_value) }
+}
+
 impl Templates for TestTemplates {
     fn check(&self, name: &str, _: &str, line: &Line) -> Result<Takes, TemplateRefusal> {
         let refusal = |member: &str, code| {
@@ -29,8 +38,8 @@ impl Templates for TestTemplates {
         };
         match name {
             "bootstrap@1" if line.vars.contains_key("nobody") => refusal("vars.nobody", "unknown-variable"),
-            "needs-imsi@1" => Ok(Takes { imsi: true, msisdn: false, ..Takes::default() }),
-            "bootstrap@1" | "operational@1" => Ok(Takes { imsi: false, msisdn: true, ..Takes::default() }),
+            "needs-imsi@1" => Ok(takes(true, false)),
+            "bootstrap@1" | "operational@1" => Ok(takes(false, true)),
             _ => refusal("template", "template-missing"),
         }
     }

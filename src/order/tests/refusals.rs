@@ -68,6 +68,54 @@ const HEADER: &[Case] = &[
     ("template variable", |o| line(o)["vars"] = json!({"nobody": "1"}), "unknown-variable lines[0].vars.nobody"),
     ("clear key as variable", |o| line(o)["vars"] = json!({"Ki": "465B5CE8"}), "clear-secret lines[0].vars.Ki"),
     ("variable no text", |o| line(o)["vars"] = json!({"apn": 1}), "wrong-type lines[0].vars.apn"),
+    ("PUK as variable", |o| line(o)["vars"] = json!({"puk1": "12345678"}), "clear-secret lines[0].vars.puk1"),
+    ("ADM by column", |o| line(o)["vars"] = json!({"adm": {"column": "x_a"}}), "clear-secret lines[0].vars.adm"),
+    (
+        "variable from a key's column",
+        |o| line(o)["vars"] = json!({"spn": {"column": "x_ki"}}),
+        "clear-secret lines[0].vars.spn.column",
+    ),
+    (
+        "variable from a column of ours",
+        |o| line(o)["vars"] = json!({"spn": {"column": "eid"}}),
+        "bad-column lines[0].vars.spn.column",
+    ),
+    ("variable without source", |o| line(o)["vars"] = json!({"spn": {}}), "bad-value lines[0].vars.spn"),
+    (
+        "variable with two sources",
+        |o| line(o)["vars"] = json!({"spn": {"first": "1", "column": "x_a"}}),
+        "bad-value lines[0].vars.spn",
+    ),
+    (
+        "source unknown",
+        |o| line(o)["vars"] = json!({"spn": {"file": "names"}}),
+        "unknown-member lines[0].vars.spn.file",
+    ),
+    ("range no number", |o| line(o)["vars"] = json!({"spn": {"first": "+49"}}), "bad-value lines[0].vars.spn.first"),
+    (
+        "range too wide",
+        |o| line(o)["vars"] = json!({"msisdn": {"first": "9998"}}),
+        "range-exhausted lines[0].vars.msisdn.first",
+    ),
+    (
+        "range whose first value does not fit",
+        |o| line(o)["vars"] = json!({"spn": {"first": "10000000000000000"}}),
+        "value-unfit lines[0].vars.spn.first",
+    ),
+    ("telephone number of letters", |o| line(o)["vars"] = json!({"msisdn": "support"}), "digits lines[0].vars.msisdn"),
+    (
+        "telephone number without place",
+        |o| {
+            line(o)["template"] = json!("needs-imsi@1");
+            line(o)["vars"] = json!({"msisdn": {"first": "4915100"}});
+        },
+        "msisdn-unfit lines[0].vars.msisdn.first",
+    ),
+    (
+        "column without rows",
+        |o| line(o)["vars"] = json!({"spn": {"column": "x_brand"}}),
+        "rows-needed lines[0].vars.spn.column",
+    ),
     ("session", |o| line(o)["mode"] = json!("session"), "unsupported-mode lines[0].mode"),
     ("import", |o| line(o)["credentials"] = json!("import"), "unsupported-credentials lines[0].credentials"),
     ("tuak", |o| line(o)["algorithm"] = json!("tuak"), "unsupported-algorithm lines[0].algorithm"),

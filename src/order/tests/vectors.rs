@@ -14,7 +14,7 @@ fn order_files(folder: &str) -> Vec<PathBuf> {
 #[test]
 fn right_orders_are_accepted() {
     let files = order_files("orders");
-    assert_eq!(files.len(), 3);
+    assert_eq!(files.len(), 4);
     for path in files {
         let answer = Site::new().intake().submit(&path).unwrap();
         assert_eq!(answer.verdict, Verdict::Accepted, "{}: {:?}", path.display(), answer.first_refusals);

@@ -78,7 +78,7 @@ impl<'l> Acceptance<'l> {
         let state = if device.rejected { "rejected" } else { "accepted" };
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO devices (pk, order_pk, line, row, state, eid, iccid, imsi, msisdn, matching_id, euicc_otpk,
-             error_class) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+             error_class, vars) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?;
         insert.execute(params![
             pk,
@@ -93,6 +93,7 @@ impl<'l> Acceptance<'l> {
             device.matching_id.as_ref().filter(|_| !device.rejected).map(|id| id.as_str()),
             device.euicc_otpk.as_ref().filter(|_| !device.rejected).map(|point| &point[..]),
             device.rejected.then_some("input"),
+            vars_text(device),
         ])?;
         Ok(())
     }
@@ -184,6 +185,12 @@ impl<'l> Acceptance<'l> {
     fn first_free(&self, sql: &str) -> Result<i64, StoreError> {
         Ok(self.connection.query_row(sql, [], |row| row.get(0))?)
     }
+}
+
+/// A JSON object; none for a device without values of its own, which is the rule.
+fn vars_text(device: &NewDevice) -> Option<String> {
+    let vars = Some(&device.vars).filter(|vars| !vars.is_empty() && !device.rejected)?;
+    Some(vars.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<serde_json::Value>().to_string())
 }
 
 impl Drop for Acceptance<'_> {

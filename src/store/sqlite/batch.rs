@@ -1,5 +1,7 @@
 //! The ledger as the batch conductor uses it: plan, outcomes, close; and the later binding of stored PPPs.
 
+use std::collections::BTreeMap;
+
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
@@ -14,7 +16,7 @@ use crate::store::{
 const DEVICE_COLUMNS: &str =
     "d.pk, d.line, d.row, d.state, d.eid, d.iccid, d.imsi, d.msisdn, d.matching_id, d.euicc_otpk,
     d.error_class, i.matching_id, i.transaction_id, i.object, i.offset, i.length, i.sha256, i.upp_sha256,
-    i.metadata_sha256, i.ki_enc, i.opc_enc, i.sealed_ppk, i.sealed_credentials";
+    i.metadata_sha256, i.ki_enc, i.opc_enc, i.sealed_ppk, i.sealed_credentials, d.vars";
 
 impl Store for Ledger {
     fn due_orders(&self) -> Result<Vec<StoredOrder>, StoreError> {
@@ -263,6 +265,7 @@ fn read_device(row: &Row<'_>) -> rusqlite::Result<Device> {
         iccid: optional(row, 5)?,
         imsi: optional(row, 6)?,
         msisdn: row.get(7)?,
+        vars: read_vars(row, 23)?,
         matching_id: optional(row, 8)?,
         euicc_otpk: row.get(9)?,
         error_class: row.get(10)?,
@@ -295,6 +298,12 @@ pub(super) fn read_state(row: &Row<'_>, at: usize) -> rusqlite::Result<DeviceSta
 pub(super) fn read_eid(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Eid>> {
     let octets: Option<[u8; 16]> = row.get(at)?;
     octets.map(|octets| Eid::from_packed(&octets).map_err(|e| damaged_column(at, e))).transpose()
+}
+
+fn read_vars(row: &Row<'_>, at: usize) -> rusqlite::Result<Vec<(String, String)>> {
+    let Some(text) = row.get_ref(at)?.as_str_or_null()? else { return Ok(Vec::new()) };
+    let vars: BTreeMap<String, String> = serde_json::from_str(text).map_err(|e| damaged_column(at, e))?;
+    Ok(vars.into_iter().collect())
 }
 
 fn optional<T>(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<T>>

@@ -23,7 +23,11 @@ use super::{OrderPk, OrderState, StoreError, StoredOrder};
 use crate::ids::OrderKey;
 
 /// One entry a schema version; an entry that was released is never changed.
-const VERSIONS: &[M<'static>] = &[M::up(include_str!("schema.sql"))];
+const VERSIONS: &[M<'static>] = &[
+    M::up(include_str!("schema.sql")),
+    // Values of variables that differ from record to record: a JSON object of texts by name.
+    M::up("ALTER TABLE devices ADD COLUMN vars TEXT"),
+];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 
 /// How long a command waits for another process's transaction; an acceptance of a million rows holds it for some seconds.

@@ -24,6 +24,7 @@ fn device(row: u32) -> NewDevice {
         eid: Some("89049032123451234512345678901235".parse().unwrap()),
         iccid: Some("89000123456789012341".parse::<Iccid>().unwrap().plus(u64::from(row)).unwrap()),
         imsi: Some("001010123456063".parse::<Imsi>().unwrap().plus(u64::from(row)).unwrap()),
+        vars: Vec::new(),
         msisdn: None,
         matching_id: None,
         euicc_otpk: Some(point(row)),
@@ -92,6 +93,43 @@ fn an_accepted_order_is_found_with_its_devices_after_reopening() {
     assert_eq!((devices[1].state, devices[1].iccid), (DeviceState::Rejected, None));
     assert_eq!(ledger.due_orders().unwrap().len(), 1);
     assert_eq!(ledger.device_span(order, 2).unwrap(), None);
+}
+
+#[test]
+fn values_of_variables_come_back_with_their_device_and_those_of_a_rejected_one_are_not_kept() {
+    let (_directory, ledger) = ledger();
+    let vars = vec![("gid1".to_owned(), "0A\"".to_owned()), ("spn".to_owned(), "Acme \u{1F4F6}".to_owned())];
+    let with_vars = NewDevice { vars: vars.clone(), ..device(1) };
+    let rejected = NewDevice { rejected: true, vars: vars.clone(), ..device(2) };
+    let order = accept(&ledger, "A", &[with_vars, rejected, device(3)]).unwrap();
+    let (first, last) = ledger.device_span(order, 1).unwrap().unwrap();
+    let found: Vec<_> = ledger.devices(order, first, last).unwrap().into_iter().map(|device| device.vars).collect();
+    assert_eq!(found, [vars, vec![], vec![]]);
+}
+
+#[test]
+fn a_ledger_of_the_first_version_is_brought_up_to_date_and_keeps_its_orders() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.db");
+    let first = Connection::open(&path).unwrap();
+    first.execute_batch(include_str!("schema.sql")).unwrap();
+    first.pragma_update(None, "user_version", 1).unwrap();
+    first
+        .execute_batch(
+            "INSERT INTO orders VALUES (1, 'acme', 'A', 1, '00', x'7B7D', x'61', '{}', 'open', 1, 0, NULL, '2026-11-20T08:00:00Z');
+             INSERT INTO devices (pk, order_pk, line, row, state, iccid, msisdn)
+             VALUES (1, 1, 1, 1, 'accepted', '89000123456789012341', '4930');",
+        )
+        .unwrap();
+    drop(first);
+    let ledger = Ledger::open(&path).unwrap();
+    let order = ledger.find_order(&key("A")).unwrap().unwrap();
+    let found = ledger.devices(order.pk, crate::store::DevicePk(1), crate::store::DevicePk(1)).unwrap();
+    assert_eq!((found[0].msisdn.as_deref(), found[0].vars.as_slice()), (Some("4930"), &[][..]));
+    let with_vars = NewDevice { vars: vec![("spn".into(), "B".into())], ..device(7) };
+    let next = accept(&ledger, "B", &[with_vars]).unwrap();
+    let (first, last) = ledger.device_span(next, 1).unwrap().unwrap();
+    assert_eq!(ledger.devices(next, first, last).unwrap()[0].vars[0].1, "B");
 }
 
 #[test]

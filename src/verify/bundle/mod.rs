@@ -22,6 +22,7 @@ use openssl::x509::X509;
 
 use self::core_file::{CoreKey, CoreRow};
 use self::lines::{Lines, Place};
+use self::ordered::Wanted;
 use self::record::{Package, Record};
 pub use self::report::{Report, Sample, Total};
 use self::secrets::{Secrets, key_print};
@@ -30,6 +31,7 @@ use self::unique::{Column, Print, Salt, Seen};
 use super::chain::DpTrust;
 use super::euicc::Opened;
 use super::finding::{Check, Finding, Findings};
+use super::saip::{Variable, access_classes};
 use crate::error::{Exit, Fault};
 use crate::ids::Iccid;
 
@@ -75,6 +77,8 @@ pub struct Bundle {
     ordered_acc: Vec<u16>,
     salt: Salt,
     has_order: bool,
+    /// By record: values that the order gives its package.
+    wanted: HashMap<u32, Wanted>,
     findings: Findings,
     notes: Vec<String>,
 }
@@ -121,10 +125,13 @@ impl Bundle {
         if core_key.is_none() {
             notes.push("K and OPc were not compared with core.csv: no core key (--core-key FILE)".into());
         }
-        match &options.order {
+        let wanted = match &options.order {
             Some(path) => ordered::compare(path, &vouched, &known, (&results.rows, &core), &mut findings)?,
-            None => notes.push("not compared with the order (--order FILE)".into()),
-        }
+            None => {
+                notes.push("not compared with the order (--order FILE)".into());
+                HashMap::new()
+            }
+        };
         index.records.iter_mut().zip(&results.rows).for_each(|(record, place)| record.row = place.row);
         let objects = index.objects.keys().filter_map(|name| Some((name.clone(), File::open(dir.join(name)).ok()?)));
         Ok(Self {
@@ -138,6 +145,7 @@ impl Bundle {
             ordered_acc: options.ordered_acc,
             salt,
             has_order: options.order.is_some(),
+            wanted,
             findings,
             notes,
         })
@@ -199,7 +207,11 @@ impl Bundle {
             Ok(euicc) => euicc,
             Err(what) => return checked.findings.push(Finding::new(Check::Secret, what)),
         };
-        match euicc.open(&bpp, &self.trust, &self.ordered_acc) {
+        let wanted = self.wanted.get(&(checked.index as u32)).into_iter().flatten();
+        let classes =
+            wanted.filter(|(variable, _)| *variable == Variable::Acc).filter_map(|(_, asked)| access_classes(asked));
+        let ordered_acc: Vec<u16> = self.ordered_acc.iter().copied().chain(classes).collect();
+        match euicc.open(&bpp, &self.trust, &ordered_acc) {
             Ok(opened) => self.compare(record, package, &opened, checked),
             Err(findings) => checked.findings.extend(findings.into_iter().map(|finding| {
                 let offset = Some(package.offset + finding.offset.unwrap_or_default());
@@ -242,6 +254,11 @@ impl Bundle {
             && let Err(what) = core_file::compare(row, self.core_key.as_ref(), opened)
         {
             checked.findings.push(Finding::new(Check::CoreSecret, what).in_file("core.csv"));
+        }
+        for (variable, asked) in self.wanted.get(&(checked.index as u32)).into_iter().flatten() {
+            if let Err(what) = opened.values.check(*variable, asked) {
+                checked.findings.push(Finding::new(Check::OrderValues, what).in_file(&package.object));
+            }
         }
         let print = |value: &[u8]| self.salt.print(&[value]);
         checked.prints.extend([

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use openssl::sha::sha256;
@@ -13,17 +14,22 @@ use super::tables::{Known, OrderRow};
 use crate::error::Fault;
 use crate::verify::finding::{Check, Finding, Findings};
 use crate::verify::order::{Asked, Order, OrderLine};
+use crate::verify::saip::Variable;
 
 const ORDER: &str = "the order";
 
-/// Judges the bundle by the order file at `path`. `told`: row of each record, and its line of the core file.
+/// Values that the order gives one record, of the variables whose places the judge knows.
+pub(super) type Wanted = Vec<(Variable, Arc<str>)>;
+
+/// Judges the bundle by the order file at `path`. `told`: row of each record, and its line of the core file. Gives what is wanted of
+/// each record's package, which is opened later.
 pub(super) fn compare(
     path: &Path,
     vouched: &Vouched,
     known: &Known<'_>,
     told: (&[OrderRow], &[Option<CoreRow>]),
     findings: &mut Findings,
-) -> Result<(), Fault> {
+) -> Result<HashMap<u32, Wanted>, Fault> {
     let octets =
         std::fs::read(path).map_err(|e| Fault::file(path, &e).hint("name the order file that was submitted"))?;
     let mut wrong = |what: String| findings.add(Finding::new(Check::OrderFile, what).in_file(ORDER));
@@ -33,13 +39,13 @@ pub(super) fn compare(
             "SHA-256 is not the manifest's order_sha256: the bundle answers another order, or another text of it"
                 .into(),
         );
-        return Ok(());
+        return Ok(HashMap::new());
     }
     let order = match Order::read(&octets, path.parent().unwrap_or(Path::new("."))) {
         Ok(order) => order,
         Err(what) => {
             wrong(what);
-            return Ok(());
+            return Ok(HashMap::new());
         }
     };
     let named = &vouched.order;
@@ -55,8 +61,7 @@ pub(super) fn compare(
             Err(e) => wrong(format!("{}: {e}", file.name)),
         }
     }
-    Comparison::new(&order, known, told, findings).run(vouched, findings);
-    Ok(())
+    Ok(Comparison::new(&order, known, told, findings).run(vouched, findings))
 }
 
 struct Comparison<'a> {
@@ -96,7 +101,8 @@ impl<'a> Comparison<'a> {
         Self { order, known, core, by_row, is_bound_later }
     }
 
-    fn run(mut self, vouched: &Vouched, findings: &mut Findings) {
+    fn run(mut self, vouched: &Vouched, findings: &mut Findings) -> HashMap<u32, Wanted> {
+        let mut wanted = HashMap::new();
         let (ordered, has) = (self.order.quantity(), vouched.counts.unwrap_or_default().rows);
         if has > ordered || (has < ordered && !self.is_bound_later) {
             let what = format!("{ordered} rows were ordered, the bundle accounts for {has}");
@@ -106,6 +112,12 @@ impl<'a> Comparison<'a> {
             let read = line.each_row(|asked| {
                 let Some(index) = self.by_row.remove(&(line.number, asked.row)) else { return };
                 let Some(record) = (self.known.read)(index) else { return };
+                let values = asked.values.iter();
+                let known: Wanted =
+                    values.filter_map(|(name, value)| Some((Variable::named(name)?, value.clone()))).collect();
+                if !known.is_empty() {
+                    wanted.insert(index, known);
+                }
                 let core = self.core.get(index as usize).and_then(Option::as_ref);
                 for what in differences(line, &asked, &record, core, self.is_bound_later) {
                     let of = format!("row {}, {}", asked.row, record.masked());
@@ -123,6 +135,7 @@ impl<'a> Comparison<'a> {
             let what = format!("the order has no row {row} in its line {line}: nobody ordered this record");
             findings.add(Finding::new(Check::OrderRows, what).of(masked).in_file("orders.jsonl"));
         }
+        wanted
     }
 }
 

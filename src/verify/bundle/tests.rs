@@ -446,6 +446,40 @@ fn two_records_for_one_row_are_told() {
 }
 
 #[test]
+fn a_variable_with_another_value_than_the_order_gives_the_row_is_told() {
+    let number =
+        |last: u8| vec![4, 0x91, 0x94, 0x03, last << 4 | 1, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF];
+    let mut bundle = TestBundle::with(|i, upp| {
+        let spn = [&[1][..], b"Brand", &[b'0' + i as u8], &[0xFF; 10]].concat();
+        upp.files = vec![(0xB3, 0xAD, spn), (0xB4, 0xA5, vec![0x0A, 0xFF]), (0xB4, 0xA7, number(i as u8 + 1))];
+    });
+    let line = &mut bundle.order["lines"][0];
+    line["vars"] = json!({"spn": {"column": "x_brand"}, "gid1": "0A", "msisdn": {"first": "493011"}, "pin1": "1234"});
+    for (i, row) in line["rows"].as_array_mut().unwrap().iter_mut().enumerate() {
+        row["x_brand"] = json!(format!("Brand{i}"));
+    }
+    let sound = bundle.order.clone();
+    assert_eq!(bundle.seal().codes(), Vec::<&str>::new());
+    type Change = (&'static str, fn(&mut Value));
+    let changes: [Change; 7] = [
+        ("spn", |line| line["rows"][1]["x_brand"] = json!("Brand0")),
+        ("spn", |line| line["vars"]["spn"] = json!("Brand0")),
+        ("gid1", |line| line["vars"]["gid1"] = json!("0B")),
+        ("gid2", |line| line["vars"]["gid2"] = json!("0A")),
+        ("msisdn", |line| line["vars"]["msisdn"] = json!({"first": "493012"})),
+        ("msisdn", |line| line["vars"]["msisdn"] = json!("493011")),
+        ("pin1", |line| line["vars"]["pin1"] = json!("1235")),
+    ];
+    for (name, change) in changes {
+        bundle.order = sound.clone();
+        change(&mut bundle.order["lines"][0]);
+        let report = bundle.seal().judge();
+        assert!(report.findings.iter().all(|f| f.check == Check::OrderValues && f.message.contains(name)), "{name}");
+        assert!(!report.findings.is_empty(), "{name}");
+    }
+}
+
+#[test]
 fn packages_bound_later_answer_a_part_of_their_order() {
     let mut bundle = TestBundle::new();
     bundle.order["lines"][0]["mode"] = json!("order");

@@ -5,10 +5,13 @@
 
 mod credentials;
 mod file;
+mod values;
 
 use zeroize::Zeroizing;
 
+use self::credentials::Aka;
 pub use self::credentials::Algorithm;
+pub(super) use self::values::{Values, Variable, access_classes};
 use super::digits;
 use super::finding::{Check, Finding};
 use crate::formats::tlv::{self, Reader, Tlv, TlvError};
@@ -23,6 +26,7 @@ pub(super) struct Profile {
     pub(super) k: SubscriberKey,
     pub(super) opc: SubscriberKey,
     pub(super) ota_keys: Vec<Zeroizing<Vec<u8>>>,
+    pub(super) values: Values,
 }
 
 /// Reads a UPP. `ordered_acc`: values of EF.ACC that the order gave; without any, EF.ACC is the bit of the last IMSI digit.
@@ -44,7 +48,8 @@ pub(super) fn read(upp: &[u8], ordered_acc: &[u16]) -> Result<Profile, Vec<Findi
     let ota_keys = take(&mut keep, credentials::ota_keys(&elements));
     match (iccid, aka, ota_keys) {
         (Some(iccid), Some(aka), Some(ota_keys)) if findings.is_empty() => {
-            Ok(Profile { iccid, imsis, algorithm: aka.algorithm, k: aka.k, opc: aka.opc, ota_keys })
+            let Aka { algorithm, k, opc } = aka;
+            Ok(Profile { iccid, imsis, algorithm, k, opc, ota_keys, values: Values::read(&elements) })
         }
         _ => Err(findings),
     }
