@@ -13,6 +13,7 @@ pub mod file;
 pub mod kind;
 pub mod lint;
 pub mod package;
+pub mod path;
 pub mod services;
 pub mod source;
 mod types;

@@ -14,6 +14,7 @@ mod structure;
 use serde::Serialize;
 
 use super::package::{Element, Package};
+use super::path;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -64,6 +65,16 @@ impl Lint {
     }
 }
 
+/// What a package is checked for, besides itself.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The package goes into the field as it is: trivial codes and test values count.
+    pub production: bool,
+}
+
+/// Findings of one rule that are told one by one; how many more there are is told in one line.
+const MOST_FINDINGS: usize = 100;
+
 /// One rule.
 pub(super) struct Rule {
     id: &'static str,
@@ -74,16 +85,25 @@ pub(super) struct Rule {
     check: fn(&Package<'_>, &mut Report<'_>),
 }
 
-/// Where a rule leaves its findings.
+/// Where a rule leaves its findings, and what it is asked for.
 pub(super) struct Report<'r> {
     rule: &'r Rule,
+    /// What the package is checked for.
+    pub(super) options: &'r Options,
     findings: Vec<Finding>,
+    untold: usize,
 }
 
-impl Report<'_> {
+impl<'r> Report<'r> {
+    fn new(rule: &'r Rule, options: &'r Options) -> Self {
+        Self { rule, options, findings: Vec::new(), untold: 0 }
+    }
+
     /// A finding inside an element.
     fn at(&mut self, element: &Element<'_>, offset: usize, message: impl Into<String>) {
-        self.push(element.label(), offset, message.into());
+        if self.has_room() {
+            self.push(element.label(), offset, message.into());
+        }
     }
 
     /// A finding about a whole element.
@@ -93,18 +113,42 @@ impl Report<'_> {
 
     /// A finding about the package.
     fn package(&mut self, message: impl Into<String>) {
-        self.push("package".to_owned(), 0, message.into());
+        if self.has_room() {
+            self.push(PACKAGE.to_owned(), 0, message.into());
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        let has_room = self.findings.len() < MOST_FINDINGS;
+        self.untold += usize::from(!has_room);
+        has_room
     }
 
     fn push(&mut self, element: String, offset: usize, message: String) {
         let Rule { id, severity, why, hint, .. } = *self.rule;
-        let path = String::new();
+        // Only findings inside an element have names to walk down to.
+        let path = if element == PACKAGE { PACKAGE.to_owned() } else { String::new() };
         self.findings.push(Finding { rule: id, severity, element, offset, path, message, why, hint });
+    }
+
+    fn finish(mut self) -> Vec<Finding> {
+        if self.untold > 0 {
+            self.push(PACKAGE.to_owned(), 0, format!("and {} more", self.untold));
+        }
+        self.findings
     }
 }
 
+/// How the whole package is named as an element and in paths.
+const PACKAGE: &str = "package";
+
 /// Checks a package against every rule.
 pub fn lint(der: &[u8]) -> Lint {
+    lint_with(der, &Options::default())
+}
+
+/// Checks a package against every rule, and against what `options` ask for.
+pub fn lint_with(der: &[u8], options: &Options) -> Lint {
     let package = match Package::parse(der) {
         Ok(package) if package.elements.is_empty() => return structure::not_der(0, "the file is empty"),
         Ok(package) => package,
@@ -113,12 +157,23 @@ pub fn lint(der: &[u8]) -> Lint {
     // D01 has run: the package is strict DER.
     let mut lint = Lint { rules_run: 1, findings: Vec::new() };
     for rule in rules() {
-        let mut report = Report { rule, findings: Vec::new() };
+        let mut report = Report::new(rule, options);
         (rule.check)(&package, &mut report);
         lint.rules_run += 1;
-        lint.findings.append(&mut report.findings);
+        lint.findings.append(&mut report.finish());
     }
+    name_places(&package, &mut lint.findings);
     lint
+}
+
+/// Fills in the paths, in one walk over the package.
+fn name_places(package: &Package<'_>, findings: &mut [Finding]) {
+    let mut unnamed: Vec<&mut Finding> = findings.iter_mut().filter(|finding| finding.path.is_empty()).collect();
+    unnamed.sort_by_key(|finding| finding.offset);
+    let offsets: Vec<usize> = unnamed.iter().map(|finding| finding.offset).collect();
+    for (finding, path) in unnamed.into_iter().zip(path::paths_of(package, &offsets)) {
+        finding.path = path;
+    }
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {

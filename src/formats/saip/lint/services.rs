@@ -14,28 +14,28 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "H06",
         severity: Severity::Error,
-        why: "",
+        why: "a listed service the eUICC lacks aborts the download; one that is needed and not listed fails halfway through",
         hint: "list the service of every mandated application, and none that nothing needs",
         check: applications,
     },
     Rule {
         id: "H07",
         severity: Severity::Error,
-        why: "",
+        why: "a listed algorithm the eUICC lacks aborts the download; one that is used and not listed fails halfway through",
         hint: "list the algorithms that the akaParameters name, and no other",
         check: algorithms,
     },
     Rule {
         id: "H09",
         severity: Severity::Error,
-        why: "",
+        why: "an eUICC without the feature starts the installation and fails halfway through",
         hint: "list the service, or leave out what needs it",
         check: further_services,
     },
     Rule {
         id: "H10",
-        severity: Severity::Warning,
-        why: "",
+        severity: Severity::Error,
+        why: "anybody knows this key: the subscription can be cloned",
         hint: "an order writes its own algorithm and keys; never load this package as it is",
         check: test_algorithm,
     },
@@ -149,7 +149,7 @@ fn has_usim_service(usim: &Element<'_>, service: usize) -> bool {
     octet.is_some_and(|octet| octet[0] >> ((service - 1) % 8) & 1 == 1)
 }
 
-/// H10 W: the USIM test algorithm, or the key every test profile has.
+/// H10 E: the USIM test algorithm, or the key every test profile has.
 fn test_algorithm(package: &Package<'_>, report: &mut Report<'_>) {
     let published: Vec<u8> = (0..16).collect();
     for (element, algo) in algo_parameters(package) {
