@@ -1,61 +1,249 @@
-//! `bindery template diff`.
+//! `bindery template diff`: which elements and files differ, and what in them: old and new words where they may be shown.
+//!
+//! Elements are matched by kind and place among their kind, so that an element that was put in or taken out does not move the rest.
 
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use serde::Serialize;
 use serde_json::json;
 
+use super::outline::{Fact, FileOutline, Outline, Part};
 use super::{Desk, parse};
-use crate::cli::screen::{print_json, table};
+use crate::cli::screen::{COLUMNS, print_json, wrapped};
 use crate::error::{Exit, Fault};
-use crate::formats::saip::package::{Package, children};
+
+/// One element or file that differs.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Difference {
+    /// `usim 1`, `usim 1/ef-spn`, or `package`.
+    part: String,
+    change: Change,
+    /// What in it; empty when it came or went as a whole.
+    details: Vec<Detail>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Change {
+    Added,
+    Removed,
+    Changed,
+    Reordered,
+}
+
+/// One thing that differs. Both sides are empty when only that it did may be said.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+struct Detail {
+    what: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new: Option<String>,
+}
 
 impl Desk<'_> {
     pub(super) fn diff(&self, old: &str, new: &str) -> Result<Exit, Fault> {
         let (old_der, new_der) = (self.resolve(old)?, self.resolve(new)?);
-        let (before, after) = (parts(&parse(old, &old_der)?), parts(&parse(new, &new_der)?));
-        let mut differences: Vec<(&str, &str)> = Vec::new();
-        for (name, octets) in &before {
-            match after.iter().find(|(other, _)| other == name) {
-                None => differences.push((name, "removed")),
-                Some((_, other)) if other != octets => differences.push((name, "changed")),
-                Some(_) => {}
-            }
-        }
-        let added = after.iter().filter(|(name, _)| before.iter().all(|(other, _)| other != name));
-        differences.extend(added.map(|(name, _)| (name.as_str(), "added")));
-        if differences.is_empty() && old_der != new_der {
-            differences.push(("package", "reordered"));
-        }
-        if self.json {
-            let rows: Vec<_> =
-                differences.iter().map(|(part, change)| json!({"part": part, "change": change})).collect();
-            print_json(&json!({"old": old, "new": new, "differences": rows}))?;
-        } else if differences.is_empty() {
-            say!("the same octets");
+        let (old_package, new_package) = (parse(old, &old_der)?, parse(new, &new_der)?);
+        let differences = if old_der == new_der {
+            Vec::new()
         } else {
-            let mut table = table(&["element or file", "change"]);
-            differences.iter().for_each(|(part, change)| {
-                table.add_row([part, change]);
-            });
-            say!("{table}");
+            differences(&Outline::of(&old_package), &Outline::of(&new_package))
+        };
+        if self.json {
+            print_json(&json!({"old": old, "new": new, "differences": differences}))?;
+        } else {
+            say!("{}", screen(&differences, old_der.len(), new_der.len()).trim_end());
         }
         Ok(Exit::Done)
     }
 }
 
-/// Every file of a package, and what is left of each element, by a name that does not depend on PE ids.
-pub(super) fn parts(package: &Package<'_>) -> Vec<(String, Vec<u8>)> {
-    let mut parts = Vec::new();
-    for (at, element) in package.elements.iter().enumerate() {
-        let kind = element.kind;
-        let number = package.elements[..at].iter().filter(|other| other.kind == kind).count() + 1;
-        let name = format!("{kind} {number}");
-        let mut rest = Vec::new();
-        for member in children(&element.tlv) {
-            match kind.file_name(member.tag) {
-                Some(file) => parts.push((format!("{name}/{file}"), member.whole.to_vec())),
-                None => rest.extend_from_slice(member.whole),
-            }
+/// Everything that differs between two packages that are not the same octets.
+fn differences(old: &Outline<'_>, new: &Outline<'_>) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let name = |part: &Part<'_>| format!("{} {}", part.element, part.nth);
+    for pair in paired(&old.elements, &new.elements, |part| (part.tag.clone(), part.nth)) {
+        match pair {
+            Pair::Old(part) => found.push(whole(name(part), Change::Removed)),
+            Pair::New(part) => found.push(whole(name(part), Change::Added)),
+            Pair::Both(old, new) => elements(&name(old), old, new, &mut found),
         }
-        parts.push((name, rest));
     }
-    parts
+    let order = |outline: &Outline<'_>, other: &Outline<'_>| {
+        let there: std::collections::HashSet<_> = other.elements.iter().map(name).collect();
+        outline.elements.iter().map(name).filter(|part| there.contains(part)).collect::<Vec<_>>()
+    };
+    if found.is_empty() || order(old, new) != order(new, old) {
+        found.push(whole("package".to_owned(), Change::Reordered));
+    }
+    found
+}
+
+fn whole(part: String, change: Change) -> Difference {
+    Difference { part, change, details: Vec::new() }
+}
+
+fn elements(name: &str, old: &Part<'_>, new: &Part<'_>, found: &mut Vec<Difference>) {
+    let mut details = Vec::new();
+    words("id", old.id, new.id, &mut details);
+    words("mandated", Some(old.mandated), Some(new.mandated), &mut details);
+    for pair in paired(
+        &numbered(&old.facts, |fact| fact.name.clone()),
+        &numbered(&new.facts, |fact| fact.name.clone()),
+        |(_, key)| key.clone(),
+    ) {
+        match pair {
+            Pair::Old((fact, _)) => {
+                details.push(Detail { what: fact.name.clone(), old: Some(fact.value.clone()), new: None })
+            }
+            Pair::New((fact, _)) => {
+                details.push(Detail { what: fact.name.clone(), old: None, new: Some(fact.value.clone()) })
+            }
+            Pair::Both((old, _), (new, _)) => facts(old, new, &mut details),
+        }
+    }
+    if !details.is_empty() {
+        found.push(Difference { part: name.to_owned(), change: Change::Changed, details });
+    }
+    let file_name = |file: &FileOutline<'_>| match &file.path {
+        Some(path) => format!("{path}/{}", file.file),
+        None => file.file.clone(),
+    };
+    for pair in paired(&numbered(&old.files, file_name), &numbered(&new.files, file_name), |(_, key)| key.clone()) {
+        match pair {
+            Pair::Old((file, _)) => found.push(whole(format!("{name}/{}", file_name(file)), Change::Removed)),
+            Pair::New((file, _)) => found.push(whole(format!("{name}/{}", file_name(file)), Change::Added)),
+            Pair::Both((old, _), (new, _)) if old.raw != new.raw => {
+                let details = file_details(old, new);
+                found.push(Difference { part: format!("{name}/{}", file_name(old)), change: Change::Changed, details });
+            }
+            Pair::Both(..) => {}
+        }
+    }
+}
+
+fn facts(old: &Fact<'_>, new: &Fact<'_>, details: &mut Vec<Detail>) {
+    if old.value != new.value {
+        words(&old.name, Some(&old.value), Some(&new.value), details);
+    } else if old.raw != new.raw {
+        details.push(Detail { what: old.name.clone(), ..Detail::default() });
+    }
+}
+
+fn file_details(old: &FileOutline<'_>, new: &FileOutline<'_>) -> Vec<Detail> {
+    let mut details = Vec::new();
+    words("FID", old.fid.as_ref(), new.fid.as_ref(), &mut details);
+    words("form", Some(old.form_words()), Some(new.form_words()), &mut details);
+    words("SFI", old.sfi, new.sfi, &mut details);
+    words("access rule", old.access_rule.as_ref(), new.access_rule.as_ref(), &mut details);
+    words("created", Some(!old.do_not_create), Some(!new.do_not_create), &mut details);
+    words("also", Some(old.also.join(", ")), Some(new.also.join(", ")), &mut details);
+    contents(&old.content, &new.content, &mut details);
+    if details.is_empty() {
+        details.push(Detail { what: "content".to_owned(), ..Detail::default() });
+    }
+    details
+}
+
+/// Lines of records are matched by their number, which stands before the words.
+fn contents(old: &[String], new: &[String], details: &mut Vec<Detail>) {
+    let split = |lines: &[String]| -> Vec<(String, String)> {
+        lines
+            .iter()
+            .map(|line| {
+                match line.split_once(": ").filter(|(at, _)| at.bytes().all(|b| b.is_ascii_digit() || b == b'-')) {
+                    Some((at, words)) => (format!("record {at}"), words.to_owned()),
+                    None => ("content".to_owned(), line.clone()),
+                }
+            })
+            .collect()
+    };
+    for pair in paired(&split(old), &split(new), |(what, _)| what.clone()) {
+        match pair {
+            Pair::Old((what, old)) => words(what, Some(old), None, details),
+            Pair::New((what, new)) => words(what, None, Some(new), details),
+            Pair::Both((what, old), (_, new)) => words(what, Some(old), Some(new), details),
+        }
+    }
+}
+
+fn words<T: PartialEq + ToString>(what: &str, old: Option<T>, new: Option<T>, details: &mut Vec<Detail>) {
+    if old != new {
+        let [old, new] = [old, new].map(|side| side.map(|side| side.to_string()).filter(|side| !side.is_empty()));
+        details.push(Detail { what: what.to_owned(), old, new });
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------- matching
+
+enum Pair<'p, T> {
+    Old(&'p T),
+    New(&'p T),
+    Both(&'p T, &'p T),
+}
+
+/// Both sides by their keys, which are unique on each side: in the order of the old, then what only the new has. Linear time.
+fn paired<'p, T, K: Hash + Eq>(old: &'p [T], new: &'p [T], key: impl Fn(&T) -> K) -> Vec<Pair<'p, T>> {
+    let mut rest: HashMap<K, &T> = new.iter().map(|part| (key(part), part)).collect();
+    let mut pairs: Vec<_> = old
+        .iter()
+        .map(|part| match rest.remove(&key(part)) {
+            Some(other) => Pair::Both(part, other),
+            None => Pair::Old(part),
+        })
+        .collect();
+    pairs.extend(new.iter().filter(|part| rest.contains_key(&key(part))).map(Pair::New));
+    pairs
+}
+
+/// Each with its name and how many of that name went before it.
+fn numbered<T, N: Hash + Eq + Clone>(all: &[T], name: impl Fn(&T) -> N) -> Vec<(&T, (N, usize))> {
+    let mut seen: HashMap<N, usize> = HashMap::new();
+    let mut number = |name: N| {
+        let count = seen.entry(name.clone()).or_insert(0);
+        *count += 1;
+        (name, *count)
+    };
+    all.iter().map(|one| (one, number(name(one)))).collect()
+}
+
+// ---------------------------------------------------------------------------------------------------------- screen
+
+fn screen(differences: &[Difference], old_len: usize, new_len: usize) -> String {
+    if differences.is_empty() {
+        return "the same octets".to_owned();
+    }
+    let mut text = String::new();
+    let mut renumbered = 0;
+    for Difference { part, change, details } in differences {
+        // One element put in moves the ids of all behind it.
+        if let [Detail { what, .. }] = &details[..]
+            && what == "id"
+        {
+            renumbered += 1;
+            continue;
+        }
+        let word = match change {
+            Change::Added => "added",
+            Change::Removed => "removed",
+            Change::Changed => "changed",
+            Change::Reordered => "elements or members stand in another order",
+        };
+        text.push_str(&format!("{part}: {word}\n"));
+        for detail in details {
+            let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "(nothing)".to_owned());
+            let words = match detail {
+                Detail { old: None, new: None, .. } => "changed, not shown".to_owned(),
+                Detail { old, new, .. } => format!("{} -> {}", side(old), side(new)),
+            };
+            text.push_str(&format!("    {}\n", wrapped(&format!("{}: {words}", detail.what), COLUMNS, 8)));
+        }
+    }
+    if renumbered > 0 {
+        text.push_str(&format!("{renumbered} elements differ in nothing but their id\n"));
+    }
+    text.push_str(&format!("{} differences, {old_len} -> {new_len} octets\n", differences.len()));
+    text
 }

@@ -1,33 +1,33 @@
-//! `bindery template lint`.
+//! `bindery template lint`: what the rules found, the gravest first; each rule says once why it matters and what to do.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use clap::Args;
+
 use super::Desk;
-use crate::cli::screen::{print_json, table};
+use crate::cli::screen::{COLUMNS, print_json, wrapped};
 use crate::error::{Exit, Fault};
-use crate::formats::saip::lint::{Lint, Severity, lint};
+use crate::formats::saip::lint::{Finding, Lint, Options, Severity, lint_with};
+
+/// What `lint` is asked for.
+#[derive(Args, Debug)]
+pub(super) struct LintArgs {
+    /// File (DER), NAME[@VERSION] of the shelf, or the name of a preset
+    template: String,
+    /// The package goes into the field as it is: test values and trivial codes count as well
+    #[arg(long)]
+    production: bool,
+}
 
 impl Desk<'_> {
-    pub(super) fn lint(&self, template: &str) -> Result<Exit, Fault> {
-        let lint = lint(&self.resolve(template)?);
+    pub(super) fn lint(&self, args: &LintArgs) -> Result<Exit, Fault> {
+        let options = Options { production: args.production };
+        let lint = lint_with(&self.resolve(&args.template)?, &options);
         if self.json {
             print_json(&lint)?;
-        } else if lint.findings.is_empty() {
-            say!("{} rules ran, nothing found", lint.rules_run);
         } else {
-            let mut table = table(&["rule", "severity", "element", "offset", "message", "what to do"]);
-            for finding in &lint.findings {
-                let severity = severity_word(finding.severity);
-                table.add_row([
-                    finding.rule,
-                    severity,
-                    &finding.element,
-                    &finding.offset.to_string(),
-                    &finding.message,
-                    finding.hint,
-                ]);
-            }
-            say!("{table}\n{} rules ran, {} findings", lint.rules_run, lint.findings.len());
+            say!("{}", screen(&lint));
         }
         Ok(if lint.has_errors() { Exit::IntegrityFailure } else { Exit::Done })
     }
@@ -40,6 +40,50 @@ pub(super) fn warn(lint: &Lint) {
         let where_ = format!("{} at offset {}", finding.element, finding.offset);
         let _ = writeln!(io::stderr(), "{word} {}: {where_}: {}\n  {}", finding.rule, finding.message, finding.hint);
     }
+}
+
+fn screen(lint: &Lint) -> String {
+    let mut text = String::new();
+    // Gravest first, then in the order in which the rules ran.
+    let mut groups: Vec<(&Finding, Vec<&Finding>)> = Vec::new();
+    let mut at: BTreeMap<(&str, Severity), usize> = BTreeMap::new();
+    for finding in &lint.findings {
+        let group = *at.entry((finding.rule, finding.severity)).or_insert_with(|| {
+            groups.push((finding, Vec::new()));
+            groups.len() - 1
+        });
+        groups[group].1.push(finding);
+    }
+    groups.sort_by_key(|(first, _)| std::cmp::Reverse(first.severity));
+    for (rule, findings) in groups {
+        text.push_str(&format!("{} {}\n", severity_word(rule.severity), rule.rule));
+        for finding in findings {
+            let path = Some(&finding.path).filter(|path| !path.is_empty() && **path != finding.element);
+            let path = path.map(|path| format!(", {path}")).unwrap_or_default();
+            let place = format!("{}, offset {}{path}", finding.element, finding.offset);
+            text.push_str(&format!("  {}\n", wrapped(&place, COLUMNS, 4)));
+            text.push_str(&format!("    {}\n", wrapped(&finding.message, COLUMNS, 4)));
+        }
+        for (word, what) in [("why", rule.why), ("fix", rule.hint)] {
+            if !what.is_empty() {
+                text.push_str(&format!("  {word}: {}\n", wrapped(what, COLUMNS, 7)));
+            }
+        }
+        text.push('\n');
+    }
+    text + &counts(lint)
+}
+
+/// `61 rules ran: 2 errors, 1 warning`.
+fn counts(lint: &Lint) -> String {
+    let counted = [Severity::Error, Severity::Warning, Severity::Info].map(|severity| {
+        let count = lint.findings.iter().filter(|finding| finding.severity == severity).count();
+        let plural = if count == 1 || severity == Severity::Info { "" } else { "s" };
+        (count, format!("{count} {}{plural}", severity_word(severity)))
+    });
+    let counted: Vec<_> = counted.into_iter().filter(|(count, _)| *count > 0).map(|(_, words)| words).collect();
+    let found = if counted.is_empty() { "nothing found".to_owned() } else { counted.join(", ") };
+    format!("{} rules ran: {found}", lint.rules_run)
 }
 
 fn severity_word(severity: Severity) -> &'static str {

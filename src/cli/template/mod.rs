@@ -5,6 +5,7 @@ mod build;
 mod diff;
 mod lint;
 mod list;
+mod outline;
 mod show;
 mod vars;
 
@@ -17,7 +18,7 @@ use clap::{Args, Subcommand};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::formats::saip::package::Package;
-use crate::personalise::shelf::{Shelf, ShelfError, TemplateName};
+use crate::personalise::shelf::{Shelf, ShelfError, TemplateName, preset};
 
 /// Build, add, check and look at profile templates
 #[derive(Args, Debug)]
@@ -48,25 +49,19 @@ enum Command {
         out: Option<PathBuf>,
     },
     /// Check a template against the rules; ends with 8 when a finding is an error
-    Lint {
-        /// File (DER), or NAME[@VERSION] of the shelf
-        template: String,
-    },
+    Lint(lint::LintArgs),
     /// Show what a template takes, from where, and what a record must give
     Vars {
-        /// File (DER), or NAME[@VERSION] of the shelf
+        /// File (DER), NAME[@VERSION] of the shelf, or the name of a preset
         template: String,
     },
     /// List the templates of the site
     List,
     /// Show the elements and files of a template
-    Show {
-        /// File (DER), or NAME[@VERSION] of the shelf
-        template: String,
-    },
+    Show(show::Show),
     /// Tell in which elements and files two templates differ
     Diff {
-        /// File (DER), or NAME[@VERSION] of the shelf
+        /// File (DER), NAME[@VERSION] of the shelf, or the name of a preset
         old: String,
         /// Likewise
         new: String,
@@ -80,10 +75,10 @@ impl Template {
         match self.command {
             Command::Add { file, name } => desk.add(&file, &name),
             Command::Build { source, name, out } => desk.build(&source, name.as_deref(), out.as_deref()),
-            Command::Lint { template } => desk.lint(&template),
+            Command::Lint(args) => desk.lint(&args),
             Command::Vars { template } => desk.vars(&template),
             Command::List => desk.list(),
-            Command::Show { template } => desk.show(&template),
+            Command::Show(show) => desk.show(&show),
             Command::Diff { old, new } => desk.diff(&old, &new),
         }
     }
@@ -91,6 +86,12 @@ impl Template {
 
 /// Plaintext octets of one segment of a bound package (SGP.22 §2.5.3).
 const SEGMENT: usize = 1_007;
+
+/// Segments of a bound package with this many octets of plaintext.
+fn segments(bytes: usize) -> usize {
+    bytes.div_ceil(SEGMENT)
+}
+
 /// Octets of a template or its source at most: several times what the memory of an eUICC holds.
 const MAX_OCTETS: u64 = 4 << 20;
 
@@ -100,7 +101,7 @@ struct Desk<'a> {
 }
 
 impl Desk<'_> {
-    /// A file when there is one of this name, else a template of the shelf.
+    /// A file when there is one of this name, else a template of the shelf, else a preset: that one needs no site.
     fn resolve(&self, template: &str) -> Result<Vec<u8>, Fault> {
         let path = Path::new(template);
         if path.is_file() {
@@ -108,9 +109,13 @@ impl Desk<'_> {
         }
         let name = TemplateName::with_default_version(template).map_err(|e| {
             Fault::new(Exit::Config, format!("{template}: no such file, and {e}"))
-                .hint("name a DER file, or a template of `bindery template list`")
+                .hint("name a DER file, a template of `bindery template list`, or a preset")
         })?;
-        self.shelf()?.load(&name).map_err(shelf_fault)
+        let shelved = self.shelf().and_then(|shelf| shelf.load(&name).map_err(shelf_fault));
+        shelved.or_else(|fault| match preset(template) {
+            Some(built) => built.map_err(|e| Fault::new(Exit::Bug, format!("preset {template}: {e}"))),
+            None => Err(fault),
+        })
     }
 
     fn shelf(&self) -> Result<Shelf, Fault> {
@@ -152,9 +157,7 @@ fn shelf_fault(error: ShelfError) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use super::diff::parts;
     use super::*;
-    use crate::formats::saip::source;
     use clap::Parser;
 
     #[derive(Parser)]
@@ -225,24 +228,5 @@ mod tests {
         assert_eq!(exit(&["lint", "unheard-of"]), Exit::Config);
         run(site.path(), &["build", "bootstrap", "--name", "a"]).unwrap();
         assert_eq!(exit(&["build", "iot-minimal", "--name", "a"]), Exit::DuplicateConflict);
-    }
-
-    #[test]
-    fn a_difference_is_named_by_element_and_file() {
-        let build = |text: &str| source::build(text).unwrap();
-        let text = source::preset("bootstrap").unwrap();
-        let (old, new) = (build(text), build(&text.replace("42 6F 6F 74", "4D 69 6E 69")));
-        let (before, after) = (parts(&Package::parse(&old).unwrap()), parts(&Package::parse(&new).unwrap()));
-        let changed: Vec<_> =
-            before.iter().zip(&after).filter(|(old, new)| old != new).map(|(old, _)| &old.0).collect();
-        assert_eq!(changed, ["usim 1/ef-spn"]);
-        let site = site();
-        let file = |name: &str, der: &[u8]| {
-            let path = site.path().join(name);
-            std::fs::write(&path, der).unwrap();
-            path.to_str().unwrap().to_owned()
-        };
-        let (old, new) = (file("old", &old), file("new", &new));
-        assert_eq!(run(site.path(), &["diff", &old, &new]).unwrap(), Exit::Done);
     }
 }

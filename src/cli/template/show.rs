@@ -1,42 +1,162 @@
-//! `bindery template show`.
+//! `bindery template show`: elements, what they say and their files, one indentation a level, nothing wider than 100 columns.
+//! Indented text and no drawn lines: it goes through `less`, `grep` and a mail unharmed.
 
-use serde_json::json;
+use clap::Args;
+use serde::Serialize;
 
+use super::outline::{FileOutline, Outline, Part};
 use super::{Desk, parse};
-use crate::cli::screen::{print_json, table};
+use crate::cli::screen::{COLUMNS, print_json, wrapped};
 use crate::error::{Exit, Fault};
-use crate::formats::saip::package::children;
+
+/// What `show` is asked for.
+#[derive(Args, Debug)]
+pub(super) struct Show {
+    /// File (DER), NAME[@VERSION] of the shelf, or the name of a preset
+    template: String,
+    /// Only the element at this place, counted from 1
+    #[arg(long, value_name = "N")]
+    element: Option<usize>,
+    /// Also the octets that the template writes to each file
+    #[arg(long)]
+    bytes: bool,
+}
+
+/// Columns before the name of a fact or file, and before what belongs to a file.
+const INDENT: usize = 4;
+const BELOW: usize = 8;
 
 impl Desk<'_> {
-    pub(super) fn show(&self, template: &str) -> Result<Exit, Fault> {
-        let der = self.resolve(template)?;
-        let package = parse(template, &der)?;
-        let mut table = table(&["element", "tag", "offset", "octets"]);
-        let mut rows = Vec::new();
-        for element in &package.elements {
-            let files: Vec<_> =
-                children(&element.tlv).filter_map(|tlv| Some((element.kind.file_name(tlv.tag)?, tlv))).collect();
-            let cells = |name: String, tlv: &crate::formats::tlv::Tlv<'_>| {
-                [name, tlv.tag.to_string(), tlv.offset.to_string(), tlv.whole.len().to_string()]
-            };
-            table.add_row(cells(element.label(), &element.tlv));
-            for (name, tlv) in &files {
-                table.add_row(cells(format!("  {name}"), tlv));
+    pub(super) fn show(&self, show: &Show) -> Result<Exit, Fault> {
+        let der = self.resolve(&show.template)?;
+        let package = parse(&show.template, &der)?;
+        let mut outline = Outline::of(&package);
+        let count = outline.elements.len();
+        if let Some(number) = show.element {
+            outline.elements.retain(|part| part.number == number);
+            if outline.elements.is_empty() {
+                return Err(Fault::new(Exit::Usage, format!("{} has no element {number}", show.template))
+                    .hint(format!("its elements are 1 to {count}")));
             }
-            let files: Vec<_> = files
-                .iter()
-                .map(|(name, tlv)| {
-                    json!({"file": name, "tag": tlv.tag.to_string(), "offset": tlv.offset, "bytes": tlv.whole.len()})
-                })
-                .collect();
-            rows.push(json!({"element": element.kind.name(), "id": element.id, "tag": element.tlv.tag.to_string(),
-                "offset": element.tlv.offset, "bytes": element.tlv.whole.len(), "files": files}));
+        }
+        if show.bytes {
+            outline.elements.iter_mut().flat_map(|part| &mut part.files).for_each(FileOutline::with_writes);
         }
         if self.json {
-            print_json(&json!({"template": template, "bytes": der.len(), "elements": rows}))?;
+            print_json(&Shown { template: &show.template, outline: &outline })?;
         } else {
-            say!("{table}");
+            let title =
+                format!("{}: {} octets, {} segments, {count} elements", show.template, der.len(), outline.segments);
+            say!("{title}\n{}", screen(&outline).trim_end());
         }
         Ok(Exit::Done)
+    }
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    template: &'a str,
+    #[serde(flatten)]
+    outline: &'a Outline<'a>,
+}
+
+fn screen(outline: &Outline<'_>) -> String {
+    let mut text = String::new();
+    for part in &outline.elements {
+        let id = part.id.map(|id| format!("id {id}")).unwrap_or_default();
+        let mandated = if part.mandated { "mandated" } else { "" };
+        let name = format!("PE {} {}", part.number, part.element);
+        line(&mut text, &format!("{name:<34}{id:<8}{mandated:<10}offset {:<8}{} octets", part.offset, part.bytes), 0);
+        facts(&mut text, part);
+        files(&mut text, &part.files);
+    }
+    text
+}
+
+fn facts(text: &mut String, part: &Part<'_>) {
+    let width = part.facts.iter().map(|fact| fact.name.chars().count()).max().unwrap_or_default().clamp(14, 32);
+    for fact in &part.facts {
+        line(text, &format!("{:INDENT$}{:<width$}  {}", "", fact.name, fact.value), INDENT + width + 2);
+    }
+}
+
+fn files(text: &mut String, files: &[FileOutline<'_>]) {
+    if files.is_empty() {
+        return;
+    }
+    let name_of = |file: &FileOutline<'_>| match &file.path {
+        Some(path) if file.fid.is_some() => format!("{path}/{}", file.file),
+        _ => file.file.clone(),
+    };
+    let width = files.iter().map(|file| name_of(file).chars().count()).max().unwrap_or_default().clamp(16, 30);
+    let head = format!(
+        "{:INDENT$}{:<width$}  {:<4}  {:<22}  {:<4}  {:<7}  octets",
+        "", "file", "FID", "form", "SFI", "access"
+    );
+    line(text, &head, 0);
+    for file in files {
+        let sfi = match file.sfi {
+            Some(0) => "none".to_owned(),
+            Some(sfi) => format!("{sfi:02X}"),
+            None => String::new(),
+        };
+        let form = if file.do_not_create { "not created".to_owned() } else { file.form_words() };
+        let (fid, access) = (file.fid.as_deref().unwrap_or_default(), file.access_rule.as_deref().unwrap_or_default());
+        let row = format!(
+            "{:INDENT$}{:<width$}  {fid:<4}  {form:<22}  {sfi:<4}  {access:<7}  {:>6}",
+            "",
+            name_of(file),
+            file.bytes
+        );
+        text.push_str(row.trim_end());
+        text.push('\n');
+        if !file.also.is_empty() {
+            line(text, &format!("{:BELOW$}{}", "", file.also.join(", ")), BELOW);
+        }
+        for content in &file.content {
+            line(text, &format!("{:BELOW$}= {content}", ""), BELOW + 2);
+        }
+        for (at, octets) in &file.writes {
+            line(text, &format!("{:BELOW$}@ {at}: {octets}", ""), BELOW + 2);
+        }
+    }
+}
+
+/// Appends a line as it is when it fits, else broken at blanks with `indent` columns before the rest.
+fn line(text: &mut String, line: &str, indent: usize) {
+    let line = line.trim_end();
+    if line.chars().count() <= COLUMNS {
+        text.push_str(line);
+    } else {
+        let (head, rest) = line.split_at(line.char_indices().nth(indent).map_or(0, |(at, _)| at));
+        text.push_str(head);
+        text.push_str(&wrapped(rest, COLUMNS, indent));
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::saip::package::Package;
+    use crate::formats::saip::source;
+
+    fn screen_of(der: &[u8]) -> String {
+        let mut outline = Outline::of(&Package::parse(der).unwrap());
+        outline.elements.iter_mut().flat_map(|part| &mut part.files).for_each(FileOutline::with_writes);
+        screen(&outline)
+    }
+
+    fn preset(name: &str) -> String {
+        source::preset(name).unwrap().to_owned()
+    }
+
+    #[test]
+    fn no_line_is_wider_than_a_hundred_columns() {
+        for (name, text) in source::PRESETS {
+            let screen = screen_of(&source::build(text).unwrap());
+            let wide: Vec<_> = screen.lines().filter(|line| line.chars().count() > COLUMNS).collect();
+            assert!(wide.is_empty(), "{name}: {wide:?}");
+        }
     }
 }
