@@ -1,6 +1,6 @@
 //! Names of the profile elements (PEs) and of the files in them, as the SAIP ASN.1 module spells them.
 //!
-//! Source: TCA eUICC Profile Package, Interoperable Format Technical Specification 3.3.1, module PEDefinitions. Newer versions only
+//! Source: TCA eUICC Profile Package, Interoperable Format Technical Specification 3.4.1, module PEDefinitions. Newer versions only
 //! append, so an element or member unknown here is kept and named by its tag.
 
 use crate::formats::tlv::Tag;
@@ -40,6 +40,7 @@ pub enum Kind {
     Application,
     NonStandard,
     End,
+    SsimEapTlsParameters,
     Mf,
     Cd,
     Telecom,
@@ -149,6 +150,7 @@ const KINDS: &[Row] = &[
     row(8, Kind::Application, "application", &[]),
     row(9, Kind::NonStandard, "nonStandard", &[]),
     row(10, Kind::End, "end", &[]),
+    row(11, Kind::SsimEapTlsParameters, "ssimEapTLSParameters", &[]),
     row(16, Kind::Mf, "mf", MF),
     row(17, Kind::Cd, "cd", CD),
     row(18, Kind::Telecom, "telecom", TELECOM),
@@ -167,7 +169,7 @@ const KINDS: &[Row] = &[
     row(31, Kind::Df5gprose, "df-5gprose", DF_5GPROSE),
     row(32, Kind::Iot, "iot", IOT),
     row(33, Kind::OptIot, "opt-iot", OPT_IOT),
-    row(34, Kind::Ssim, "ssim", &[]),
+    row(34, Kind::Ssim, "ssim", SSIM),
 ];
 
 #[rustfmt::skip]
@@ -185,7 +187,8 @@ const TELECOM: &[&str] = &[
     "ef-gas", "ef-psc", "ef-cc", "ef-puid", "ef-iap", "ef-adn", "ef-pbc", "ef-anr", "ef-puri", "ef-email",
     "ef-sne", "ef-uid", "ef-grp", "ef-ccp1", "df-multimedia", "ef-mml", "ef-mmdf", "df-mmss", "ef-mlpl",
     "ef-mspl", "ef-mmssmode", "df-mcs", "ef-mst", "ef-mcs-config", "df-v2x", "ef-vst", "ef-v2x-config",
-    "ef-v2xp-pc5", "ef-v2xp-Uu",
+    "ef-v2xp-pc5", "ef-v2xp-Uu", "df-a2x", "ef-ast", "ef-a2x-config", "ef-a2xp-pc5", "ef-a2x-ddaap-pc5",
+    "ef-a2x-dc2p-pc5", "ef-a2xp-Uu",
 ];
 #[rustfmt::skip]
 const USIM: &[&str] = &[
@@ -205,7 +208,7 @@ const OPT_USIM: &[&str] = &[
     "ef-ufc", "ef-nasconfig", "ef-uicciari", "ef-pws", "ef-fdnuri", "ef-bdnuri", "ef-sdnuri", "ef-ial", "ef-ips",
     "ef-ipd", "ef-epdgid", "ef-epdgselection", "ef-epdgidem", "ef-epdgselectionem", "ef-frompreferred",
     "ef-imsconfigdata", "ef-3gpppsdataoff", "ef-3gpppsdataoffservicelist", "ef-xcapconfigdata", "ef-earfcnlist",
-    "ef-mudmidconfigdata", "ef-eaka",
+    "ef-mudmidconfigdata", "ef-eaka", "ef-ocst", "ef-ac-gbauapi", "ef-imsdci",
 ];
 #[rustfmt::skip]
 const ISIM: &[&str] = &[
@@ -215,6 +218,7 @@ const ISIM: &[&str] = &[
 const OPT_ISIM: &[&str] = &[
     "ef-pcscf", "ef-sms", "ef-smsp", "ef-smss", "ef-smsr", "ef-gbabp", "ef-gbanl", "ef-nafkca", "ef-uicciari",
     "ef-frompreferred", "ef-imsconfigdata", "ef-xcapconfigdata", "ef-webrtcuri", "ef-mudmidconfigdata",
+    "ef-ac-gbauapi", "ef-imsdci",
 ];
 #[rustfmt::skip]
 const PHONEBOOK: &[&str] = &[
@@ -262,12 +266,12 @@ const DF_SAIP: &[&str] = &[
 ];
 #[rustfmt::skip]
 const DF_SNPN: &[&str] = &[
-    "df-df-snpn", "ef-pws-snpn",
+    "df-df-snpn", "ef-pws-snpn", "ef-nid",
 ];
 #[rustfmt::skip]
 const DF_5GPROSE: &[&str] = &[
     "df-df-5g-prose", "ef-5g-prose-st", "ef-5g-prose-dd", "ef-5g-prose-dc", "ef-5g-prose-u2nru", "ef-5g-prose-ru",
-    "ef-5g-prose-uir",
+    "ef-5g-prose-uir", "ef-5g-prose-u2uru", "ef-5g-prose-eu",
 ];
 #[rustfmt::skip]
 const IOT: &[&str] = &[
@@ -281,6 +285,10 @@ const OPT_IOT: &[&str] = &[
     "ef-epsloci", "ef-epsnsc", "df-df-5gs", "ef-5gs3gpploci", "ef-5gsn3gpploci", "ef-5gs3gppnsc",
     "ef-5gsn3gppnsc", "ef-5gauthkeys", "ef-uac-aic", "ef-suci-calc-info", "ef-opl5g", "ef-supi-nai",
     "ef-routing-indicator", "ef-ursp", "ef-tn3gppsnn", "df-df-saip", "ef-suci-calc-info-usim",
+];
+#[rustfmt::skip]
+const SSIM: &[&str] = &[
+    "adf-ssim", "ef-arr", "ef-eapId", "ef-nssai", "ef-eapStatus",
 ];
 
 #[cfg(test)]

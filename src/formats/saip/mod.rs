@@ -16,4 +16,4 @@ pub mod package;
 pub mod path;
 pub mod services;
 pub mod source;
-mod types;
+pub mod types;

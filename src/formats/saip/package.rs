@@ -71,6 +71,24 @@ impl<'a> Element<'a> {
     }
 }
 
+/// How messages name the element at an offset of octets that are not a package: `PE 8 usim`, or `package` outside of any.
+pub fn label_at(der: &[u8], offset: usize) -> String {
+    let mut reader = Reader::new(der);
+    let mut number = 1;
+    while reader.offset() <= offset {
+        let (from, tag) = (reader.offset(), reader.peek());
+        match (reader.next_tlv(), tag) {
+            (Ok(Some(_)), _) if reader.offset() <= offset => number += 1,
+            (Ok(None), _) | (_, None) => break,
+            (_, Some(tag)) => {
+                let tlv = Tlv { tag, whole: &[], value: &[], offset: from };
+                return Element { number, kind: Kind::of(tag), tlv, id: None, mandated: false }.label();
+            }
+        }
+    }
+    "package".to_owned()
+}
+
 /// The first TLV with this tag directly inside `parent`.
 pub fn child<'a>(parent: &Tlv<'a>, tag: Tag) -> Option<Tlv<'a>> {
     children(parent).find(|tlv| tlv.tag == tag)
@@ -107,6 +125,18 @@ mod tests {
     #[test]
     fn a_package_that_is_not_strict_der_is_refused_with_its_offset() {
         assert_eq!(Package::parse(&[0xA0, 0x03, 0x80, 0x81, 0x00]).unwrap_err().offset, 2);
+    }
+
+    #[test]
+    fn an_offset_belongs_to_an_element_even_when_that_is_damaged() {
+        let damaged = [0xA0, 0x00, 0xB3, 0x02, 0x80, 0x00, 0xB2, 0x09, 0x80];
+        let labels = [0, 1, 2, 5, 6, 8, 900].map(|offset| label_at(&damaged, offset));
+        assert_eq!(
+            labels,
+            ["PE 1 header", "PE 1 header", "PE 2 usim", "PE 2 usim", "PE 3 telecom", "PE 3 telecom", "PE 3 telecom"]
+        );
+        assert_eq!(label_at(&[0xA0, 0x00, 0xBF], 2), "package");
+        assert_eq!(label_at(&[], 0), "package");
     }
 
     #[test]

@@ -315,6 +315,7 @@ fn aka_parameter(header: PeHeader, source: &schema::AkaParameter) -> types::AkaP
         sqn_delta: or(&source.sqn_delta, &[0, 0, 0x10, 0, 0, 0]),
         sqn_age_limit: or(&source.sqn_age_limit, &[0, 0, 0x10, 0, 0, 0]),
         sqn_init: None,
+        ssim_parameters: None,
     }
 }
 
@@ -326,6 +327,8 @@ fn security_domain(header: PeHeader, source: &schema::SecurityDomain) -> Result<
         instance: instance(&source.instance),
         key_list: Some(keys).filter(|keys| !keys.is_empty()),
         sd_perso_data: Some(perso).filter(|perso| !perso.is_empty()),
+        open_perso_data: None,
+        cat_tp_parameters: None,
     })
 }
 
@@ -365,11 +368,13 @@ fn instance(source: &schema::Instance) -> types::ApplicationInstance {
         privileges: octets(&source.privileges),
         life_cycle_state: source.life_cycle.as_ref().map(octets).unwrap_or(OctetString::from_static(&[7])),
         specific_parameters: octets(&source.parameters),
+        system_parameters: None,
         uicc_parameters: source
             .toolkit
             .as_ref()
             .map(|toolkit| types::UiccApplicationParameters { toolkit: Some(octets(toolkit)), ..Default::default() }),
         process_data: Some(process_data).filter(|data| !data.is_empty()),
+        control_reference_template: None,
     }
 }
 
