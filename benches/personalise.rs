@@ -11,7 +11,7 @@ fn templates(c: &mut Criterion) {
         let random = vec![0x5A; template.draw_len()];
         let credentials = template.credentials(&mut Draw::new(&random), None).unwrap();
         let (iccid, imsi) = ("89000123456789012341".parse().unwrap(), "001010123456063".parse().unwrap());
-        let identity = Identity { iccid, imsi: Some(imsi), acc: None, msisdn: None };
+        let identity = Identity { iccid, imsi: Some(imsi), msisdn: None, vars: &[] };
         let mut group = c.benchmark_group(format!("personalise/{preset}"));
         group.throughput(Throughput::Elements(1));
         group.bench_function("compile the template", |b| {

@@ -25,7 +25,7 @@
 //! let random = vec![0x5A; template.draw_len()];
 //! let credentials = template.credentials(&mut Draw::new(&random), None)?;
 //! let identity =
-//!     Identity { iccid: "89000123456789012341".parse()?, imsi: Some("001010123456063".parse()?), acc: None, msisdn: None };
+//!     Identity { iccid: "89000123456789012341".parse()?, imsi: Some("001010123456063".parse()?), msisdn: None, vars: &[] };
 //! let upp = template.personalise(&identity, &credentials)?;
 //!
 //! let ppk = Ppk::from_random(&[0x3C; 48]);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::credentials::{Credentials, Layout};
-use super::field::{Coded, Field};
+use super::fields::{Coded, Field};
 use super::places::Work;
 use super::{Draw, Identity, PersonaliseError, Upp};
 use crate::formats::saip::algorithm::Algorithm;
@@ -25,8 +25,27 @@ use crate::secret::SubscriberKey;
 pub struct Settings {
     /// Written into every akaParameter and the mandated services.
     pub algorithm: Algorithm,
-    /// Values for files of the template, by the names of [`super::vars::VARS`].
-    pub vars: BTreeMap<String, String>,
+    /// Variables of the line by their names, as `template vars` lists them.
+    pub vars: BTreeMap<String, VarSource>,
+}
+
+/// Where the value of a variable comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VarSource {
+    /// One text for all records of the line; written when the template is compiled.
+    Constant(String),
+    /// Another text for each record, in [`Identity::vars`].
+    PerRecord,
+}
+
+impl Settings {
+    /// The text of a variable that all records share.
+    pub(super) fn constant(&self, name: &str) -> Option<&str> {
+        match self.vars.get(name)? {
+            VarSource::Constant(text) => Some(text),
+            VarSource::PerRecord => None,
+        }
+    }
 }
 
 /// Why a template cannot be used for a line.
@@ -112,6 +131,10 @@ impl CompiledTemplate {
             let what = long.to_string();
             return Err(TemplateError::Place { element: element.label(), offset: long.offset, what });
         }
+        if let Some((name, _)) = settings.vars.iter().find(|(_, source)| **source == VarSource::PerRecord) {
+            let what = "cannot differ per record yet".to_owned();
+            return Err(TemplateError::Variable { name: name.clone(), what });
+        }
         let mut work = Work::new(settings, &package);
         let nodes = package.elements.iter().map(|element| work.element(element)).collect::<Result<Vec<_>, _>>()?;
         let (layout, inputs) = work.finish(&package)?;
@@ -184,6 +207,13 @@ impl CompiledTemplate {
     /// Secrets read back from [`Credentials::seal_form`].
     pub fn opened(&self, form: &[u8]) -> Result<Credentials, PersonaliseError> {
         Credentials::opened(&self.layout, form)
+    }
+
+    /// Whether `value` is one that [`CompiledTemplate::personalise`] takes for the variable `name`, which differs per record. For
+    /// refusing a row when it is ordered, not when it is made.
+    pub fn check_value(&self, name: &str, value: &str) -> Result<(), PersonaliseError> {
+        let _ = value;
+        Err(PersonaliseError::Variable { name: name.to_owned(), what: "does not differ per record".into() })
     }
 
     /// The finished package of one record.

@@ -8,15 +8,14 @@ pub mod audit;
 pub mod compile;
 pub mod credentials;
 pub mod draw;
-mod field;
+mod fields;
 pub mod milenage;
 mod places;
 mod rope;
 pub mod shelf;
 mod upp;
-pub mod vars;
 
-pub use compile::{CompiledTemplate, Input, Settings, TemplateError};
+pub use compile::{CompiledTemplate, Input, Settings, TemplateError, VarSource};
 pub use credentials::Credentials;
 pub use draw::Draw;
 pub use upp::{Identity, Upp};
@@ -43,9 +42,14 @@ pub enum PersonaliseError {
     /// Not an MSISDN.
     #[error("the MSISDN is not 1 to 20 digits after an optional '+'")]
     MsisdnForm,
-    /// More than EF.ACC can say.
-    #[error("access class 10 does not exist, EF.ACC needs another bit set")]
-    Acc,
+    /// A variable of the record: not one the template was compiled for, missing, or in a form it does not take.
+    #[error("variable {name:?}: {what}")]
+    Variable {
+        /// Its name.
+        name: String,
+        /// What is wrong, without the value.
+        what: String,
+    },
     /// Credentials made for another template.
     #[error("the credentials belong to another template")]
     ForeignCredentials,
@@ -70,7 +74,7 @@ impl PersonaliseError {
     /// The class in `results.csv`.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::ImsiMissing | Self::MsisdnForm | Self::Acc | Self::KeyLength { .. } => ErrorClass::Input,
+            Self::ImsiMissing | Self::MsisdnForm | Self::Variable { .. } | Self::KeyLength { .. } => ErrorClass::Input,
             Self::MsisdnNotCarried => ErrorClass::Template,
             Self::DrawTooShort { .. } | Self::ForeignCredentials | Self::Aes(_) => ErrorClass::Internal,
         }
@@ -84,7 +88,7 @@ impl PersonaliseError {
                 "leave the msisdn column out, or order a template with EF.MSISDN (`template vars NAME`)"
             }
             Self::MsisdnForm => "write it as in E.164: country code and number, digits only",
-            Self::Acc => "give one class of 0 to 9, or a mask without bit 10",
+            Self::Variable { .. } => "run `bindery template vars NAME` to see what the template takes",
             Self::KeyLength { .. } => "check the algorithm of the line and the wrapped keys of the row",
             Self::DrawTooShort { .. } | Self::ForeignCredentials | Self::Aes(_) => {
                 "this is a bug; the record was not issued"

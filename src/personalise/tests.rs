@@ -42,7 +42,7 @@ fn assert_personal(upp: &Upp, identity: &Identity<'_>, credentials: &Credentials
     assert!(!found.imsis.is_empty());
     found.imsis.iter().for_each(|found| assert_eq!(found, imsi.as_str()));
     assert!(!found.accs.is_empty());
-    found.accs.iter().for_each(|acc| assert_eq!(*acc, identity.acc.unwrap_or(1 << imsi.last_digit())));
+    found.accs.iter().for_each(|acc| assert_eq!(*acc, 1 << imsi.last_digit()));
     found.msisdns.iter().for_each(|found| assert_eq!(Some(found.as_str()), identity.msisdn));
     assert!(!found.akas.is_empty());
     for aka in &found.akas {
@@ -88,7 +88,6 @@ proptest! {
     fn the_audit_finds_every_value_at_every_place(
         iccid in any_iccid(),
         imsi in any_imsi(),
-        acc in proptest::option::of(1..0x400_u16),
         msisdn in proptest::option::of("[1-9][0-9]{5,14}"),
         seed in any::<u64>(),
         tuak in any::<bool>(),
@@ -97,7 +96,7 @@ proptest! {
         for (name, _) in source::PRESETS {
             let template = CompiledTemplate::compile(&preset(name), &settings(algorithm)).unwrap();
             let msisdn = msisdn.as_deref().filter(|_| template.takes_msisdn());
-            let identity = Identity { iccid, imsi: Some(imsi), acc, msisdn };
+            let identity = Identity { iccid, imsi: Some(imsi), msisdn, vars: &[] };
             let credentials = drawn(&template, seed);
             let upp = template.personalise(&identity, &credentials).unwrap();
             prop_assert_eq!(upp.len(), template.upp_len());
@@ -110,8 +109,8 @@ fn identity<'a>() -> Identity<'a> {
     Identity {
         iccid: "89000123456789012341".parse().unwrap(),
         imsi: Some("001010123456063".parse().unwrap()),
-        acc: None,
         msisdn: None,
+        vars: &[],
     }
 }
 
@@ -379,7 +378,6 @@ fn a_record_without_what_the_template_takes_is_refused() {
     assert_eq!(refused(Identity { imsi: None, ..identity() }), PersonaliseError::ImsiMissing);
     let with_number = refused(Identity { msisdn: Some("4915112345678"), ..identity() });
     assert_eq!((with_number.class(), with_number), (ErrorClass::Template, PersonaliseError::MsisdnNotCarried));
-    assert_eq!(refused(Identity { acc: Some(1 << 10), ..identity() }), PersonaliseError::Acc);
     let other = CompiledTemplate::compile(&preset("iot-minimal"), &settings(Algorithm::Milenage)).unwrap();
     let foreign = other.personalise(&identity(), &credentials).unwrap_err();
     assert_eq!(foreign, PersonaliseError::ForeignCredentials);
@@ -394,7 +392,8 @@ fn a_record_without_what_the_template_takes_is_refused() {
 #[test]
 fn variables_of_the_line_are_written_and_unknown_ones_refused() {
     let with = |vars: &[(&str, &str)]| {
-        let vars = vars.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let vars =
+            vars.iter().map(|(name, value)| ((*name).to_owned(), VarSource::Constant((*value).to_owned()))).collect();
         CompiledTemplate::compile(&preset("operational"), &Settings { algorithm: Algorithm::Milenage, vars })
     };
     let template =
@@ -416,7 +415,7 @@ fn variables_of_the_line_are_written_and_unknown_ones_refused() {
     {
         assert!(matches!(with(&[(name, value)]), Err(TemplateError::Variable { .. })), "{name}");
     }
-    let vars = BTreeMap::from([("gid1".to_owned(), "01".to_owned())]);
+    let vars = BTreeMap::from([("gid1".to_owned(), VarSource::Constant("01".to_owned()))]);
     let error = CompiledTemplate::compile(&preset("bootstrap"), &Settings { algorithm: Algorithm::Milenage, vars });
     assert!(error.unwrap_err().to_string().contains("ef-gid1"));
 }

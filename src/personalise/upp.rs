@@ -13,10 +13,10 @@ pub struct Identity<'a> {
     pub iccid: Iccid,
     /// The subscriber's number; every template with EF.IMSI needs it.
     pub imsi: Option<Imsi>,
-    /// EF.ACC; left out: the bit of the last IMSI digit.
-    pub acc: Option<u16>,
     /// The telephone number.
     pub msisdn: Option<&'a str>,
+    /// Values of the variables that differ per record, by name.
+    pub vars: &'a [(String, String)],
 }
 
 /// Unprotected Profile Package of one record: K, PINs and OTA keys in the clear. Exact size, wiped on drop, never printed.

@@ -16,7 +16,7 @@ use crate::formats::rsp::metadata as rsp;
 use crate::hsm::{Hsm, Role, draw};
 use crate::order::file::{Export, Line, Mode, Order};
 use crate::personalise::shelf::{Shelf, TemplateName};
-use crate::personalise::{CompiledTemplate, Settings};
+use crate::personalise::{CompiledTemplate, Settings, VarSource};
 use crate::store::StoredOrder;
 use crate::store::sealed::BatchKey;
 
@@ -149,7 +149,8 @@ fn compile(site: &Site, line: &Line) -> Result<(CompiledTemplate, String), Fault
 
 /// What a line sets for all its records.
 pub fn settings_of(line: &Line) -> Settings {
-    Settings { algorithm: line.algorithm, vars: line.vars.clone() }
+    let constant = |(name, value): (&String, &String)| (name.clone(), VarSource::Constant(value.clone()));
+    Settings { algorithm: line.algorithm, vars: line.vars.iter().map(constant).collect() }
 }
 
 /// Transport key and scheme of a line: the order's own, else those of the core target it names, else those of the site's only one.

@@ -100,7 +100,7 @@ impl Started {
         let key_octets: &[u8; 48] = draw.take().map_err(unfit)?;
         let [ppk_nonce, credentials_nonce] = [*draw.take().map_err(unfit)?, *draw.take().map_err(unfit)?];
 
-        let identity = Identity { iccid, imsi: device.imsi, acc: None, msisdn: device.msisdn.as_deref() };
+        let identity = Identity { iccid, imsi: device.imsi, msisdn: device.msisdn.as_deref(), vars: &[] };
         let upp = line.template.personalise(&identity, &credentials).map_err(unfit)?;
         let metadata = line.metadata.for_iccid(&iccid);
         let mut issue = Issue {

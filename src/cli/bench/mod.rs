@@ -39,13 +39,13 @@ impl Template {
         let credentials = compiled.credentials(&mut Draw::new(&octets), None).map_err(failed)?;
         let iccid = "89000123456789012341".parse().map_err(failed)?;
         let imsi = "001010123456063".parse().map_err(failed)?;
-        let identity = Identity { iccid, imsi: Some(imsi), acc: None, msisdn: None };
+        let identity = Identity { iccid, imsi: Some(imsi), msisdn: None, vars: &[] };
         let upp = compiled.personalise(&identity, &credentials).map_err(failed)?;
         Ok(Self { name: name.to_owned(), compiled, upp, iccid, imsi })
     }
 
     fn identity(&self) -> Identity<'static> {
-        Identity { iccid: self.iccid, imsi: Some(self.imsi), acc: None, msisdn: None }
+        Identity { iccid: self.iccid, imsi: Some(self.imsi), msisdn: None, vars: &[] }
     }
 }
 

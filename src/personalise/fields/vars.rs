@@ -1,14 +1,14 @@
 //! Variables of a line: values that all its records share and that live in files of the template.
 
-use super::compile::{Input, Settings, TemplateError};
-use super::places::{Content, PlacedWrite};
+use super::files::{Content, PlacedWrite};
 use crate::formats::bcd;
 use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::Kind;
 use crate::formats::saip::package::Package;
+use crate::personalise::compile::{Input, Settings, TemplateError};
 
 /// The variables Bindery knows: name, element, file, what a value looks like.
-pub const VARS: &[Variable] = &[
+pub(super) const VARS: &[Variable] = &[
     Variable { name: "profile_type", kind: Kind::Header, file: "", form: "text of 1 to 100 octets" },
     Variable { name: "spn", kind: Kind::Usim, file: "ef-spn", form: "up to 16 characters of ASCII" },
     Variable { name: "smsc", kind: Kind::Usim, file: "ef-smsp", form: "E.164 number of up to 20 digits" },
@@ -19,7 +19,7 @@ pub const VARS: &[Variable] = &[
 
 /// One variable.
 #[derive(Clone, Copy, Debug)]
-pub struct Variable {
+pub(super) struct Variable {
     /// Its name in `vars` of an order line.
     pub name: &'static str,
     /// The element that holds it.
@@ -41,7 +41,7 @@ pub(super) fn write_of(
     view: &FileView<'_>,
     settings: &Settings,
 ) -> Result<Vec<PlacedWrite>, TemplateError> {
-    let set = VARS.iter().filter(|var| var.file == file).find_map(|var| Some((var, settings.vars.get(var.name)?)));
+    let set = VARS.iter().filter(|var| var.file == file).find_map(|var| Some((var, settings.constant(var.name)?)));
     let Some((var, value)) = set else { return Ok(Vec::new()) };
     let octets = match var.name {
         "spn" => spn(value, view),
@@ -60,7 +60,7 @@ pub(super) fn profile_type(value: &str) -> Result<Vec<u8>, TemplateError> {
 }
 
 /// A variable that no place took is refused by its name.
-pub(super) fn refuse_left_over(settings: &Settings, taken: &[Input]) -> Result<(), TemplateError> {
+pub(in crate::personalise) fn refuse_left_over(settings: &Settings, taken: &[Input]) -> Result<(), TemplateError> {
     for name in settings.vars.keys() {
         if taken.iter().any(|input| input.source == "line vars" && input.name == *name) {
             continue;
@@ -77,7 +77,7 @@ pub(super) fn refuse_left_over(settings: &Settings, taken: &[Input]) -> Result<(
 }
 
 /// The variables the template could take and the line leaves as they are.
-pub(super) fn offered(package: &Package<'_>, settings: &Settings) -> Vec<Input> {
+pub(in crate::personalise) fn offered(package: &Package<'_>, settings: &Settings) -> Vec<Input> {
     let mut inputs = Vec::new();
     for var in VARS.iter().filter(|var| !settings.vars.contains_key(var.name)) {
         let holders = package.of(var.kind).filter(|element| var.file.is_empty() || element.file(var.file).is_some());
