@@ -8,7 +8,7 @@ use std::hash::Hash;
 use serde::Serialize;
 use serde_json::json;
 
-use super::outline::{Fact, FileOutline, Outline, Part};
+use super::outline::{Content, Fact, FileOutline, Outline, Part};
 use super::{Desk, parse};
 use crate::cli::screen::{COLUMNS, print_json, wrapped};
 use crate::error::{Exit, Fault};
@@ -128,7 +128,7 @@ fn facts(old: &Fact<'_>, new: &Fact<'_>, details: &mut Vec<Detail>) {
     if old.value != new.value {
         words(&old.name, Some(&old.value), Some(&new.value), details);
     } else if old.raw != new.raw {
-        details.push(Detail { what: old.name.clone(), ..Detail::default() });
+        details.push(Detail { what: format!("{}, not shown", old.name), ..Detail::default() });
     }
 }
 
@@ -142,31 +142,46 @@ fn file_details(old: &FileOutline<'_>, new: &FileOutline<'_>) -> Vec<Detail> {
     words("also", Some(old.also.join(", ")), Some(new.also.join(", ")), &mut details);
     contents(&old.content, &new.content, &mut details);
     if details.is_empty() {
-        details.push(Detail { what: "content".to_owned(), ..Detail::default() });
+        let what = if old.is_secret { "content, not shown" } else { "how the same content is written" };
+        details.push(Detail { what: what.to_owned(), ..Detail::default() });
     }
     details
 }
 
-/// Lines of records are matched by their number, which stands before the words.
-fn contents(old: &[String], new: &[String], details: &mut Vec<Detail>) {
-    let split = |lines: &[String]| -> Vec<(String, String)> {
-        lines
-            .iter()
-            .map(|line| {
-                match line.split_once(": ").filter(|(at, _)| at.bytes().all(|b| b.is_ascii_digit() || b == b'-')) {
-                    Some((at, words)) => (format!("record {at}"), words.to_owned()),
-                    None => ("content".to_owned(), line.clone()),
-                }
-            })
-            .collect()
-    };
-    for pair in paired(&split(old), &split(new), |(what, _)| what.clone()) {
-        match pair {
-            Pair::Old((what, old)) => words(what, Some(old), None, details),
-            Pair::New((what, new)) => words(what, None, Some(new), details),
-            Pair::Both((what, old), (_, new)) => words(what, Some(old), Some(new), details),
+/// Records are matched by their number. Long values of unknown coding are told where they differ.
+fn contents(old: &[Content], new: &[Content], details: &mut Vec<Detail>) {
+    for pair in paired(old, new, |content| content.records) {
+        let (old, new) = match pair {
+            Pair::Old(old) => (Some(old), None),
+            Pair::New(new) => (None, Some(new)),
+            Pair::Both(old, new) => (Some(old), Some(new)),
+        };
+        let what = match old.or(new).and_then(|content| content.records) {
+            Some((first, last)) if first == last => format!("record {first}"),
+            Some((first, last)) => format!("records {first}-{last}"),
+            None => "content".to_owned(),
+        };
+        let [old, new] = [old, new].map(|side| side.map(|content| content.value.as_str()));
+        match old.zip(new).and_then(|(old, new)| differing(old, new)) {
+            Some((at, old, new)) => words(&format!("{what} from octet {at} on"), Some(old), Some(new), details),
+            None => words(&what, old, new, details),
         }
     }
+}
+
+/// The part in which two long values of hex digits differ, and the octet it begins with, from 1.
+fn differing<'v>(old: &'v str, new: &'v str) -> Option<(usize, &'v str, &'v str)> {
+    const LONG: usize = 64;
+    let is_hex = |value: &str| value.len() % 2 == 0 && value.bytes().all(|b| b.is_ascii_hexdigit());
+    if old == new || old.len().max(new.len()) <= LONG || !is_hex(old) || !is_hex(new) {
+        return None;
+    }
+    let pairs = |value: &'v str| value.as_bytes().chunks(2);
+    let head = pairs(old).zip(pairs(new)).take_while(|(old, new)| old == new).count();
+    let most = if old.len() == new.len() { old.len() / 2 - head } else { 0 };
+    let tail = pairs(old).rev().zip(pairs(new).rev()).take(most).take_while(|(old, new)| old == new).count();
+    let part = |value: &'v str| &value[2 * head..value.len() - 2 * tail];
+    Some((head + 1, part(old), part(new)))
 }
 
 fn words<T: PartialEq + ToString>(what: &str, old: Option<T>, new: Option<T>, details: &mut Vec<Detail>) {
@@ -235,7 +250,7 @@ fn screen(differences: &[Difference], old_len: usize, new_len: usize) -> String 
         for detail in details {
             let side = |side: &Option<String>| side.clone().unwrap_or_else(|| "(nothing)".to_owned());
             let words = match detail {
-                Detail { old: None, new: None, .. } => "changed, not shown".to_owned(),
+                Detail { old: None, new: None, .. } => "changed".to_owned(),
                 Detail { old, new, .. } => format!("{} -> {}", side(old), side(new)),
             };
             text.push_str(&format!("    {}\n", wrapped(&format!("{}: {words}", detail.what), COLUMNS, 8)));

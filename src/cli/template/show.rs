@@ -4,7 +4,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::outline::{FileOutline, Outline, Part};
+use super::outline::{Content, FileOutline, Outline, Part, octets};
 use super::{Desk, parse};
 use crate::cli::screen::{COLUMNS, print_json, wrapped};
 use crate::error::{Exit, Fault};
@@ -22,6 +22,12 @@ pub(super) struct Show {
     bytes: bool,
 }
 
+/// Stands behind a value that the package leaves to its file-system template.
+const TEMPLATE_MARK: &str = "*";
+/// Records of a file on the screen.
+const MOST_RECORDS: usize = 40;
+/// Octets of a content whose coding is unknown, on the screen.
+const MOST_OCTETS: usize = 24;
 /// Columns before the name of a fact or file, and before what belongs to a file.
 const INDENT: usize = 4;
 const BELOW: usize = 8;
@@ -45,8 +51,8 @@ impl Desk<'_> {
         if self.json {
             print_json(&Shown { template: &show.template, outline: &outline })?;
         } else {
-            let title =
-                format!("{}: {} octets, {} segments, {count} elements", show.template, der.len(), outline.segments);
+            let sizes = [octets(der.len()), counted(outline.segments, "segment"), counted(count, "element")];
+            let title = format!("{}: {}", show.template, sizes.join(", "));
             say!("{title}\n{}", screen(&outline).trim_end());
         }
         Ok(Exit::Done)
@@ -60,6 +66,10 @@ struct Shown<'a> {
     outline: &'a Outline<'a>,
 }
 
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 fn screen(outline: &Outline<'_>) -> String {
     let mut text = String::new();
     for part in &outline.elements {
@@ -69,6 +79,9 @@ fn screen(outline: &Outline<'_>) -> String {
         line(&mut text, &format!("{name:<34}{id:<8}{mandated:<10}offset {:<8}{} octets", part.offset, part.bytes), 0);
         facts(&mut text, part);
         files(&mut text, &part.files);
+    }
+    if outline.elements.iter().flat_map(|part| &part.files).any(|file| !file.from_template.is_empty()) {
+        line(&mut text, &format!("{TEMPLATE_MARK} as the file-system template has it: the package does not say"), 0);
     }
     text
 }
@@ -89,11 +102,11 @@ fn files(text: &mut String, files: &[FileOutline<'_>]) {
         _ => file.file.clone(),
     };
     let width = files.iter().map(|file| name_of(file).chars().count()).max().unwrap_or_default().clamp(16, 30);
-    let head = format!(
-        "{:INDENT$}{:<width$}  {:<4}  {:<22}  {:<4}  {:<7}  octets",
-        "", "file", "FID", "form", "SFI", "access"
-    );
-    line(text, &head, 0);
+    let row = |columns: [&str; 5], octets: &dyn std::fmt::Display| {
+        let [name, fid, form, sfi, access] = columns;
+        format!("{:INDENT$}{name:<width$}  {fid:<5}  {form:<22}  {sfi:<4}  {access:<8} {octets:>7}", "")
+    };
+    line(text, &row(["file", "FID", "form", "SFI", "access"], &"octets"), 0);
     for file in files {
         let sfi = match file.sfi {
             Some(0) => "none".to_owned(),
@@ -101,24 +114,46 @@ fn files(text: &mut String, files: &[FileOutline<'_>]) {
             None => String::new(),
         };
         let form = if file.do_not_create { "not created".to_owned() } else { file.form_words() };
-        let (fid, access) = (file.fid.as_deref().unwrap_or_default(), file.access_rule.as_deref().unwrap_or_default());
-        let row = format!(
-            "{:INDENT$}{:<width$}  {fid:<4}  {form:<22}  {sfi:<4}  {access:<7}  {:>6}",
-            "",
-            name_of(file),
-            file.bytes
-        );
-        text.push_str(row.trim_end());
-        text.push('\n');
+        let marked = |what: &str, value: &str| {
+            let mark = if file.from_template.contains(&what) && !value.is_empty() { TEMPLATE_MARK } else { "" };
+            format!("{value}{mark}")
+        };
+        let fid = marked("fid", file.fid.as_deref().unwrap_or_default());
+        let access = marked("access_rule", file.access_rule.as_deref().unwrap_or_default());
+        let columns = [&name_of(file), &fid, &marked("form", &form), &marked("sfi", &sfi), &access];
+        line(text, &row(columns.map(String::as_str), &file.bytes), 0);
         if !file.also.is_empty() {
             line(text, &format!("{:BELOW$}{}", "", file.also.join(", ")), BELOW);
         }
-        for content in &file.content {
-            line(text, &format!("{:BELOW$}= {content}", ""), BELOW + 2);
+        for content in file.content.iter().take(MOST_RECORDS) {
+            line(text, &format!("{:BELOW$}{}", "", content_words(content)), BELOW + 2);
+        }
+        if file.content.len() > MOST_RECORDS {
+            let more = file.content.len() - MOST_RECORDS;
+            line(text, &format!("{:BELOW$}= and {more} more, all of them with --json", ""), 0);
         }
         for (at, octets) in &file.writes {
             line(text, &format!("{:BELOW$}@ {at}: {octets}", ""), BELOW + 2);
         }
+    }
+}
+
+fn content_words(content: &Content) -> String {
+    let record = match content.records {
+        Some((first, last)) if first == last => format!("{first}: "),
+        Some((first, last)) => format!("{first}-{last}: "),
+        None => String::new(),
+    };
+    let is_hex = content.variable.is_none() && content.value.bytes().all(|b| b.is_ascii_hexdigit());
+    match content.value.get(..2 * MOST_OCTETS) {
+        Some(first) if is_hex && first.len() < content.value.len() => {
+            format!("{record}= {first}... ({})", octets(content.value.len() / 2))
+        }
+        _ => format!(
+            "{record}{}= {}",
+            content.variable.map(|name| format!("{name} ")).unwrap_or_default(),
+            content.value
+        ),
     }
 }
 

@@ -16,7 +16,8 @@ use crate::formats::saip::kind::Kind;
 use crate::formats::saip::package::{Element, Package, children};
 use crate::formats::tlv::{Tag, Tlv};
 
-pub(super) use file::FileOutline;
+pub(super) use file::{Content, FileOutline};
+pub(super) use words::octets;
 
 /// A package in the order of its elements.
 #[derive(Debug, Serialize)]

@@ -1,12 +1,6 @@
 use super::*;
 use crate::formats::saip::source;
 
-fn outline_of(name: &str) -> (Vec<u8>, String) {
-    let der = source::build(source::preset(name).unwrap()).unwrap();
-    let text = serde_json::to_string(&Outline::of(&Package::parse(&der).unwrap())).unwrap();
-    (der, text)
-}
-
 #[test]
 fn elements_cover_the_package_without_a_gap() {
     for (name, _) in source::PRESETS {
