@@ -38,16 +38,7 @@ enum Command {
         name: String,
     },
     /// Build a template from its readable source
-    Build {
-        /// Source file (TOML), or the name of a preset: bootstrap, operational, iot-minimal, applet
-        source: String,
-        /// Put the result on the site's shelf
-        #[arg(long, value_name = "NAME[@VERSION]")]
-        name: Option<String>,
-        /// Write the result (DER) to a file
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-    },
+    Build(build::Build),
     /// Check a template against the rules; ends with 8 when a finding is an error
     Lint(lint::LintArgs),
     /// Show what a template takes, from where, and what a record must give
@@ -74,7 +65,7 @@ impl Template {
         let desk = Desk { site_dir, json };
         match self.command {
             Command::Add { file, name } => desk.add(&file, &name),
-            Command::Build { source, name, out } => desk.build(&source, name.as_deref(), out.as_deref()),
+            Command::Build(build) => desk.build(&build),
             Command::Lint(args) => desk.lint(&args),
             Command::Vars { template } => desk.vars(&template),
             Command::List => desk.list(),
