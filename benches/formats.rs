@@ -1,9 +1,11 @@
-//! Reading and writing the standards' bytes. Units: octets per second of a package read, one StoreMetadata written.
+//! Reading and writing the standards' bytes. Units: octets per second of a package read, one template decoded, one StoreMetadata
+//! written.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)] // a benchmark may stop; criterion's macros document nothing
 
 use std::hint::black_box;
 
 use bindery::formats::rsp::metadata::{MetadataTemplate, StoreMetadata};
+use bindery::formats::saip::{source, types};
 use bindery::formats::tlv::{Tag, check_strict, wrap};
 use bindery::ids::Iccid;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -14,6 +16,22 @@ fn walk_one_package(c: &mut Criterion) {
     let mut group = c.benchmark_group("formats/tlv");
     group.throughput(Throughput::Bytes(package.len() as u64));
     group.bench_function("strict walk of one package of 13 segments", |b| b.iter(|| check_strict(black_box(&package))));
+}
+
+fn type_one_template(c: &mut Criterion) {
+    let mut group = c.benchmark_group("formats/types");
+    group.throughput(Throughput::Elements(1));
+    for (name, text) in source::PRESETS {
+        let der = source::build(text).unwrap();
+        let typed = types::decode_all(&der).unwrap();
+        group.bench_function(format!("full typed decode of {name}"), |b| {
+            b.iter(|| types::decode_all(black_box(&der)).unwrap())
+        });
+        group.bench_function(format!("full typed encode of {name}"), |b| {
+            b.iter(|| black_box(&typed).iter().flat_map(|element| element.encode().unwrap()).collect::<Vec<u8>>())
+        });
+        group.bench_function(format!("strict walk of {name}"), |b| b.iter(|| check_strict(black_box(&der))));
+    }
 }
 
 fn write_one_metadata(c: &mut Criterion) {
@@ -29,5 +47,5 @@ fn write_one_metadata(c: &mut Criterion) {
     group.bench_function("one StoreMetadata from its template", |b| b.iter(|| template.for_iccid(black_box(&iccid))));
 }
 
-criterion_group!(benches, walk_one_package, write_one_metadata);
+criterion_group!(benches, walk_one_package, type_one_template, write_one_metadata);
 criterion_main!(benches);

@@ -78,10 +78,20 @@ pub enum TlvFault {
     /// Nested deeper than [`MAX_DEPTH`].
     #[error("nested too deep")]
     Depth,
+    /// More TLVs than [`MAX_TLVS`].
+    #[error("more than {MAX_TLVS} TLVs")]
+    Count,
+    /// Tag 00, which ends a value of indefinite length and is no tag of DER: padding, as a rule.
+    #[error("tag 00 has no place in DER; is this padding?")]
+    EndOfContents,
 }
 
 /// Nesting beyond which input is refused; the deepest public profile package has 6 levels.
 pub const MAX_DEPTH: usize = 32;
+
+/// TLVs on all levels beyond which input is refused; the richest public profile package has 2,513. A walk that keeps something for
+/// each is thereby bounded in memory, however large the input.
+pub const MAX_TLVS: usize = 65_536;
 
 /// One TLV inside an input, with its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,20 +200,33 @@ pub fn single(input: &[u8], tag: Tag) -> Result<Tlv<'_>, TlvError> {
     reader.finish().map(|()| tlv)
 }
 
-/// Walks every TLV of `input` through all levels: proves strict DER structure, nothing more.
+/// Walks every TLV of `input` through all levels: proves strict DER structure, nothing more. One pass, no allocation.
 pub fn check_strict(input: &[u8]) -> Result<(), TlvError> {
-    fn walk(mut reader: Reader<'_>, depth: usize) -> Result<(), TlvError> {
-        if depth > MAX_DEPTH {
-            return Err(TlvError { offset: reader.offset, fault: TlvFault::Depth });
-        }
-        while let Some(tlv) = reader.next_tlv()? {
-            if tlv.tag.is_constructed() {
-                walk(tlv.children(), depth + 1)?;
+    let mut levels = [Reader::new(input); MAX_DEPTH + 1];
+    let (mut depth, mut count) = (0, 0);
+    loop {
+        let Some(tlv) = levels[depth].next_tlv()? else {
+            if depth == 0 {
+                return Ok(());
             }
+            depth -= 1;
+            continue;
+        };
+        count += 1;
+        let is_too_deep = tlv.tag.is_constructed() && depth == MAX_DEPTH;
+        let fault = match tlv.tag {
+            Tag(0) => Some(TlvFault::EndOfContents),
+            _ if count > MAX_TLVS => Some(TlvFault::Count),
+            _ => is_too_deep.then_some(TlvFault::Depth),
+        };
+        if let Some(fault) = fault {
+            return Err(TlvError { offset: tlv.offset, fault });
         }
-        Ok(())
+        if tlv.tag.is_constructed() {
+            depth += 1;
+            levels[depth] = tlv.children();
+        }
     }
-    walk(Reader::new(input), 0)
 }
 
 fn read_tag(input: &[u8]) -> Result<(Tag, usize), TlvFault> {
@@ -240,7 +263,12 @@ fn read_length(input: &[u8]) -> Result<(usize, usize), TlvFault> {
             let length = octets.iter().fold(0_usize, |sum, octet| sum << 8 | usize::from(*octet));
             if length_len(length) == 1 + count { Ok((length, 1 + count)) } else { Err(TlvFault::LengthForm) }
         }
-        _ => Err(TlvFault::LengthForm),
+        // Above 4 GiB: no input is that long, and not every machine can count it.
+        0x85..=0xFE => match input.get(1..1 + usize::from(first & 0x7F)).ok_or(truncated)? {
+            [0, ..] => Err(TlvFault::LengthForm),
+            _ => Err(TlvFault::Truncated("a value")),
+        },
+        0xFF => Err(TlvFault::LengthForm),
     }
 }
 
@@ -334,6 +362,63 @@ mod tests {
         assert_eq!(
             single(&[0x04, 0x00, 0xFF], Tag(0x04)).unwrap_err(),
             TlvError { offset: 2, fault: TlvFault::Trailing(1) }
+        );
+    }
+
+    #[test]
+    fn lengths_beyond_the_machine_are_told_from_surplus_ones() {
+        let fault = |bytes: &[u8]| check_strict(bytes).unwrap_err().fault;
+        assert_eq!(fault(&[0x04, 0x84, 0xFF, 0xFF, 0xFF, 0xFF]), TlvFault::Truncated("a value"));
+        assert_eq!(fault(&[0x04, 0x85, 1, 0, 0, 0, 0]), TlvFault::Truncated("a value"));
+        assert_eq!(fault(&[&[0x04, 0x88][..], &[0xFF; 8]].concat()), TlvFault::Truncated("a value"));
+        assert_eq!(fault(&[&[0x04, 0xFE][..], &[0xFF; 126]].concat()), TlvFault::Truncated("a value"));
+        assert_eq!(fault(&[0x04, 0x85, 0, 0, 0, 0, 1]), TlvFault::LengthForm);
+        assert_eq!(fault(&[0x04, 0x84, 0, 0xFF, 0xFF, 0xFF]), TlvFault::LengthForm);
+        assert_eq!(fault(&[0x04, 0xFF]), TlvFault::LengthForm);
+        assert_eq!(fault(&[0x04, 0x89, 1, 1]), TlvFault::Truncated("a length"));
+    }
+
+    /// `levels` SEQUENCEs, one inside the other.
+    fn nested(levels: usize) -> Vec<u8> {
+        let mut reversed = Vec::new();
+        for _ in 0..levels {
+            let mut head = Vec::new();
+            put_head(&mut head, Tag(0x30), reversed.len());
+            reversed.extend(head.iter().rev());
+        }
+        reversed.reverse();
+        reversed
+    }
+
+    #[test]
+    fn a_depth_bomb_costs_no_more_than_its_first_levels() {
+        assert_eq!(check_strict(&nested(MAX_DEPTH)), Ok(()));
+        assert_eq!(
+            check_strict(&nested(MAX_DEPTH + 1)),
+            Err(TlvError { offset: 2 * MAX_DEPTH, fault: TlvFault::Depth })
+        );
+        let bomb = nested(200_000);
+        assert!(bomb.len() > 500_000);
+        let error = check_strict(&bomb).unwrap_err();
+        assert_eq!(error.fault, TlvFault::Depth);
+        assert!(error.offset < 6 * (MAX_DEPTH + 1));
+    }
+
+    #[test]
+    fn a_wide_bomb_is_refused_at_its_first_tlv_too_many() {
+        let wide = [0x04, 0x00].repeat(MAX_TLVS + 1);
+        assert_eq!(check_strict(&wide[2..]), Ok(()));
+        assert_eq!(check_strict(&wide), Err(TlvError { offset: 2 * MAX_TLVS, fault: TlvFault::Count }));
+        // Spread over levels: a million TLVs, 3 MB.
+        let wide = wrap(Tag(0x30), &[&[0x30, 0x02, 0x04, 0x00].repeat(500_000)]);
+        assert_eq!(check_strict(&wide).unwrap_err().fault, TlvFault::Count);
+    }
+
+    #[test]
+    fn padding_is_not_a_package() {
+        assert_eq!(
+            check_strict(&[0x04, 0x00, 0x00, 0x00]),
+            Err(TlvError { offset: 2, fault: TlvFault::EndOfContents })
         );
     }
 

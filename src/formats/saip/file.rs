@@ -64,6 +64,8 @@ pub struct FileView<'a> {
     pub descriptor: Option<Tlv<'a>>,
     /// What is written over the pattern, in order.
     pub writes: Vec<Write<'a>>,
+    /// Where in the package the first `fillFileOffset` stands.
+    pub skip: Option<usize>,
     /// The first offset or write beyond [`MAX_FILE`].
     beyond: Option<TooLong>,
 }
@@ -129,6 +131,7 @@ impl<'a> FileView<'a> {
                 file.descriptor = Some(entry);
             } else if entry.tag == tags.offset {
                 at = at.saturating_add(octets_of(entry.value));
+                file.skip.get_or_insert(entry.offset);
             } else if entry.tag == tags.content {
                 file.writes.push(Write { at, content: entry.value, offset: entry.value_offset() });
                 at = at.saturating_add(entry.value.len());

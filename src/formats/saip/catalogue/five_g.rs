@@ -12,11 +12,11 @@ pub(super) const DF_5GS: &[FileTemplate] = &[
     transparent("ef-5gsn3gpploci", 0x4F02, 20, 5).sfi(0x02).filled(NO_LOCATION).often(),
     linear("ef-5gs3gppnsc", 0x4F03, 1, 57, 5).sfi(0x03).fill(FF).often(),
     linear("ef-5gsn3gppnsc", 0x4F04, 1, 57, 5).sfi(0x04).fill(FF).often(),
-    transparent("ef-5gauthkeys", 0x4F05, 110, 5).sfi(0x05).often(),
+    transparent("ef-5gauthkeys", 0x4F05, 110, 5).sfi(0x05).optional().often(),
     transparent("ef-uac-aic", 0x4F06, 4, 2).sfi(0x06),
     transparent("ef-suci-calc-info", 0x4F07, GIVEN, 2).sfi(0x07).fill(FF),
     linear("ef-opl5g", 0x4F08, GIVEN, 10, 10).sfi(0x08).fill(FF),
-    transparent("ef-supinai", 0x4F09, GIVEN, 2).sfi(0x09),
+    transparent("ef-supinai", 0x4F09, GIVEN, 2).sfi(0x09).optional(),
     transparent("ef-routing-indicator", 0x4F0A, 4, 2).sfi(0x0A).fill(&[0xF0, 0xFF]),
 ];
 

@@ -4,18 +4,30 @@
 //! family of codings; every coding is a unit struct with its path, length and clause. What `decode` reads, `encode` writes again.
 //! Pure: no template, no record. Contents come from foreign templates, so nothing here trusts a length it reads.
 
+mod access;
 mod alphabet;
+mod csim;
+mod describe;
+mod emergency;
+mod five_g;
 mod form;
 mod identity;
+mod ims;
 mod name;
 mod number;
+mod opl;
 mod plmn;
 mod records;
+mod selector;
+pub mod services;
+mod suci;
 
 #[cfg(test)]
 mod tests;
 
+pub use describe::describe;
 pub use form::{Coding, Extent, FormError};
+pub use suci::SuciCalcInfo;
 
 use super::kind::Kind;
 
@@ -37,14 +49,6 @@ pub fn all() -> impl Iterator<Item = (&'static [Place], &'static dyn Coding)> {
     TABLE.iter().map(|row| (row.places, row.coding))
 }
 
-/// The content of a common file in words, for people; `None` where this version reads nothing into it.
-/// `content` is the whole file; a single record of a linear file is taken as a file of one record.
-pub fn describe(kind: Kind, file: &str, content: &[u8], record_len: Option<usize>) -> Option<String> {
-    let coding = coding(kind, file)?;
-    let text = coding.decode(content, record_len)?;
-    Some(if coding.is_secret() { "set, not shown".to_owned() } else { text })
-}
-
 struct Row {
     coding: &'static dyn Coding,
     places: &'static [Place],
@@ -54,7 +58,7 @@ const fn row(coding: &'static dyn Coding, places: &'static [Place]) -> Row {
     Row { coding, places }
 }
 
-use Kind::{Iot, Mf, OptIot, OptIsim, OptUsim, Usim};
+use Kind::{Csim, Df5gs, DfSaip, Iot, Isim, Mf, OptCsim, OptIot, OptIsim, OptUsim, Usim};
 
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
@@ -68,5 +72,32 @@ const TABLE: &[Row] = &[
     row(&identity::Gid2, &[(OptUsim, "ef-gid2")]),
     row(&plmn::Fplmn, &[(Usim, "ef-fplmn"), (Iot, "ef-fplmn")]),
     row(&plmn::Ehplmn, &[(OptUsim, "ef-ehplmn"), (OptIot, "ef-ehplmn")]),
+    row(&selector::PlmnWact, &[(OptUsim, "ef-plmnwact")]),
+    row(&selector::OplmnWact, &[(OptUsim, "ef-oplmnwact"), (OptIot, "ef-oplmnwact")]),
+    row(&selector::HplmnWact, &[(OptUsim, "ef-hplmnwact"), (OptIot, "ef-hplmnwact")]),
+    row(&name::Pnn, &[(OptUsim, "ef-pnn")]),
+    row(&opl::Opl, &[(OptUsim, "ef-opl")]),
+    row(&opl::Opl5g, &[(Df5gs, "ef-opl5g"), (OptIot, "ef-opl5g")]),
+    row(&plmn::Spdi, &[(OptUsim, "ef-spdi")]),
     row(&plmn::MncLen, &[(Usim, "ef-ad"), (Iot, "ef-ad")]),
+    row(&emergency::Ecc, &[(Usim, "ef-ecc"), (Iot, "ef-ecc")]),
+    row(&ims::EpdgId, &[(OptUsim, "ef-epdgid")]),
+    row(&five_g::RoutingIndicator, &[(Df5gs, "ef-routing-indicator"), (OptIot, "ef-routing-indicator")]),
+    row(&suci::SuciCalc, &[
+        (Df5gs, "ef-suci-calc-info"), (DfSaip, "ef-suci-calc-info-usim"),
+        (OptIot, "ef-suci-calc-info"), (OptIot, "ef-suci-calc-info-usim"),
+    ]),
+    row(&five_g::UacAic, &[(Df5gs, "ef-uac-aic"), (OptIot, "ef-uac-aic")]),
+    row(&five_g::SupiNai, &[(Df5gs, "ef-supinai"), (OptIot, "ef-supi-nai")]),
+    row(&five_g::Ursp, &[(Df5gs, "ef-ursp"), (OptIot, "ef-ursp")]),
+    row(&ims::Impi, &[(Isim, "ef-impi")]),
+    row(&ims::Impu, &[(Isim, "ef-impu")]),
+    row(&ims::ImsDomain, &[(Isim, "ef-domain")]),
+    row(&ims::Pcscf, &[(OptIsim, "ef-pcscf")]),
+    row(&csim::ImsiM, &[(Csim, "ef-imsi-m")]),
+    row(&csim::ImsiT, &[(Csim, "ef-imsi-t")]),
+    row(&csim::Accolc, &[(Csim, "ef-accolc")]),
+    row(&csim::Ruimid, &[(Csim, "ef-ruimid")]),
+    row(&csim::Spc, &[(Csim, "ef-spc")]),
+    row(&csim::Mdn, &[(OptCsim, "ef-mdn")]),
 ];

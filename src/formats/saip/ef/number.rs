@@ -75,6 +75,7 @@ impl Form for Smsc {
 
 /// The digits of an E.164 number, with or without its plus.
 fn e164(number: &str) -> Result<&str, Wrong> {
+    let number = number.trim();
     let digits = number.strip_prefix('+').unwrap_or(number);
     if is_digits(digits, 1, MAX_DIGITS) { Ok(digits) } else { Err(format!("{number:?} is no E.164 number").into()) }
 }

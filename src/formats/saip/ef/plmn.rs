@@ -1,6 +1,7 @@
 //! Network codes: MCC and MNC in three octets (3GPP TS 24.008 §10.5.1.13), and lists of them.
 
 use super::form::{Extent, Form, Wrong, is_digits, padded};
+use crate::formats::tlv::{self, Reader, Tag};
 
 /// `usim/ef-fplmn`, `iot/ef-fplmn`: n x 3 octets, the forbidden networks.
 pub(super) struct Fplmn;
@@ -32,6 +33,25 @@ impl Form for Ehplmn {
 
     fn read(octets: &[u8], _: Option<usize>) -> Option<String> {
         read_list(octets)
+    }
+}
+
+/// `opt-usim/ef-spdi`: TLV `A3` { TLV `80` n x 3 octets }: networks in which the provider's name is shown as if at home.
+pub(super) struct Spdi;
+
+impl Form for Spdi {
+    const NAME: &'static str = "spdi";
+    const FORM: &'static str = LIST_FORM;
+    const CLAUSE: &'static str = "3GPP TS 31.102 §4.2.66";
+
+    fn write(value: &str, extent: &Extent<'_>) -> Result<Vec<u8>, Wrong> {
+        let list = tlv::wrap(Tag(0x80), &[&write_list(value)?]);
+        Ok(padded(tlv::wrap(Tag(0xA3), &[&list]), extent.len))
+    }
+
+    fn read(octets: &[u8], _: Option<usize>) -> Option<String> {
+        let information = Reader::new(octets).expect(Tag(0xA3)).ok()?;
+        read_list(information.children().expect(Tag(0x80)).ok()?.value)
     }
 }
 
@@ -67,20 +87,41 @@ pub(super) fn write_plmn(text: &str) -> Result<[u8; 3], Wrong> {
     if !is_digits(text, 5, 6) {
         return Err(format!("{text:?} is no network code").into());
     }
-    let mut nibbles = [0xF; 6];
-    text.bytes().zip(&mut nibbles).for_each(|(digit, nibble)| *nibble = digit - b'0');
-    let [mcc1, mcc2, mcc3, mnc1, mnc2, mnc3] = nibbles;
-    Ok([mcc2 << 4 | mcc1, mnc3 << 4 | mcc3, mnc2 << 4 | mnc1])
+    Ok(join(text.bytes().map(|digit| digit - b'0')))
 }
 
 /// The reverse of [`write_plmn`].
 pub(super) fn read_plmn(octets: [u8; 3]) -> Option<String> {
-    let [a, b, c] = octets;
-    let mut nibbles = vec![a & 15, a >> 4, b & 15, c & 15, c >> 4];
-    if b >> 4 != 0xF {
-        nibbles.push(b >> 4);
+    split(octets).map(|nibble| char::from_digit(u32::from(nibble), 10)).collect()
+}
+
+/// As [`write_plmn`], with `x` for any digit (nibble `D`, 3GPP TS 31.102 §4.2.59).
+pub(super) fn write_wild_plmn(text: &str) -> Result<[u8; 3], Wrong> {
+    if !matches!(text.len(), 5 | 6) || !text.bytes().all(|b| b.is_ascii_digit() || b == b'x') {
+        return Err(format!("{text:?} is no network code").into());
     }
-    nibbles.iter().map(|nibble| char::from_digit(u32::from(*nibble), 10)).collect()
+    Ok(join(text.bytes().map(|digit| if digit == b'x' { WILD } else { digit - b'0' })))
+}
+
+/// The reverse of [`write_wild_plmn`].
+pub(super) fn read_wild_plmn(octets: [u8; 3]) -> Option<String> {
+    let digit = |nibble| if nibble == WILD { Some('x') } else { char::from_digit(u32::from(nibble), 10) };
+    split(octets).map(digit).collect()
+}
+
+const WILD: u8 = 0xD;
+
+fn join(digits: impl Iterator<Item = u8>) -> [u8; 3] {
+    let mut nibbles = [0xF; 6];
+    digits.zip(&mut nibbles).for_each(|(digit, nibble)| *nibble = digit);
+    let [mcc1, mcc2, mcc3, mnc1, mnc2, mnc3] = nibbles;
+    [mcc2 << 4 | mcc1, mnc3 << 4 | mcc3, mnc2 << 4 | mnc1]
+}
+
+/// Five nibbles, or six.
+fn split([a, b, c]: [u8; 3]) -> impl Iterator<Item = u8> {
+    let third = (b >> 4 != 0xF).then_some(b >> 4);
+    [a & 15, a >> 4, b & 15, c & 15, c >> 4].into_iter().chain(third)
 }
 
 /// Three octets for each code.
@@ -95,4 +136,51 @@ pub(super) fn read_list(octets: &[u8]) -> Option<String> {
     let used = codes.iter().filter(|code| **code != [0xFF; 3]);
     let codes = used.map(|code| read_plmn(*code)).collect::<Option<Vec<_>>>()?;
     (!codes.is_empty()).then(|| codes.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::form::Coding;
+    use super::*;
+
+    fn extent(len: usize) -> Extent<'static> {
+        Extent { len, record_len: None, given: &[] }
+    }
+
+    #[test]
+    fn codes_of_two_and_three_digit_networks_read_as_ts_24_008_has_them() {
+        assert_eq!(write_plmn("26201").unwrap(), [0x62, 0xF2, 0x10]);
+        assert_eq!(write_plmn("310410").unwrap(), [0x13, 0x00, 0x14]);
+        assert_eq!(write_plmn("00101").unwrap(), [0x00, 0xF1, 0x10]);
+        assert_eq!(read_plmn([0x13, 0x00, 0x14]).unwrap(), "310410");
+        assert_eq!(read_plmn([0xFF; 3]), None);
+        assert_eq!(write_wild_plmn("262xx").unwrap(), [0x62, 0xF2, 0xDD]);
+        assert_eq!(read_wild_plmn([0x62, 0xF2, 0xDD]).unwrap(), "262xx");
+    }
+
+    #[test]
+    fn a_list_leaves_nothing_of_an_older_one() {
+        let octets = Fplmn.encode("26202, 26203", extent(12)).unwrap();
+        assert_eq!(octets, [0x62, 0xF2, 0x20, 0x62, 0xF2, 0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]);
+        assert_eq!(Fplmn.decode(&[0xFF; 12], None), None);
+        assert!(Ehplmn.encode("26201,26202", extent(5)).unwrap_err().what.contains("takes 6 octets"));
+        assert_eq!(Ehplmn.decode(&[0xFF, 0xFF, 0xFF, 0x62, 0xF2, 0x10], None).unwrap(), "26201");
+    }
+
+    #[test]
+    fn display_information_is_a_list_in_two_tlvs() {
+        let octets = Spdi.encode("26201", extent(8)).unwrap();
+        assert_eq!(octets, [0xA3, 5, 0x80, 3, 0x62, 0xF2, 0x10, 0xFF]);
+        assert_eq!(Spdi.decode(&octets, None).unwrap(), "26201");
+    }
+
+    #[test]
+    fn the_length_of_the_mnc_leaves_the_operation_mode() {
+        let given = [Some(0x80), Some(0), None, Some(2)];
+        let extent = Extent { len: 4, record_len: None, given: &given };
+        assert_eq!(MncLen.encode("3", extent).unwrap(), [0x80, 0, 0, 3]);
+        assert_eq!(MncLen.decode(&[0, 0, 0, 0xF2], None).unwrap(), "2");
+        assert_eq!(MncLen.decode(&[0, 0, 0, 4], None), None);
+        assert!(MncLen.encode("4", extent).is_err());
+    }
 }

@@ -15,16 +15,16 @@ pub(super) fn write(
     if record_len == 0 || record_len > extent.len {
         return Err(format!("the file has {} octets and records of {record_len}", extent.len).into());
     }
-    let items: Vec<&str> = value.split(separator).map(str::trim).collect();
+    let items: Vec<&str> = value.split(separator).collect();
     let records = extent.len / record_len;
     if items.len() > records {
         return Err(format!("{} values, the file has {records} records", items.len()).into());
     }
-    if items.iter().all(|item| item.is_empty()) {
+    if value.chars().all(|c| c == separator || c.is_whitespace()) {
         return Err("the value is empty".into());
     }
     let mut octets = vec![0xFF; extent.len];
-    for (record, text) in octets.chunks_exact_mut(record_len).zip(items).filter(|(_, text)| !text.is_empty()) {
+    for (record, text) in octets.chunks_exact_mut(record_len).zip(items).filter(|(_, text)| !text.trim().is_empty()) {
         let coded = item(text, record_len)?;
         match record.get_mut(..coded.len()) {
             Some(slot) => slot.copy_from_slice(&coded),

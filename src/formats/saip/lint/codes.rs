@@ -1,6 +1,9 @@
-//! PINs and PUKs: P01 to P03.
+//! PINs and PUKs themselves: P01 to P03, P05, P06. Where they are used: [`super::contexts`].
+//!
+//! Trap: a template holds placeholders, all of which an order replaces. Whether a value is trivial is asked of packages that go
+//! into the field as they are, and no value is ever repeated in a finding.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{Report, Rule, Severity};
 use crate::formats::saip::kind::{Kind, constructed, primitive};
@@ -11,29 +14,48 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "P01",
         severity: Severity::Error,
-        why: "",
+        why: "a terminal cannot enter a code in another coding, so the holder is locked out",
         hint: "eight octets of ASCII digits: a PIN four to eight padded with FF, a PUK exactly eight",
         check: values,
     },
     Rule {
         id: "P02",
         severity: Severity::Error,
-        why: "",
+        why: "the eUICC stops the installation: nothing could ever unblock that PIN",
         hint: "add the PUK to pukCodes, or correct unblockingPINReference",
         check: unblocking_references,
     },
     Rule {
         id: "P03",
         severity: Severity::Error,
-        why: "",
+        why: "the eUICC stops the installation when a reference does not fit the directory it is defined for",
         hint: "one pinCodes a context, each reference once: 1-8 and ADM in the MF, 81-88 in a DF or ADF",
         check: references,
     },
+    Rule {
+        id: "P05",
+        severity: Severity::Warning,
+        why: "a code without attempts is blocked from the first day, one with more left than the maximum may be refused",
+        hint: "high nibble: attempts at most, low nibble: attempts left; 33 for a PIN, AA for a PUK",
+        check: attempts,
+    },
+    Rule {
+        id: "P06",
+        severity: Severity::Warning,
+        why: "the holder cannot know that one PIN has two values, and a code that is easily guessed protects nothing",
+        hint: "give PIN2 one value in all contexts, and a PIN, its PUK and every card values of their own",
+        check: choice_of_values,
+    },
 ];
 
-fn pins<'a>(element: &Element<'a>) -> Vec<Tlv<'a>> {
+pub(super) fn pins<'a>(element: &Element<'a>) -> Vec<Tlv<'a>> {
     let list = element.member(constructed(1)).and_then(|choice| child(&choice, constructed(0)));
     list.iter().flat_map(children).collect()
+}
+
+/// The element takes the PINs of another directory (`filePath`).
+pub(super) fn shares_pins(element: &Element<'_>) -> bool {
+    element.member(constructed(1)).is_some_and(|choice| child(&choice, primitive(1)).is_some())
 }
 
 fn puks<'a>(package: &Package<'a>) -> Vec<(Element<'a>, Tlv<'a>)> {
@@ -41,7 +63,8 @@ fn puks<'a>(package: &Package<'a>) -> Vec<(Element<'a>, Tlv<'a>)> {
     package.of(Kind::PukCodes).flat_map(|element| of(element).into_iter().map(|puk| (*element, puk))).collect()
 }
 
-fn number(code: &Tlv<'_>, member: u8) -> Option<u64> {
+/// A member that is a number, such as keyReference `[0]`.
+pub(super) fn number(code: &Tlv<'_>, member: u8) -> Option<u64> {
     child(code, primitive(member)).and_then(|tlv| unsigned(tlv.value))
 }
 
@@ -145,4 +168,68 @@ fn check_references(element: &Element<'_>, context: Option<Kind>, report: &mut R
             Some(_) => {}
         }
     }
+}
+
+/// P05 W (SAIP §8.5.1): attempts at most and attempts left are above zero, and left is not above the most.
+fn attempts(package: &Package<'_>, report: &mut Report<'_>) {
+    let pins =
+        package.of(Kind::PinCodes).flat_map(|element| pins(element).into_iter().map(move |pin| (*element, pin, 4)));
+    let codes = pins.chain(puks(package).into_iter().map(|(element, puk)| (element, puk, 2)));
+    for (element, code, member) in codes {
+        let Some(attempts) = child(&code, primitive(member)) else { continue };
+        let fits = unsigned(attempts.value).is_some_and(|both| {
+            let (most, left) = (both >> 4, both & 0x0F);
+            both <= 0xFF && most > 0 && left > 0 && left <= most
+        });
+        if !fits {
+            let reference = number(&code, 0).unwrap_or_default();
+            let both = unsigned(attempts.value).unwrap_or_default();
+            let message = format!("reference {reference:02X} has {} of {} attempts left", both & 0x0F, both >> 4);
+            report.at(&element, attempts.offset, message);
+        }
+    }
+}
+
+/// P06 W: one value for a local PIN in all contexts, another one for its PUK; in production, none that is easily guessed.
+fn choice_of_values(package: &Package<'_>, report: &mut Report<'_>) {
+    let puks = puks(package);
+    let puk_values: HashMap<u64, &[u8]> =
+        puks.iter().filter_map(|(_, puk)| Some((number(puk, 0)?, value(puk)?.value))).collect();
+    let mut first: HashMap<u64, &[u8]> = HashMap::new();
+    for element in package.of(Kind::PinCodes) {
+        for pin in pins(element) {
+            let (Some(reference), Some(value)) = (number(&pin, 0), value(&pin)) else { continue };
+            if is_adm(reference) {
+                continue;
+            }
+            if reference >= 0x80 && *first.entry(reference).or_insert(value.value) != value.value {
+                let message = format!("PIN {reference:02X} has another value here than in an earlier context");
+                report.at(element, value.offset, message);
+            }
+            if number(&pin, 2).and_then(|puk| puk_values.get(&puk)).is_some_and(|puk| *puk == value.value) {
+                report.at(element, value.offset, format!("PIN {reference:02X} has the value of its PUK"));
+            }
+            if report.options.production && is_trivial(value.value) {
+                report.at(element, value.offset, format!("PIN {reference:02X} is easily guessed"));
+            }
+        }
+    }
+    for (element, puk) in puks.iter().filter(|_| report.options.production) {
+        if let Some(value) = value(puk).filter(|value| is_trivial(value.value)) {
+            let reference = number(puk, 0).unwrap_or_default();
+            report.at(element, value.offset, format!("PUK {reference:02X} is easily guessed"));
+        }
+    }
+}
+
+/// `pinValue` or `pukValue`.
+fn value<'a>(code: &Tlv<'a>) -> Option<Tlv<'a>> {
+    child(code, primitive(1))
+}
+
+/// One digit repeated, or digits that count up or down.
+fn is_trivial(value: &[u8]) -> bool {
+    let Some(len) = digits(value).filter(|len| *len > 1) else { return false };
+    let steps: HashSet<i16> = value[..len].windows(2).map(|pair| i16::from(pair[1]) - i16::from(pair[0])).collect();
+    steps.len() == 1 && steps.iter().all(|step| step.abs() <= 1)
 }

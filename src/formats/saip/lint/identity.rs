@@ -1,53 +1,54 @@
 //! Numbers of the profile and the subscriber: H03 to H05, U01 to U03.
 
+use super::applications::applications;
 use super::{Report, Rule, Severity};
 use crate::formats::bcd;
 use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::{Kind, primitive};
-use crate::formats::saip::package::{Element, Package};
-use crate::formats::tlv::Tlv;
+use crate::formats::saip::package::{Element, Package, child};
+use crate::formats::tlv::{Reader, Tag, Tlv};
 use crate::ids::{Iccid, IdError};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "H03",
         severity: Severity::Error,
-        why: "",
+        why: "the eUICC takes the field from here for an IoT profile, and every system of the operator files the profile under it",
         hint: "write the ICCID as ten octets of straight BCD, F behind the last digit",
         check: header_iccid,
     },
     Rule {
         id: "H04",
         severity: Severity::Error,
-        why: "",
+        why: "the card tells the terminal another number than the operator's systems know",
         hint: "give header and EF.ICCID the same number; EF.ICCID has swapped nibbles",
         check: same_iccid,
     },
     Rule {
         id: "H05",
         severity: Severity::Error,
-        why: "",
+        why: "terminals and portals that check the digit refuse the number",
         hint: "use 19 or 20 digits that end with their Luhn digit",
         check: luhn,
     },
     Rule {
         id: "U01",
         severity: Severity::Error,
-        why: "",
+        why: "the terminal reads another subscriber, or none: no service",
         hint: "EF.IMSI is: length, then parity nibble 9 (odd) or 1 (even), swapped digits, F as pad",
         check: imsi,
     },
     Rule {
         id: "U02",
         severity: Severity::Error,
-        why: "",
-        hint: "octet 4 of EF.AD is the number of MNC digits, 02 or 03",
+        why: "the terminal takes its home network for a foreign one, and roams or stays without service",
+        hint: "octet 4 of EF.AD is the number of MNC digits, 02 or 03; write the home network with as many in every list",
         check: mnc_length,
     },
     Rule {
         id: "U03",
         severity: Severity::Warning,
-        why: "",
+        why: "at peak times networks bar by access class: a card in none, or in all, is barred or never is",
         hint: "set exactly one of the bits 0 to 9, by convention that of the last IMSI digit",
         check: access_class,
     },
@@ -113,7 +114,7 @@ fn content(element: &Element<'_>, file: &str, len: usize) -> Option<(usize, Vec<
 }
 
 /// The digits of EF.IMSI, when it is sound.
-fn imsi_digits(octets: &[u8]) -> Option<String> {
+pub(super) fn imsi_digits(octets: &[u8]) -> Option<String> {
     let digits = bcd::read_swapped(octets.get(1..)?)?.get(1..)?.to_owned();
     ((6..=15).contains(&digits.len()) && bcd::ef_imsi(&digits)[..] == *octets).then_some(digits)
 }
@@ -133,13 +134,69 @@ fn imsi(package: &Package<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// U02 E (3GPP TS 31.102 §4.2.18): length of the MNC.
+/// MCC and MNC of an IMSI.
+pub(super) fn home_network(imsi: &str, mnc_len: usize) -> Option<(String, String)> {
+    Some((imsi.get(..3)?.to_owned(), imsi.get(3..3 + mnc_len)?.to_owned()))
+}
+
+/// U02 E (3GPP TS 31.102 §4.2.18): length of the MNC, the same wherever the home network stands.
 fn mnc_length(package: &Package<'_>, report: &mut Report<'_>) {
-    for element in subscriber_elements(package) {
-        if let Some((offset, ad)) = content(element, "ef-ad", 4).filter(|(_, ad)| !matches!(ad[3] & 0x0F, 2 | 3)) {
-            report.at(element, offset, format!("EF.AD says an MNC has {} digits", ad[3] & 0x0F));
+    for usim in applications(package, &[Kind::Usim, Kind::Iot]) {
+        let Some(file) = usim.given("ef-ad") else { continue };
+        let Some(len) = file.octets().get(3).map(|octet| usize::from(octet & 0x0F)) else { continue };
+        if !matches!(len, 2 | 3) {
+            report.at(file.element, file.offset, format!("EF.AD says an MNC has {len} digits"));
+            continue;
+        }
+        let imsi = usim.given("ef-imsi").and_then(|file| imsi_digits(&file.octets()));
+        let Some(imsi) = imsi else { continue };
+        let Some((home_mcc, home_mnc)) = home_network(&imsi, len) else { continue };
+        for (name, is_own, networks) in NETWORKS {
+            let Some(file) = usim.given(name) else { continue };
+            for (mcc, mnc) in
+                networks(&file.octets()).into_iter().filter(|(mcc, mnc)| *mcc == home_mcc && mnc.len() != len)
+            {
+                // Another network of the country may have an MNC of another length; the operator's own cannot.
+                let is_home = imsi.starts_with(&format!("{mcc}{mnc}")) || mnc.parse::<u16>() == home_mnc.parse();
+                if *is_own || is_home {
+                    let message = format!("{name} has {mcc}-{mnc}, but EF.AD says an MNC has {len} digits");
+                    report.at(file.element, file.offset, message);
+                }
+            }
         }
     }
+}
+
+/// MCC and MNC.
+type Network = (String, String);
+
+/// How a file names networks.
+type Networks = fn(&[u8]) -> Vec<Network>;
+
+/// Files that name the home network; whether all of their networks are the operator's own.
+const NETWORKS: &[(&str, bool, Networks)] = &[
+    ("ef-ehplmn", true, |octets| octets.chunks(3).filter_map(network).collect()),
+    ("ef-hplmnwact", true, |octets| octets.chunks(5).filter_map(network).collect()),
+    ("ef-spdi", false, displayed),
+    ("ef-loci", false, |octets| octets.get(4..).and_then(network).into_iter().collect()),
+    ("ef-psloci", false, |octets| octets.get(7..).and_then(network).into_iter().collect()),
+    ("ef-epsloci", false, |octets| octets.get(12..).and_then(network).into_iter().collect()),
+    ("ef-5gs3gpploci", false, |octets| octets.get(13..).and_then(network).into_iter().collect()),
+];
+
+/// The network in the first three octets (3GPP TS 24.008 §10.5.1.13); `None` when they are unused or no digits.
+fn network(octets: &[u8]) -> Option<Network> {
+    let [one, two, three] = *octets.first_chunk::<3>()?;
+    let mcc = bcd::read_swapped(&[one, two | 0xF0])?;
+    let mnc = bcd::read_swapped(&[three, two >> 4 | 0xF0])?;
+    (mcc.len() == 3 && matches!(mnc.len(), 2 | 3)).then_some((mcc, mnc))
+}
+
+/// EF.SPDI: A3 with a list 80 of networks (3GPP TS 31.102 §4.2.66).
+fn displayed(octets: &[u8]) -> Vec<Network> {
+    let data = Reader::new(octets).next_tlv().ok().flatten().filter(|tlv| tlv.tag == Tag(0xA3));
+    let list = data.and_then(|data| child(&data, primitive(0)));
+    list.map(|list| list.value.chunks(3).filter_map(network).collect()).unwrap_or_default()
 }
 
 /// U03 W (3GPP TS 22.011 §4.2): one of the ordinary access classes, that of the last IMSI digit.

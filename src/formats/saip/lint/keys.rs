@@ -1,50 +1,40 @@
-//! Keys and who may use them: A01, A07, S01, S02, R01.
+//! Keys of security domains: S01 to S03, S05 (SAIP §8.6; GlobalPlatform Card Specification 2.3 §11.8, ETSI TS 102 226 §8.2).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::services::{algo_parameters, algorithm_id};
-use super::structure::element_files;
 use super::{Report, Rule, Severity};
-use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::{Kind, constructed, primitive};
 use crate::formats::saip::package::{Element, Package, child, children};
-use crate::formats::tlv::{Tag, Tlv};
+use crate::formats::tlv::{Reader, Tag, Tlv};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
-        id: "A01",
-        severity: Severity::Error,
-        why: "",
-        hint: "Milenage: K 16, OPc 16 octets; TUAK: K 16 or 32, TOPc 32",
-        check: subscriber_keys,
-    },
-    Rule {
-        id: "A07",
-        severity: Severity::Warning,
-        why: "",
-        hint: "no order sets this value: leave it out, unless it is meant to be the same on every card",
-        check: same_in_every_profile,
-    },
-    Rule {
         id: "S01",
         severity: Severity::Error,
-        why: "",
+        why: "the eUICC refuses the second key, or replaces the first by it without a word",
         hint: "give each key of a security domain its own version and id",
         check: unique_keys,
     },
     Rule {
         id: "S02",
         severity: Severity::Error,
-        why: "",
-        hint: "DES 16 or 24, AES 16, 24 or 32 octets; SCP80 needs the ids 1, 2 and 3, SCP81 a PSK",
+        why: "the eUICC refuses the key, or the OTA server never gets a secured packet through",
+        hint: "DES 16 or 24, AES 16, 24 or 32 octets; SCP80 needs the ids 1, 2 and 3, SCP81 a PSK; ENC and DEK keys encipher, MAC keys check",
         check: key_sets,
     },
     Rule {
-        id: "R01",
+        id: "S03",
         severity: Severity::Error,
-        why: "",
-        hint: "give each RFM its own TARs of three octets, an ADF of this package and a defined security domain",
-        check: remote_file_management,
+        why: "the OTA server cannot open a secure channel that the domain does not speak, or for which it has no keys",
+        hint: "list tag 81 with SCP and i in the C9 parameters for each key set: 80 for versions 01-0F, 02 for 20-2F, 03 for 30-3F, 81 for 40-4F",
+        check: protocols,
+    },
+    Rule {
+        id: "S05",
+        severity: Severity::Warning,
+        why: "whoever breaks a short DES key, or sends an unsecured packet, writes files and applets of every such card",
+        hint: "use AES keys, and a minimum security level with a cryptographic checksum and ciphering, such as 16",
+        check: weak_protection,
     },
 ];
 
@@ -52,48 +42,12 @@ const DES: u8 = 0x80;
 const TLS_PSK: u8 = 0x85;
 const AES: u8 = 0x88;
 
-/// A01 E (SAIP §8.4.2): lengths by algorithm; the test algorithm ignores OPc.
-fn subscriber_keys(package: &Package<'_>, report: &mut Report<'_>) {
-    for (element, algo) in algo_parameters(package) {
-        let len = |member| child(&algo, primitive(member)).map_or(0, |tlv| tlv.value.len());
-        let (key, opc) = (len(2), len(3));
-        let fits = match algorithm_id(&algo) {
-            Some(1) => key == 16 && opc == 16,
-            Some(2) => matches!(key, 16 | 32) && opc == 32,
-            Some(3) => key == 16,
-            _ => true,
-        };
-        if !fits {
-            report.at(element, algo.offset, format!("key has {key} and opc {opc} octets"));
-        }
-    }
-}
-
-/// A07 W: values of one subscriber that personalisation leaves as they are, all of them CDMA's.
-fn same_in_every_profile(package: &Package<'_>, report: &mut Report<'_>) {
-    for element in package.of(Kind::CdmaParameter) {
-        let names =
-            [(3, "hrpdAccessAuthenticationData"), (4, "simpleIPAuthenticationData"), (5, "mobileIPAuthenticationData")];
-        for (number, name) in names {
-            if let Some(data) = element.member(primitive(number)) {
-                report.at(element, data.offset, format!("{name} is the same in every profile"));
-            }
-        }
-    }
-    for element in package.of(Kind::Csim) {
-        for name in ["ef-imsi-m", "ef-imsi-t"] {
-            let Some(file) = element.file(name) else { continue };
-            if FileView::all(&file).iter().any(|view| !view.do_not_create && !view.writes.is_empty()) {
-                report.at(element, file.offset, format!("{name} is the same in every profile"));
-            }
-        }
-    }
-}
-
 struct Key<'a> {
     tlv: Tlv<'a>,
     version: u8,
     id: u8,
+    /// Key usage qualifier (GlobalPlatform Card Specification 2.3 §11.1.9).
+    usage: u8,
     /// Type and length of each component.
     components: Vec<(u8, usize)>,
 }
@@ -107,6 +61,7 @@ fn keys<'a>(domain: &Element<'a>) -> Vec<Key<'a>> {
         tlv,
         version: octet(&tlv, 3).unwrap_or_default(),
         id: octet(&tlv, 2).unwrap_or_default(),
+        usage: child(&tlv, Tag(0x95)).and_then(|tlv| tlv.value.first().copied()).unwrap_or_default(),
         components: child(&tlv, Tag(0x30)).iter().flat_map(children).map(component).collect(),
     };
     domain.member(constructed(2)).iter().flat_map(children).map(key).collect()
@@ -129,7 +84,7 @@ fn unique_keys(package: &Package<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// S02 E: lengths by type, complete key sets.
+/// S02 E: lengths by type, complete key sets, usage by role.
 fn key_sets(package: &Package<'_>, report: &mut Report<'_>) {
     for domain in package.of(Kind::SecurityDomain) {
         let mut sets: BTreeMap<u8, BTreeSet<u8>> = BTreeMap::new();
@@ -152,6 +107,10 @@ fn key_sets(package: &Package<'_>, report: &mut Report<'_>) {
                     report.at(domain, key.tlv.offset, message);
                 }
             }
+            if let Some(role) = role_denied(&key) {
+                let Key { version, id, usage, .. } = key;
+                report.at(domain, key.tlv.offset, format!("key {version:02X}/{id:02X}: usage {usage:02X} {role}"));
+            }
         }
         for (version, ids) in &sets {
             if (0x01..=0x0F).contains(version) && ![1, 2, 3].iter().all(|id| ids.contains(id)) {
@@ -164,38 +123,111 @@ fn key_sets(package: &Package<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// R01 E (SAIP §8.8): TARs, ADF and security domain of each RFM instance.
-fn remote_file_management(package: &Package<'_>, report: &mut Report<'_>) {
-    let adfs: HashSet<&[u8]> = package
-        .elements
-        .iter()
-        .flat_map(element_files)
-        .filter_map(|file| file.parameter(Tag(0x84)).map(|name| name.value))
-        .collect();
-    let domains: HashSet<&[u8]> = package
-        .of(Kind::SecurityDomain)
-        .filter_map(|domain| domain.member(constructed(1)))
-        .filter_map(|instance| children(&instance).filter(|tlv| tlv.tag == Tag(0x4F)).nth(2))
-        .map(|aid| aid.value)
-        .collect();
-    let mut tars = HashSet::new();
-    for element in package.of(Kind::Rfm) {
-        // Two A0 and two 4F: the first A0 is the PE header, the second the list of TARs.
-        let lists = children(&element.tlv).filter(|tlv| tlv.tag == Tag(0xA0)).skip(1);
-        for tar in lists.flat_map(|list| children(&list)) {
-            if tar.value.len() != 3 {
-                report.at(element, tar.offset, format!("a TAR has {} octets", tar.value.len()));
-            } else if !tars.insert(tar.value) {
-                report.at(element, tar.offset, "the TAR is taken by an earlier RFM");
+/// What the usage of a symmetric key does not allow although its place in the key set asks for it.
+fn role_denied(key: &Key<'_>) -> Option<&'static str> {
+    const CIPHERS: u8 = 0x08;
+    const CHECKS: u8 = 0x04;
+    let is_symmetric = key.components.iter().all(|(key_type, _)| matches!(*key_type, DES | AES));
+    if !is_symmetric || !matches!(key.version, 0x01..=0x0F | 0x20..=0x3F) {
+        return None;
+    }
+    match key.id {
+        1 if key.usage & CIPHERS == 0 => Some("does not let the ENC key encipher"),
+        2 if key.usage & CHECKS == 0 => Some("does not let the MAC key make checksums"),
+        3 if key.usage & CIPHERS == 0 => Some("does not let the DEK key encipher"),
+        _ => None,
+    }
+}
+
+/// The secure channel protocol that a key version is for.
+fn protocol_of(version: u8) -> Option<u8> {
+    match version {
+        0x01..=0x0F => Some(0x80),
+        0x20..=0x2F => Some(0x02),
+        0x30..=0x3F => Some(0x03),
+        0x40..=0x4F => Some(0x81),
+        _ => None,
+    }
+}
+
+/// Tags 81 of the install parameters: pairs of protocol and i.
+fn listed_protocols(instance: &Tlv<'_>) -> Vec<u8> {
+    let Some(parameters) = child(instance, Tag(0xC9)) else { return Vec::new() };
+    let mut reader = Reader::new(parameters.value);
+    let tlvs = std::iter::from_fn(|| reader.next_tlv().ok().flatten());
+    tlvs.filter(|tlv| tlv.tag == Tag(0x81)).flat_map(|tlv| tlv.value.chunks(2).map(|pair| pair[0])).collect()
+}
+
+/// S03 E: the protocols that the install parameters list are those of the key sets. A domain that is not personalised yet may list
+/// more; one that lists nothing takes what the eUICC gives it.
+fn protocols(package: &Package<'_>, report: &mut Report<'_>) {
+    for domain in package.of(Kind::SecurityDomain) {
+        let Some(instance) = domain.member(constructed(1)) else { continue };
+        let listed = listed_protocols(&instance);
+        if listed.is_empty() {
+            continue;
+        }
+        let offset = child(&instance, Tag(0xC9)).map_or(instance.offset, |parameters| parameters.offset);
+        let mut served: BTreeMap<u8, u8> = BTreeMap::new();
+        for key in keys(domain) {
+            served.extend(protocol_of(key.version).map(|protocol| (protocol, key.version)));
+        }
+        for (protocol, version) in served.iter().filter(|(protocol, _)| !listed.contains(protocol)) {
+            report.at(domain, offset, format!("key set {version:02X} is for SCP{protocol:02X}, which is not listed"));
+        }
+        let unserved: BTreeSet<u8> = listed.into_iter().filter(|protocol| !served.contains_key(protocol)).collect();
+        let with_own_versions = |protocol: &&u8| matches!(protocol, 0x02 | 0x03 | 0x80 | 0x81);
+        for protocol in unserved.iter().filter(with_own_versions).filter(|_| is_personalised(&instance)) {
+            report.at(domain, offset, format!("SCP{protocol:02X} is listed, but no key set is for it"));
+        }
+    }
+}
+
+/// The life cycle state of the instance is PERSONALIZED (GlobalPlatform Card Specification 2.3 §11.1.1).
+pub(super) fn is_personalised(instance: &Tlv<'_>) -> bool {
+    child(instance, Tag(0x83)).is_some_and(|state| state.value == [0x0F])
+}
+
+/// S05 W: DES keys of 8 or 16 octets; packets that need no security.
+fn weak_protection(package: &Package<'_>, report: &mut Report<'_>) {
+    for domain in package.of(Kind::SecurityDomain) {
+        for key in keys(domain) {
+            let Key { version, id, .. } = key;
+            if key.components.iter().any(|(key_type, len)| *key_type == DES && *len <= 16) {
+                report.at(domain, key.tlv.offset, format!("key {version:02X}/{id:02X} is DES with one or two keys"));
             }
         }
-        let aids: Vec<_> = children(&element.tlv).filter(|tlv| tlv.tag == Tag(0x4F)).collect();
-        if let Some(domain) = aids.get(1).filter(|aid| !domains.contains(aid.value)) {
-            report.at(element, domain.offset, "its security domain is not defined in this package");
+        let Some(instance) = domain.member(constructed(1)) else { continue };
+        if let Some(toolkit) = Toolkit::of(&instance).filter(|toolkit| toolkit.security_level == Some(0)) {
+            report.at(domain, toolkit.offset, "packets for this security domain need no security (minimum level 00)");
         }
-        let access = child(&element.tlv, Tag(0x30)).and_then(|access| child(&access, primitive(0)));
-        if let Some(adf) = access.filter(|adf| !adfs.contains(adf.value)) {
-            report.at(element, adf.offset, "its ADF is not in this package");
+    }
+    for element in package.of(Kind::Rfm) {
+        if let Some(level) = element.member(primitive(1)).filter(|level| level.value.iter().all(|octet| *octet == 0)) {
+            report.at(element, level.offset, "packets for these files need no security (minimumSecurityLevel 00)");
         }
+    }
+}
+
+/// Toolkit parameters of an instance (ETSI TS 102 226 §8.2.1.3.2.2.1).
+pub(super) struct Toolkit<'a> {
+    pub(super) offset: usize,
+    /// First octet of the SPI that a packet must have at least; `None` when the instance sets none.
+    pub(super) security_level: Option<u8>,
+    /// Toolkit application references, each of three octets.
+    pub(super) references: &'a [u8],
+}
+
+impl<'a> Toolkit<'a> {
+    pub(super) fn of(instance: &Tlv<'a>) -> Option<Self> {
+        let field = child(&child(instance, Tag(0xEA))?, primitive(0))?;
+        // Priority, timers, length of menu texts, then the menu entries with position and identifier, then channels.
+        let [_, _, _, entries, rest @ ..] = field.value else { return None };
+        let [_, level_len, rest @ ..] = rest.get(2 * usize::from(*entries)..)? else { return None };
+        let (level, rest) = rest.split_at_checked(usize::from(*level_len))?;
+        let [references_len, rest @ ..] = rest else { return None };
+        // The field of the level names its coding first: 01, the SPI.
+        let security_level = level.get(1).copied().filter(|_| level[0] == 1);
+        Some(Self { offset: field.offset, security_level, references: rest.get(..usize::from(*references_len))? })
     }
 }

@@ -3,13 +3,24 @@
 //! A rule is one function in the file of its theme, listed in that file's `RULES`. The report says how many rules ran, not only
 //! how many failed. Numbers and severities are those of the project's rule list; sources are SAIP clauses.
 
+mod aka;
+mod applets;
+mod applications;
 mod codes;
+mod contents;
+mod contexts;
 mod files;
 mod identity;
+mod ims;
 mod keys;
 mod order;
 mod services;
+mod sizes;
 mod structure;
+mod suci;
+mod templates;
+mod tree;
+mod usim;
 
 use serde::Serialize;
 
@@ -90,13 +101,15 @@ pub(super) struct Report<'r> {
     rule: &'r Rule,
     /// What the package is checked for.
     pub(super) options: &'r Options,
+    /// The files the package makes.
+    made: &'r [tree::Made<'r>],
     findings: Vec<Finding>,
     untold: usize,
 }
 
 impl<'r> Report<'r> {
-    fn new(rule: &'r Rule, options: &'r Options) -> Self {
-        Self { rule, options, findings: Vec::new(), untold: 0 }
+    fn new(rule: &'r Rule, options: &'r Options, made: &'r [tree::Made<'r>]) -> Self {
+        Self { rule, options, made, findings: Vec::new(), untold: 0 }
     }
 
     /// A finding inside an element.
@@ -156,8 +169,9 @@ pub fn lint_with(der: &[u8], options: &Options) -> Lint {
     };
     // D01 has run: the package is strict DER.
     let mut lint = Lint { rules_run: 1, findings: Vec::new() };
+    let made = tree::made(&package);
     for rule in rules() {
-        let mut report = Report::new(rule, options);
+        let mut report = Report::new(rule, options, &made);
         (rule.check)(&package, &mut report);
         lint.rules_run += 1;
         lint.findings.append(&mut report.finish());
@@ -177,8 +191,24 @@ fn name_places(package: &Package<'_>, findings: &mut [Finding]) {
 }
 
 fn rules() -> impl Iterator<Item = &'static Rule> {
-    let themes =
-        [structure::RULES, identity::RULES, services::RULES, order::RULES, codes::RULES, keys::RULES, files::RULES];
+    let themes = [
+        structure::RULES,
+        identity::RULES,
+        services::RULES,
+        order::RULES,
+        templates::RULES,
+        files::RULES,
+        contents::RULES,
+        codes::RULES,
+        contexts::RULES,
+        aka::RULES,
+        keys::RULES,
+        applets::RULES,
+        usim::RULES,
+        sizes::RULES,
+        suci::RULES,
+        ims::RULES,
+    ];
     themes.into_iter().flatten()
 }
 

@@ -248,11 +248,15 @@ pub(super) fn rfm(header: PeHeader, source: &schema::Rfm) -> types::Rfm {
     }
 }
 
-/// The same octets every time, without structure: a linear congruential generator (Knuth's MMIX constants).
+/// How the Header component of a CAP file begins: tag, size, magic number (Java Card VM Specification §6.3).
+const CAP_HEADER: [u8; 7] = [0x01, 0x00, 0x0F, 0xDE, 0xCA, 0xFF, 0xED];
+
+/// The same octets every time, without structure behind the first ones: a linear congruential generator (Knuth's MMIX constants).
 fn made_up_load_block(octets: usize) -> Vec<u8> {
     let step = |state: &mut u64, _| {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         Some((*state >> 56) as u8)
     };
-    (0..octets).scan(1, step).collect()
+    let filling = (0..octets).scan(1, step);
+    CAP_HEADER.into_iter().chain(filling).take(octets).collect()
 }

@@ -1,0 +1,103 @@
+//! Identities of the ISIM: U13 (3GPP TS 31.103 §4.2.2 to §4.2.4, TS 23.003 §13).
+//!
+//! Trap: an operator may use a realm and user parts of its own; only identities in the derived form have to agree. And the IMSI of
+//! a template is a placeholder: that of the USIM is compared when the package goes into the field as it is, its network always.
+
+use super::applications::{Application, Content, applications};
+use super::identity::{home_network, imsi_digits};
+use super::{Report, Rule, Severity};
+use crate::formats::saip::kind::Kind;
+use crate::formats::saip::package::Package;
+use crate::formats::tlv::{Reader, Tag};
+
+pub(super) const RULES: &[Rule] = &[Rule {
+    id: "U13",
+    severity: Severity::Error,
+    why: "the IMS core finds no subscriber under such an identity: no voice, no messages over IMS",
+    hint: "derive IMPI and IMPU from one IMSI: IMSI@ims.mncXXX.mccXXX.3gppnetwork.org, MNC with three digits",
+    check: identities,
+}];
+
+/// Records of EF.IMPU that are looked at; registration takes the first ones.
+const MOST_IDENTITIES: usize = 16;
+
+/// One identity in words, and the file it stands in.
+struct Identity<'p, 'a> {
+    file: &'static str,
+    text: String,
+    content: Content<'p, 'a>,
+}
+
+impl Identity<'_, '_> {
+    /// The part before the @ when it is an IMSI.
+    fn imsi(&self) -> Option<&str> {
+        let user = self.text.strip_prefix("sip:").unwrap_or(&self.text).split_once('@')?.0;
+        ((14..=15).contains(&user.len()) && user.bytes().all(|octet| octet.is_ascii_digit())).then_some(user)
+    }
+
+    /// MCC and MNC (three digits) of a realm in the derived form.
+    fn network(&self) -> Option<(&str, &str)> {
+        let realm = self.text.split_once('@').map_or(self.text.as_str(), |(_, realm)| realm);
+        let (mnc, rest) = realm.strip_prefix("ims.mnc")?.split_once(".mcc")?;
+        Some((rest.strip_suffix(".3gppnetwork.org")?, mnc))
+    }
+}
+
+/// The texts of a file: TLV 80 at its start, in each record of a linear file.
+fn texts<'p, 'a>(isim: &Application<'p, 'a>, file: &'static str) -> Vec<Identity<'p, 'a>> {
+    let Some(octets) = isim.given(file).map(|content| content.octets()) else { return Vec::new() };
+    let record = isim.given(file).and_then(|content| content.view.record_len()).unwrap_or(octets.len()).max(1);
+    let records = octets.chunks(record).take(MOST_IDENTITIES);
+    let text = |record: &[u8]| {
+        let tlv = Reader::new(record).next_tlv().ok().flatten().filter(|tlv| tlv.tag == Tag(0x80))?;
+        String::from_utf8(tlv.value.to_vec()).ok()
+    };
+    records.filter_map(text).filter_map(|text| Some(Identity { file, text, content: isim.given(file)? })).collect()
+}
+
+/// U13 E: derived identities come from one IMSI, that of the USIM before.
+fn identities(package: &Package<'_>, report: &mut Report<'_>) {
+    let mut usim: Option<(String, usize)> = None;
+    for application in applications(package, &[Kind::Usim, Kind::Iot, Kind::Isim]) {
+        if application.base.kind != Kind::Isim {
+            usim = application.given("ef-imsi").and_then(|file| imsi_digits(&file.octets())).and_then(|imsi| {
+                let mnc_len = application.given("ef-ad")?.octets().get(3).map(|octet| usize::from(octet & 0x0F));
+                Some((imsi, mnc_len.filter(|len| matches!(len, 2 | 3))?))
+            });
+            continue;
+        }
+        let all: Vec<_> =
+            ["ef-impi", "ef-impu", "ef-domain"].into_iter().flat_map(|file| texts(&application, file)).collect();
+        let first = all.iter().find_map(Identity::imsi);
+        for identity in &all {
+            for message in faults(identity, first, usim.as_ref(), report.options.production) {
+                report.at(identity.content.element, identity.content.offset, format!("{}: {message}", identity.file));
+            }
+        }
+    }
+}
+
+fn faults(
+    identity: &Identity<'_, '_>,
+    first: Option<&str>,
+    usim: Option<&(String, usize)>,
+    production: bool,
+) -> Vec<&'static str> {
+    let mut faults = Vec::new();
+    let home = usim.and_then(|(imsi, mnc_len)| home_network(imsi, *mnc_len));
+    if identity.imsi().is_some() && identity.imsi() != first {
+        faults.push("its user part is another IMSI than that of the first identity");
+    }
+    let differs = |imsi: &str| usim.is_some_and(|(own, _)| own != imsi);
+    if production && identity.imsi().is_some_and(differs) {
+        faults.push("its user part is not the IMSI of the USIM");
+    }
+    let Some((mcc, mnc)) = identity.network() else { return faults };
+    let fits = |(home_mcc, home_mnc): &(String, String)| mcc == home_mcc && mnc == format!("{home_mnc:0>3}");
+    if home.as_ref().is_some_and(|home| !fits(home)) {
+        faults.push("its realm is not that of the IMSI of the USIM");
+    } else if identity.imsi().is_some_and(|imsi| !imsi.starts_with(mcc)) {
+        faults.push("its realm is not that of its user part");
+    }
+    faults
+}
