@@ -1,52 +1,24 @@
 //! A template is compiled once per line: places found, lengths settled, an image laid out. Then every record is a copy and a
-//! filling of gaps.
+//! filling of gaps; only elements in which a variable of the record changes a length are laid out anew.
 //!
 //! Rule: what a record must own is never left as the template has it. A place that cannot be written is a refusal with its reason,
 //! not a warning.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use super::credentials::{Credentials, Layout};
-use super::fields::{Coded, Field};
-use super::places::Work;
+use super::fields::{Coded, Field, Variables, Work};
+use super::rope::{Filling, Node};
+use super::settings::{Input, Settings};
 use super::{Draw, Identity, PersonaliseError, Upp};
 use crate::formats::saip::algorithm::Algorithm;
 use crate::formats::saip::file::FileView;
 use crate::formats::saip::package::Package;
 use crate::formats::tlv::TlvError;
 use crate::secret::SubscriberKey;
-
-/// What a line of an order sets for all its records.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// Written into every akaParameter and the mandated services.
-    pub algorithm: Algorithm,
-    /// Variables of the line by their names, as `template vars` lists them.
-    pub vars: BTreeMap<String, VarSource>,
-}
-
-/// Where the value of a variable comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VarSource {
-    /// One text for all records of the line; written when the template is compiled.
-    Constant(String),
-    /// Another text for each record, in [`Identity::vars`].
-    PerRecord,
-}
-
-impl Settings {
-    /// The text of a variable that all records share.
-    pub(super) fn constant(&self, name: &str) -> Option<&str> {
-        match self.vars.get(name)? {
-            VarSource::Constant(text) => Some(text),
-            VarSource::PerRecord => None,
-        }
-    }
-}
 
 /// Why a template cannot be used for a line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,30 +62,24 @@ impl TemplateError {
     }
 }
 
-/// One value that a template takes: a line of `template vars`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Input {
-    /// Its name: `iccid`, `imsi`, `k`, `pin1`, `spn`, ...
-    pub name: String,
-    /// Who gives it: `order`, `generated`, `line vars`, `template`.
-    pub source: &'static str,
-    /// A record or line without it is refused.
-    pub required: bool,
-    /// Octets of one place.
-    pub octets: usize,
-    /// The elements and files that repeat it.
-    pub places: Vec<String>,
-}
-
 /// A template with its places settled.
 pub struct CompiledTemplate {
-    image: Vec<u8>,
-    gaps: Vec<Gap>,
+    pieces: Vec<Piece>,
+    upp_len: usize,
     layout: Arc<Layout>,
+    variables: Variables,
     algorithm: Algorithm,
     takes_imsi: bool,
     takes_msisdn: bool,
     inputs: Vec<Input>,
+}
+
+/// A run of elements.
+enum Piece {
+    /// The same for every record but for gaps of fixed size.
+    Flat { image: Vec<u8>, gaps: Vec<Gap> },
+    /// One element whose length differs from record to record.
+    Elastic(Node<'static, Field>),
 }
 
 struct Gap {
@@ -131,31 +97,27 @@ impl CompiledTemplate {
             let what = long.to_string();
             return Err(TemplateError::Place { element: element.label(), offset: long.offset, what });
         }
-        if let Some((name, _)) = settings.vars.iter().find(|(_, source)| **source == VarSource::PerRecord) {
-            let what = "cannot differ per record yet".to_owned();
-            return Err(TemplateError::Variable { name: name.clone(), what });
-        }
         let mut work = Work::new(settings, &package);
         let nodes = package.elements.iter().map(|element| work.element(element)).collect::<Result<Vec<_>, _>>()?;
-        let (layout, inputs) = work.finish(&package)?;
-        let (mut image, mut gaps) = (Vec::with_capacity(der.len() + 256), Vec::new());
-        for node in nodes {
-            node.lay_out(&mut image, &mut |start, len, field| gaps.push(Gap { start, len, field }));
-        }
+        let found = work.finish(&package)?;
+        let takes_msisdn = found.inputs.iter().any(|input| input.name == "msisdn");
+        let pieces = pieces(nodes);
         Ok(Self {
-            takes_imsi: gaps.iter().any(|gap| gap.field == Field::Imsi),
-            takes_msisdn: gaps.iter().any(|gap| gap.field == Field::Msisdn),
-            image,
-            gaps,
-            layout: Arc::new(layout),
+            upp_len: pieces.iter().map(|piece| piece.len(&Usual(&found.variables))).sum(),
+            pieces,
+            layout: Arc::new(found.layout),
+            variables: found.variables,
             algorithm: settings.algorithm,
-            inputs,
+            takes_imsi: found.needs_imsi,
+            takes_msisdn,
+            inputs: found.inputs,
         })
     }
 
-    /// Octets of every UPP of this template and these settings.
+    /// Octets of a UPP of this template and these settings; where a variable of the record changes lengths, with the template's own
+    /// value.
     pub fn upp_len(&self) -> usize {
-        self.image.len()
+        self.upp_len
     }
 
     /// The algorithm it was compiled for.
@@ -212,8 +174,7 @@ impl CompiledTemplate {
     /// Whether `value` is one that [`CompiledTemplate::personalise`] takes for the variable `name`, which differs per record. For
     /// refusing a row when it is ordered, not when it is made.
     pub fn check_value(&self, name: &str, value: &str) -> Result<(), PersonaliseError> {
-        let _ = value;
-        Err(PersonaliseError::Variable { name: name.to_owned(), what: "does not differ per record".into() })
+        self.variables.check(name, value)
     }
 
     /// The finished package of one record.
@@ -227,19 +188,81 @@ impl CompiledTemplate {
         if identity.msisdn.is_some() && !self.takes_msisdn {
             return Err(PersonaliseError::MsisdnNotCarried);
         }
-        let coded = Coded::new(identity)?;
-        let mut octets = Zeroizing::new(Vec::with_capacity(self.image.len()));
-        octets.extend_from_slice(&self.image);
-        for gap in &self.gaps {
-            let place = &mut octets[gap.start..gap.start + gap.len];
-            coded.write(&gap.field, place, |slot| credentials.slot(slot));
+        let mut coded = Coded::new(identity, &self.variables, credentials)?;
+        // Exact, so that the octets never move and leave a copy behind.
+        let len = self.pieces.iter().map(|piece| piece.len(&coded)).sum();
+        let mut octets = Zeroizing::new(Vec::with_capacity(len));
+        for piece in &self.pieces {
+            match piece {
+                Piece::Elastic(node) => node.lay_out(&mut octets, &mut coded),
+                Piece::Flat { image, gaps } => {
+                    let start = octets.len();
+                    octets.extend_from_slice(image);
+                    let own = &mut octets[start..];
+                    gaps.iter().for_each(|gap| coded.write(&gap.field, &mut own[gap.start..gap.start + gap.len]));
+                }
+            }
         }
+        debug_assert_eq!(octets.len(), len);
         Ok(Upp::new(octets, identity.iccid))
     }
 }
 
+impl Piece {
+    fn len(&self, filling: &impl Filling<Field>) -> usize {
+        match self {
+            Self::Flat { image, .. } => image.len(),
+            Self::Elastic(node) => node.len(filling),
+        }
+    }
+}
+
+/// Elements of fixed length are laid out one behind the other.
+fn pieces(nodes: Vec<Node<'_, Field>>) -> Vec<Piece> {
+    let (mut pieces, mut image, mut gaps) = (Vec::new(), Vec::new(), Gaps(Vec::new()));
+    for node in nodes {
+        if node.has_splice() {
+            pieces.push(Piece::Flat { image: std::mem::take(&mut image), gaps: std::mem::take(&mut gaps.0) });
+            pieces.push(Piece::Elastic(node.into_owned()));
+        } else {
+            node.lay_out(&mut image, &mut gaps);
+        }
+    }
+    pieces.push(Piece::Flat { image, gaps: gaps.0 });
+    pieces
+}
+
+/// Lays out elements of fixed length and keeps the places of their gaps.
+struct Gaps(Vec<Gap>);
+
+impl Filling<Field> for Gaps {
+    fn splice_len(&self, _: &Field) -> usize {
+        0
+    }
+
+    fn splice(&mut self, _: &Field, _: &mut Vec<u8>) {}
+
+    fn gap(&mut self, field: &Field, len: usize, out: &mut Vec<u8>) {
+        self.0.push(Gap { start: out.len(), len, field: field.clone() });
+        out.resize(out.len() + len, 0);
+    }
+}
+
+/// Measures elements with the template's own values.
+struct Usual<'v>(&'v Variables);
+
+impl Filling<Field> for Usual<'_> {
+    fn splice_len(&self, field: &Field) -> usize {
+        self.0.usual_len(field)
+    }
+
+    fn splice(&mut self, _: &Field, _: &mut Vec<u8>) {}
+
+    fn gap(&mut self, _: &Field, _: usize, _: &mut Vec<u8>) {}
+}
+
 impl fmt::Debug for CompiledTemplate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CompiledTemplate({}, {} octets, {} gaps)", self.algorithm, self.image.len(), self.gaps.len())
+        write!(f, "CompiledTemplate({}, {} octets)", self.algorithm, self.upp_len)
     }
 }

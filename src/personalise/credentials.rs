@@ -151,15 +151,15 @@ impl Credentials {
             let op: &[u8; 16] = op.expose().try_into().map_err(length("OP"))?;
             let k: &[u8; 16] = credentials.k().try_into().map_err(length("K"))?;
             let opc = milenage::opc(k, op).map_err(|e| PersonaliseError::Aes(e.to_string()))?;
-            credentials.overwrite(Secret::Opc, &opc[..], algorithm.opc_len(), algorithm)?;
+            credentials.overwrite(Secret::Opc, &opc[..], algorithm)?;
         }
         Ok(credentials)
     }
 
     /// Puts an imported K and OPc in place of the drawn ones.
     pub(super) fn import(&mut self, k: &[u8], opc: &[u8], algorithm: Algorithm) -> Result<(), PersonaliseError> {
-        self.overwrite(Secret::K, k, algorithm.k_len(), algorithm)?;
-        self.overwrite(Secret::Opc, opc, algorithm.opc_len(), algorithm)
+        self.overwrite(Secret::K, k, algorithm)?;
+        self.overwrite(Secret::Opc, opc, algorithm)
     }
 
     /// K.
@@ -242,16 +242,12 @@ impl Credentials {
         Self { octets: Zeroizing::new(vec![0; layout.len].into_boxed_slice()), layout: Arc::clone(layout) }
     }
 
-    fn overwrite(
-        &mut self,
-        secret: Secret,
-        value: &[u8],
-        expected: usize,
-        algorithm: Algorithm,
-    ) -> Result<(), PersonaliseError> {
+    fn overwrite(&mut self, secret: Secret, value: &[u8], algorithm: Algorithm) -> Result<(), PersonaliseError> {
         let what = if secret == Secret::K { "K" } else { "OPc" };
-        let wrong = key_length(what, value.len(), expected, algorithm);
-        let slot = self.layout.start_of(secret).filter(|slot| slot.len == value.len()).ok_or(wrong)?;
+        let slot = self.layout.start_of(secret);
+        let expected = slot.map_or(0, |slot| slot.len);
+        let slot = slot.filter(|slot| slot.len == value.len());
+        let slot = slot.ok_or_else(|| key_length(what, value.len(), expected, algorithm))?;
         self.octets[slot.start..slot.start + slot.len].copy_from_slice(value);
         Ok(())
     }

@@ -10,14 +10,15 @@ pub mod credentials;
 pub mod draw;
 mod fields;
 pub mod milenage;
-mod places;
 mod rope;
+mod settings;
 pub mod shelf;
 mod upp;
 
-pub use compile::{CompiledTemplate, Input, Settings, TemplateError, VarSource};
+pub use compile::{CompiledTemplate, TemplateError};
 pub use credentials::Credentials;
 pub use draw::Draw;
+pub use settings::{Input, Settings, VarSource};
 pub use upp::{Identity, Upp};
 
 use crate::error::ErrorClass;

@@ -1,8 +1,10 @@
 //! A package under the knife: untouched elements stay shared slices, a touched element becomes a tree whose lengths are made anew.
 //!
-//! A rope lives only while a template is compiled. Every place where a record's value goes has a fixed size by then, so a finished
-//! rope is laid out once: an image with zeros in the gaps, and the list of gaps. Personalising a record is a copy and the filling
-//! of gaps; no length is computed per record.
+//! Where every place of a record's value has a fixed size, an element is laid out once, while the template is compiled: an image
+//! with zeros in the gaps, and the list of gaps. Personalising is then a copy and the filling of gaps; no length is computed. Only
+//! an element with a splice, whose length differs from record to record, stays a tree and is laid out for each of them.
+
+use std::borrow::Cow;
 
 use crate::formats::saip::file::EntryTags;
 use crate::formats::tlv::{self, Reader, Tag, Tlv};
@@ -10,30 +12,44 @@ use crate::formats::tlv::{self, Reader, Tag, Tlv};
 /// One TLV of the rope.
 #[derive(Debug)]
 pub(super) enum Node<'t, F> {
-    /// A whole TLV as the template has it.
-    Shared(&'t [u8]),
+    /// Whole TLVs as they are: one of the template, or those made while compiling, which may be none.
+    Whole(Cow<'t, [u8]>),
     /// A primitive TLV in parts.
     Value(Tag, Vec<Part<'t, F>>),
     /// A constructed TLV.
     Group(Tag, Vec<Node<'t, F>>),
+    /// Whole TLVs made for each record, none or more.
+    Splice(F),
 }
 
 /// A piece of a primitive value.
 #[derive(Debug)]
 pub(super) enum Part<'t, F> {
-    /// Octets of the template.
-    Shared(&'t [u8]),
-    /// Octets made while compiling, the same for every record.
-    Made(Vec<u8>),
+    /// Octets of the template, or made while compiling: the same for every record.
+    Octets(Cow<'t, [u8]>),
     /// A gap of this size for a record's value.
     Gap(usize, F),
 }
 
+/// What goes into the gaps and splices of a rope.
+pub(super) trait Filling<F> {
+    /// Octets of a splice.
+    fn splice_len(&self, what: &F) -> usize;
+    /// Appends a splice.
+    fn splice(&mut self, what: &F, out: &mut Vec<u8>);
+    /// Appends the `len` octets of a gap.
+    fn gap(&mut self, what: &F, len: usize, out: &mut Vec<u8>);
+}
+
 impl<'t, F> Part<'t, F> {
+    /// Octets made while compiling.
+    pub(super) fn made(octets: Vec<u8>) -> Self {
+        Self::Octets(Cow::Owned(octets))
+    }
+
     fn len(&self) -> usize {
         match self {
-            Self::Shared(octets) => octets.len(),
-            Self::Made(octets) => octets.len(),
+            Self::Octets(octets) => octets.len(),
             Self::Gap(len, _) => *len,
         }
     }
@@ -43,13 +59,13 @@ impl<'t, F> Part<'t, F> {
         match self {
             part if at == 0 => (None, Some(part)),
             part if at >= part.len() => (Some(part), None),
-            Self::Shared(octets) => {
+            Self::Octets(Cow::Borrowed(octets)) => {
                 let (head, tail) = octets.split_at(at);
-                (Some(Self::Shared(head)), Some(Self::Shared(tail)))
+                (Some(Self::Octets(Cow::Borrowed(head))), Some(Self::Octets(Cow::Borrowed(tail))))
             }
-            Self::Made(mut octets) => {
+            Self::Octets(Cow::Owned(mut octets)) => {
                 let tail = octets.split_off(at);
-                (Some(Self::Made(octets)), Some(Self::Made(tail)))
+                (Some(Self::made(octets)), Some(Self::made(tail)))
             }
             gap @ Self::Gap(..) => (Some(gap), None),
         }
@@ -67,14 +83,19 @@ impl<'t, F> Node<'t, F> {
             }
             Self::Group(tlv.tag, children)
         } else {
-            Self::Value(tlv.tag, vec![Part::Shared(tlv.value)])
+            Self::Value(tlv.tag, vec![Part::Octets(Cow::Borrowed(tlv.value))])
         }
     }
 
-    /// Its tag; `None` for a shared one.
+    /// Whole TLVs made while compiling.
+    pub(super) fn made(octets: Vec<u8>) -> Self {
+        Self::Whole(Cow::Owned(octets))
+    }
+
+    /// Its tag; `None` for whole TLVs and splices.
     pub(super) fn tag(&self) -> Option<Tag> {
         match self {
-            Self::Shared(_) => None,
+            Self::Whole(_) | Self::Splice(_) => None,
             Self::Value(tag, _) | Self::Group(tag, _) => Some(*tag),
         }
     }
@@ -94,14 +115,37 @@ impl<'t, F> Node<'t, F> {
         path.iter().try_fold(self, |node, tag| node.child(*tag))
     }
 
-    /// The octets of an untouched primitive value.
-    pub(super) fn shared_value(&self) -> Option<&'t [u8]> {
+    /// The octets of a primitive value without gaps, the template's or made.
+    pub(super) fn octets(&self) -> Option<&[u8]> {
         match self {
-            Self::Value(_, parts) => match parts[..] {
-                [Part::Shared(octets)] => Some(octets),
+            Self::Value(_, parts) => match &parts[..] {
+                [Part::Octets(octets)] => Some(octets),
                 _ => None,
             },
             _ => None,
+        }
+    }
+
+    /// Its length differs from record to record.
+    pub(super) fn has_splice(&self) -> bool {
+        match self {
+            Self::Splice(_) => true,
+            Self::Group(_, children) => children.iter().any(Self::has_splice),
+            Self::Whole(_) | Self::Value(..) => false,
+        }
+    }
+
+    /// Free of the template it was opened from.
+    pub(super) fn into_owned(self) -> Node<'static, F> {
+        let owned = |part| match part {
+            Part::Octets(octets) => Part::made(octets.into_owned()),
+            Part::Gap(len, what) => Part::Gap(len, what),
+        };
+        match self {
+            Self::Whole(octets) => Node::made(octets.into_owned()),
+            Self::Value(tag, parts) => Node::Value(tag, parts.into_iter().map(owned).collect()),
+            Self::Group(tag, children) => Node::Group(tag, children.into_iter().map(Self::into_owned).collect()),
+            Self::Splice(what) => Node::Splice(what),
         }
     }
 
@@ -112,42 +156,40 @@ impl<'t, F> Node<'t, F> {
         }
     }
 
-    fn value_len(&self) -> usize {
+    fn value_len(&self, filling: &impl Filling<F>) -> usize {
         match self {
-            Self::Shared(whole) => whole.len(),
+            Self::Whole(octets) => octets.len(),
             Self::Value(_, parts) => parts.iter().map(Part::len).sum(),
-            Self::Group(_, children) => children.iter().map(Self::len).sum(),
+            Self::Group(_, children) => children.iter().map(|child| child.len(filling)).sum(),
+            Self::Splice(what) => filling.splice_len(what),
         }
     }
 
-    fn len(&self) -> usize {
+    /// Octets of the TLV.
+    pub(super) fn len(&self, filling: &impl Filling<F>) -> usize {
         match self {
-            Self::Shared(whole) => whole.len(),
-            Self::Value(tag, _) | Self::Group(tag, _) => tlv::tlv_len(tag.len(), self.value_len()),
+            Self::Whole(_) | Self::Splice(_) => self.value_len(filling),
+            Self::Value(tag, _) | Self::Group(tag, _) => tlv::tlv_len(tag.len(), self.value_len(filling)),
         }
     }
 
-    /// Appends the TLV to `image`, zeros in its gaps, and tells each gap's place.
-    pub(super) fn lay_out(self, image: &mut Vec<u8>, gap: &mut impl FnMut(usize, usize, F)) {
-        let value_len = self.value_len();
+    /// Appends the TLV to `out`.
+    pub(super) fn lay_out(&self, out: &mut Vec<u8>, filling: &mut impl Filling<F>) {
         match self {
-            Self::Shared(whole) => image.extend_from_slice(whole),
+            Self::Whole(octets) => out.extend_from_slice(octets),
+            Self::Splice(what) => filling.splice(what, out),
             Self::Value(tag, parts) => {
-                tlv::put_head(image, tag, value_len);
+                tlv::put_head(out, *tag, self.value_len(filling));
                 for part in parts {
                     match part {
-                        Part::Shared(octets) => image.extend_from_slice(octets),
-                        Part::Made(octets) => image.extend_from_slice(&octets),
-                        Part::Gap(len, what) => {
-                            gap(image.len(), len, what);
-                            image.resize(image.len() + len, 0);
-                        }
+                        Part::Octets(octets) => out.extend_from_slice(octets),
+                        Part::Gap(len, what) => filling.gap(what, *len, out),
                     }
                 }
             }
             Self::Group(tag, children) => {
-                tlv::put_head(image, tag, value_len);
-                children.into_iter().for_each(|child| child.lay_out(image, gap));
+                tlv::put_head(out, *tag, self.value_len(filling));
+                children.iter().for_each(|child| child.lay_out(out, filling));
             }
         }
     }
@@ -195,7 +237,7 @@ pub(super) fn write_file<'t, F>(entries: &mut Vec<Node<'t, F>>, tags: EntryTags,
     let mut position = 0;
     for (from, content) in apart {
         if from > position {
-            entries.push(Node::Value(tags.offset, vec![Part::Made(integer(from - position))]));
+            entries.push(Node::Value(tags.offset, vec![Part::made(integer(from - position))]));
         }
         position = from.saturating_add(parts_len(&content));
         entries.push(Node::Value(tags.content, content));
@@ -222,11 +264,7 @@ fn split_parts<F>(parts: Parts<'_, F>, at: usize) -> (Parts<'_, F>, Parts<'_, F>
 }
 
 fn skip_of<F>(parts: &[Part<'_, F>]) -> usize {
-    let octets = match parts {
-        [Part::Shared(octets)] => octets,
-        [Part::Made(octets)] => &octets[..],
-        _ => return 0,
-    };
+    let [Part::Octets(octets)] = parts else { return 0 };
     octets.iter().fold(0, |sum: usize, octet| sum.saturating_mul(256).saturating_add(usize::from(*octet)))
 }
 
@@ -248,9 +286,42 @@ mod tests {
     fn edited(file: &[u8], at: usize, len: usize) -> (Vec<u8>, usize) {
         let mut node: Node<'_, ()> = Node::open(&single(file, Tag(0xA3)).unwrap());
         write_file(node.children().unwrap(), FILE_TAGS, at, vec![Part::Gap(len, ())]);
-        let (mut image, mut place) = (Vec::new(), 0);
-        node.lay_out(&mut image, &mut |offset, _, ()| place = offset);
-        (image, place)
+        let (mut image, mut place) = (Vec::new(), Place(0));
+        assert!(!node.has_splice());
+        node.lay_out(&mut image, &mut place);
+        assert_eq!(image.len(), node.len(&place));
+        (image, place.0)
+    }
+
+    /// Zeros in the gap, whose place is noted; three octets in a splice.
+    struct Place(usize);
+
+    impl Filling<()> for Place {
+        fn splice_len(&self, (): &()) -> usize {
+            3
+        }
+
+        fn splice(&mut self, (): &(), out: &mut Vec<u8>) {
+            out.extend([0x9E, 1, 7]);
+        }
+
+        fn gap(&mut self, (): &(), len: usize, out: &mut Vec<u8>) {
+            self.0 = out.len();
+            out.resize(out.len() + len, 0);
+        }
+    }
+
+    #[test]
+    fn a_splice_makes_the_lengths_around_it_anew() {
+        let group = wrap(Tag(0xA1), &[&wrap(Tag(0xA3), &[&wrap(Tag(0x83), &[&[7; 120]])])]);
+        let mut node: Node<'_, ()> = Node::open(&single(&group, Tag(0xA1)).unwrap());
+        node.child(Tag(0xA3)).and_then(Node::children).unwrap().push(Node::Splice(()));
+        assert!(node.has_splice());
+        let (node, mut image) = (node.into_owned(), Vec::new());
+        node.lay_out(&mut image, &mut Place(0));
+        let inside = wrap(Tag(0xA3), &[&wrap(Tag(0x83), &[&[7; 120]]), &[0x9E, 1, 7]]);
+        assert_eq!(image, wrap(Tag(0xA1), &[&inside]));
+        assert_eq!(image.len(), node.len(&Place(0)));
     }
 
     #[test]

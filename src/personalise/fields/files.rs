@@ -1,118 +1,284 @@
-//! Files that hold a record's or a line's values.
+//! Files of elements made from a template: the subscriber's numbers, variables by the codings of [`ef`], hex content.
+//!
+//! Every value becomes an explicit write, also one that hides in a fill pattern or in a default of the template; a file that the
+//! template creates and the element leaves out gets a member of its own, with nothing but content.
 
-use std::collections::HashSet;
-
-use super::ims::ims_field;
-use super::{Field, vars};
-use crate::formats::saip::file::{EntryTags, FILE_TAGS, FileView, GFM_PATH, GFM_TAGS};
-use crate::formats::saip::kind::{Kind, constructed};
+use super::identity::{ACC, ICCID, IMSI, MSISDN};
+use super::ims::{DOMAIN, IMPI, IMPU, ims_field};
+use super::names::is_of_the_order;
+use super::record::CoderForm;
+use super::room::{Room, is_created_by_default};
+use super::work::{Rope, Work, place};
+use super::{About, Field, read_hex};
+use crate::formats::saip::ef::{self, Coding};
+use crate::formats::saip::file::{EntryTags, FILE_TAGS, FileView, MAX_FILE};
+use crate::formats::saip::kind::{Kind, constructed, context_number};
 use crate::formats::saip::package::{Element, children};
-use crate::formats::tlv::Tlv;
+use crate::formats::tlv::{Tag, Tlv};
 use crate::personalise::compile::TemplateError;
-use crate::personalise::places::{Rope, Work, place};
 use crate::personalise::rope::{self, Node, Part};
+use crate::personalise::settings::VarSource;
+
+/// One write into a file.
+pub(super) struct PlacedWrite {
+    pub(super) at: usize,
+    pub(super) content: Content,
+}
+
+pub(super) enum Content {
+    /// A gap of this length.
+    Field(usize, Field),
+    Made(Vec<u8>),
+}
+
+impl PlacedWrite {
+    pub(super) fn field(len: usize, field: Field) -> Self {
+        Self { at: 0, content: Content::Field(len, field) }
+    }
+
+    fn end(&self) -> usize {
+        let len = match &self.content {
+            Content::Field(len, _) => *len,
+            Content::Made(octets) => octets.len(),
+        };
+        self.at.saturating_add(len)
+    }
+}
+
+/// One file of an element, and what may be written into it.
+struct Target {
+    name: &'static str,
+    /// `PE 8 usim/ef-spn`.
+    place: String,
+    /// The coding whose variable it takes.
+    coding: Option<&'static dyn Coding>,
+    /// `usim/ef-spn`, when the line sets its content.
+    content: Option<String>,
+    is_identity: bool,
+}
 
 impl Work<'_> {
-    pub(in crate::personalise) fn files<'t>(
-        &mut self,
-        element: &Element<'t>,
-        node: &mut Rope<'t>,
-    ) -> Result<(), TemplateError> {
-        let mut seen = HashSet::new();
-        for file in children(&element.tlv) {
-            let Some(name) = element.kind.file_name(file.tag) else { continue };
-            if !is_personal(element.kind, name) {
-                continue;
-            }
-            if !seen.insert(name) {
-                return Err(place(element, file.offset, &format!("{name} stands here twice")));
-            }
-            let mut views = FileView::all(&file);
-            if views.len() != 1 {
-                return Err(place(element, file.offset, &format!("{name} is described {} times", views.len())));
-            }
-            let view = views.remove(0);
-            if view.do_not_create {
-                continue;
-            }
-            if is_nai(name) {
-                if view.writes.iter().any(|write| write.content.iter().any(|octet| !matches!(octet, 0 | 0xFF))) {
-                    let what =
-                        format!("{name} holds an identity, which would be the same in every profile: leave it empty");
-                    return Err(place(element, file.offset, &what));
+    pub(super) fn files<'t>(&mut self, element: &Element<'t>, node: &mut Rope<'t>) -> Result<(), TemplateError> {
+        for name in element.kind.files().iter().filter(|name| !is_directory(name)) {
+            let Some(target) = self.target(element, name)? else { continue };
+            let Some(tag) = element.kind.file_number(name).map(constructed) else { continue };
+            let members: Vec<Tlv<'t>> = children(&element.tlv).filter(|member| member.tag == tag).collect();
+            let view = match &members[..] {
+                [] if is_created_by_default(element.kind) => FileView::default(),
+                [] => continue,
+                [member] => match self.view(element, &target, member)? {
+                    Some(view) => view,
+                    None => continue,
+                },
+                [_, second, ..] if self.must_write(&target) || is_nai(name) => {
+                    return Err(place(element, second.offset, &format!("{name} stands here twice")));
                 }
+                _ => continue,
+            };
+            let is_absent = members.is_empty();
+            let offset = members.first().map_or(element.tlv.offset, |member| member.offset);
+            if is_absent && !self.must_write(&target) {
+                self.offer(element.kind, &target, &view);
                 continue;
             }
-            let writes = self.writes(element, name, &view, file.offset)?;
-            let entries = node.child(file.tag).and_then(Node::children);
-            let entries = entries.ok_or_else(|| place(element, file.offset, "is not a list of entries"))?;
-            self.write_all(element, name, &view, entries, FILE_TAGS, writes)?;
+            if is_absent && target.is_identity && !is_made_explicit(element.kind, name) && !self.is_ordered(&target) {
+                continue;
+            }
+            let entries = entries_of(node, tag).ok_or_else(|| place(element, offset, "is not a list of entries"))?;
+            self.fill(element, &target, &view, offset, entries)?;
         }
         Ok(())
     }
 
-    fn write_all<'t>(
+    /// What there is to do with a file; `None`: nothing, whatever the line says.
+    fn target(&self, element: &Element<'_>, name: &'static str) -> Result<Option<Target>, TemplateError> {
+        let coding = ef::coding(element.kind, name);
+        let content = format!("{}/{name}", element.kind);
+        let content = self.settings.vars.contains_key(&content).then_some(content);
+        let is_identity = is_identity(element.kind, name);
+        if let Some(content) = &content {
+            let clash = coding.map(Coding::name).filter(|name| self.settings.vars.contains_key(*name));
+            let what = match clash {
+                _ if is_identity => "holds what is each record's own".to_owned(),
+                _ if coding.is_some_and(Coding::is_secret) => {
+                    "holds a secret: clear secrets do not travel in orders".to_owned()
+                }
+                Some(variable) => format!("the line sets {variable} as well, which is in the same file"),
+                None => String::new(),
+            };
+            if !what.is_empty() {
+                return Err(TemplateError::Variable { name: content.clone(), what });
+            }
+        }
+        let coding = coding.filter(|coding| !coding.is_secret() && !is_of_the_order(coding.name()));
+        let place = format!("{}/{name}", element.label());
+        let is_nothing = coding.is_none() && content.is_none() && !is_identity && !is_nai(name);
+        Ok((!is_nothing).then_some(Target { name, place, coding, content, is_identity }))
+    }
+
+    /// A variable of the line is for this file.
+    fn is_ordered(&self, target: &Target) -> bool {
+        let by_coding = target.coding.is_some_and(|coding| self.settings.vars.contains_key(coding.name()));
+        by_coding || target.content.is_some()
+    }
+
+    fn must_write(&self, target: &Target) -> bool {
+        target.is_identity || self.is_ordered(target)
+    }
+
+    /// The one file that `member` describes; `None`: it is not made, or several and none is to be written.
+    fn view<'t>(
+        &self,
+        element: &Element<'t>,
+        target: &Target,
+        member: &Tlv<'t>,
+    ) -> Result<Option<FileView<'t>>, TemplateError> {
+        let mut views = FileView::all(member);
+        if views.len() != 1 {
+            if !self.must_write(target) && !is_nai(target.name) {
+                return Ok(None);
+            }
+            let what = format!("{} is described {} times", target.name, views.len());
+            return Err(place(element, member.offset, &what));
+        }
+        let view = views.remove(0);
+        if is_nai(target.name) && !self.is_ordered(target) {
+            if view.writes.iter().any(|write| write.content.iter().any(|octet| !matches!(octet, 0 | 0xFF))) {
+                let what = format!(
+                    "{} holds an identity, which would be the same in every profile: leave it empty or order it per record",
+                    target.name
+                );
+                return Err(place(element, member.offset, &what));
+            }
+        }
+        Ok((!view.do_not_create).then_some(view))
+    }
+
+    /// A variable that the file would take, for `template vars`.
+    fn offer(&mut self, kind: Kind, target: &Target, view: &FileView<'_>) {
+        let (Some(coding), Some(room)) = (target.coding, Room::of(kind, target.name, view)) else { return };
+        let about = About { name: coding.name(), source: "template", form: coding.form(), clause: coding.clause() };
+        let value = coding.decode(&room.octets(), room.record_len);
+        self.found(&about, room.len, &target.place, value);
+    }
+
+    /// Writes what the record or the line has for this file, else offers its variable.
+    fn fill<'t>(
         &mut self,
         element: &Element<'t>,
-        name: &str,
+        target: &Target,
+        view: &FileView<'t>,
+        offset: usize,
+        entries: &mut Vec<Rope<'t>>,
+    ) -> Result<(), TemplateError> {
+        if let Some(content) = &target.content {
+            return self.content(element, target, content, view, entries);
+        }
+        let ordered = target.coding.filter(|coding| self.settings.vars.contains_key(coding.name()));
+        if let Some(coding) = ordered {
+            let write = self.variable(element, target, coding, view, offset)?;
+            return self.write_all(element, target.name, view, entries, FILE_TAGS, vec![write]);
+        }
+        if target.is_identity {
+            let writes = self.identity(element, target, view, offset)?;
+            return self.write_all(element, target.name, view, entries, FILE_TAGS, writes);
+        }
+        self.offer(element.kind, target, view);
+        Ok(())
+    }
+
+    /// The content of a file by its coding: written now, or for each record in the whole length of the file.
+    fn variable(
+        &mut self,
+        element: &Element<'_>,
+        target: &Target,
+        coding: &'static dyn Coding,
+        view: &FileView<'_>,
+        offset: usize,
+    ) -> Result<PlacedWrite, TemplateError> {
+        let room = Room::of(element.kind, target.name, view)
+            .ok_or_else(|| place(element, offset, &format!("{} has no size", target.name)))?;
+        let (source, set) = self.source(coding.name(), "template");
+        let about = About { name: coding.name(), source, form: coding.form(), clause: coding.clause() };
+        self.found(&about, room.len, &target.place, coding.decode(&room.octets(), room.record_len));
+        if let Some(VarSource::Constant(text)) = set {
+            let octets = coding.encode(text, room.extent()).map_err(|error| TemplateError::Variable {
+                name: coding.name().to_owned(),
+                what: format!("{}: {error}", target.place),
+            })?;
+            return Ok(PlacedWrite { at: 0, content: Content::Made(octets) });
+        }
+        let Room { len, record_len, given } = room;
+        let field = self.variables.place(coding.name(), CoderForm::File { coding, len, record_len, given });
+        Ok(PlacedWrite::field(len, field))
+    }
+
+    /// Hex content in place of all writes of the template; its pattern stays behind it.
+    fn content<'t>(
+        &mut self,
+        element: &Element<'t>,
+        target: &Target,
+        variable: &str,
         view: &FileView<'t>,
         entries: &mut Vec<Rope<'t>>,
-        tags: EntryTags,
-        writes: Vec<PlacedWrite>,
     ) -> Result<(), TemplateError> {
-        for write in writes {
-            let end = write.at.saturating_add(write.len);
-            if let Some(size) = view.size().filter(|size| end > *size) {
-                let what = format!("{name} has {size} octets, {end} are needed");
-                return Err(place(element, view.descriptor.map_or(element.tlv.offset, |fcp| fcp.offset), &what));
+        let most = Room::of(element.kind, target.name, view).map_or(MAX_FILE, |room| room.len.max(view.written_len()));
+        let most = view.size().unwrap_or(most).min(MAX_FILE);
+        let (source, set) = self.source(variable, "template");
+        let about = About { name: variable, source, form: "hex, from the start of the file", clause: "SAIP §8.3.3" };
+        self.found(&about, most, &target.place, None);
+        let is_kept =
+            |entry: &Rope<'t>| !matches!(entry.tag(), Some(tag) if tag == FILE_TAGS.offset || tag == FILE_TAGS.content);
+        entries.retain(is_kept);
+        entries.push(match set {
+            Some(VarSource::Constant(text)) => {
+                let octets = read_hex(text).filter(|octets| (1..=most).contains(&octets.len()));
+                let octets = octets.ok_or_else(|| TemplateError::Variable {
+                    name: variable.to_owned(),
+                    what: format!("{}: {text:?} is not hex of 1 to {most} octets", target.place),
+                })?;
+                Node::Value(FILE_TAGS.content, vec![Part::made(octets)])
             }
-            self.found(&write.name, write.source, write.len, &format!("{}/{name}", element.label()));
-            let part = match write.content {
-                Content::Field(field) => Part::Gap(write.len, field),
-                Content::Made(octets) => Part::Made(octets),
-            };
-            rope::write_file(entries, tags, write.at, vec![part]);
-        }
+            _ => Node::Splice(self.variables.place(variable, CoderForm::Content { tag: FILE_TAGS.content, most })),
+        });
         Ok(())
     }
 
-    /// What must be written into a file of this name.
-    fn writes(
-        &self,
+    /// What of the record's identity goes into a file of this name.
+    fn identity(
+        &mut self,
         element: &Element<'_>,
-        name: &str,
+        target: &Target,
         view: &FileView<'_>,
         offset: usize,
     ) -> Result<Vec<PlacedWrite>, TemplateError> {
-        let one = |name: &str, len, field| {
-            Ok(vec![PlacedWrite { name: name.to_owned(), source: "order", at: 0, len, content: Content::Field(field) }])
+        let mut one = |about: &About<'_>, len, field| {
+            self.found(about, len, &target.place, None);
+            Ok(vec![PlacedWrite::field(len, self.field(field))])
         };
-        match (element.kind, name) {
-            (_, "ef-iccid") => one("iccid", 10, Field::IccidFile),
-            (_, "ef-imsi") => one("imsi", 9, Field::Imsi),
-            (_, "ef-acc") => one("acc", 2, Field::Acc),
-            (_, "ef-msisdn") => {
-                // 24 octets is the record of the template (SAIP §9.5.2).
-                let record = view.record_len().unwrap_or(24);
-                if record < 14 {
-                    return Err(place(
-                        element,
-                        offset,
-                        &format!("ef-msisdn has records of {record} octets, 14 are needed"),
-                    ));
+        match target.name {
+            "ef-iccid" => one(&ICCID, 10, Field::IccidFile),
+            "ef-imsi" => one(&IMSI, 9, Field::Imsi),
+            "ef-acc" => one(&ACC, 2, Field::Acc),
+            "ef-msisdn" => {
+                let room = Room::of(element.kind, target.name, view).map(|room| (room.len, room.record_len));
+                let (len, record_len) = room.unwrap_or_default();
+                let record_len = record_len.unwrap_or(len);
+                if record_len < 14 || len < record_len {
+                    let what = format!("ef-msisdn has {len} octets in records of {record_len}, 14 are needed");
+                    return Err(place(element, offset, &what));
                 }
-                one("msisdn", record, Field::Msisdn)
+                one(&MSISDN, len, Field::Msisdn { record_len })
             }
-            (Kind::Isim, "ef-impi" | "ef-impu" | "ef-domain") => self.ims_identity(element, name, view, offset),
-            _ => vars::write_of(name, view, self.settings),
+            _ => self.ims_identity(element, target, view, offset),
         }
     }
 
     /// IMS identities that the template derives from its own IMSI or number are derived from the record's.
     fn ims_identity(
-        &self,
+        &mut self,
         element: &Element<'_>,
-        name: &str,
+        target: &Target,
         view: &FileView<'_>,
         offset: usize,
     ) -> Result<Vec<PlacedWrite>, TemplateError> {
@@ -126,95 +292,92 @@ impl Work<'_> {
             let Some(text) = text.get(..usize::from(*len)).and_then(|text| std::str::from_utf8(text).ok()) else {
                 continue;
             };
-            let Some((field, longest)) = ims_field(name, text, self.mnc_len) else { continue };
+            let Some((field, longest)) = ims_field(target.name, text, self.mnc_len) else { continue };
             let len = (2 + longest).max(2 + text.len());
             if len > record || longest > 127 {
-                let what = format!("{name} has {record} octets, an identity of this form needs up to {}", 2 + longest);
+                let what = format!(
+                    "{} has {record} octets, an identity of this form needs up to {}",
+                    target.name,
+                    2 + longest
+                );
                 return Err(place(element, offset, &what));
             }
-            let name = if matches!(field, Field::Tel { .. }) { "msisdn" } else { "imsi" };
-            writes.push(PlacedWrite { name: name.into(), source: "order", at, len, content: Content::Field(field) });
+            let about = match target.name {
+                "ef-impi" => IMPI,
+                "ef-impu" => IMPU,
+                _ => DOMAIN,
+            };
+            self.found(&about, len, &target.place, None);
+            writes.push(PlacedWrite { at, content: Content::Field(len, self.field(field)) });
         }
         Ok(writes)
     }
 
-    /// Files made without a template: EF.ICCID (2FE2) and EF.IMSI (6F07 with nine octets of IMSI coding).
-    pub(in crate::personalise) fn generic_file_management<'t>(
-        &mut self,
+    /// Puts writes among the entries of a file that has room for them.
+    pub(super) fn write_all<'t>(
+        &self,
         element: &Element<'t>,
-        node: &mut Rope<'t>,
+        name: &str,
+        view: &FileView<'t>,
+        entries: &mut Vec<Rope<'t>>,
+        tags: EntryTags,
+        writes: Vec<PlacedWrite>,
     ) -> Result<(), TemplateError> {
-        let commands = node.child(constructed(1)).and_then(Node::children);
-        let Some(commands) = commands else { return Ok(()) };
-        for (command, tlv) in commands.iter_mut().zip(gfm_commands(&element.tlv)) {
-            let Some(entries) = command.children() else { continue };
-            let mut rebuilt: Vec<Rope<'t>> = Vec::new();
-            let mut section: Vec<Rope<'t>> = Vec::new();
-            let mut section_tlvs: Vec<Tlv<'t>> = Vec::new();
-            for (entry, tlv) in entries.drain(..).zip(children(&tlv)) {
-                if matches!(tlv.tag, GFM_PATH) || tlv.tag == GFM_TAGS.descriptor {
-                    self.gfm_section(element, &mut section, &section_tlvs)?;
-                    rebuilt.append(&mut section);
-                    section_tlvs.clear();
-                }
-                section.push(entry);
-                section_tlvs.push(tlv);
+        for write in writes {
+            let end = write.end();
+            if let Some(size) = view.size().filter(|size| end > *size) {
+                let what = format!("{name} has {size} octets, {end} are needed");
+                return Err(place(element, view.descriptor.map_or(element.tlv.offset, |fcp| fcp.offset), &what));
             }
-            self.gfm_section(element, &mut section, &section_tlvs)?;
-            rebuilt.append(&mut section);
-            *entries = rebuilt;
+            let part = match write.content {
+                Content::Field(len, field) => Part::Gap(len, field),
+                Content::Made(octets) => Part::made(octets),
+            };
+            rope::write_file(entries, tags, write.at, vec![part]);
         }
         Ok(())
     }
-
-    fn gfm_section<'t>(
-        &mut self,
-        element: &Element<'t>,
-        section: &mut Vec<Rope<'t>>,
-        tlvs: &[Tlv<'t>],
-    ) -> Result<(), TemplateError> {
-        let Some(view) = FileView::of_gfm_section(tlvs) else { return Ok(()) };
-        let is_imsi = || view.given(0, 9).is_some_and(|octets| (4..=8).contains(&octets[0]) && octets[1] & 0x07 == 1);
-        let (name, field, len) = match view.file_id() {
-            Some([0x2F, 0xE2]) => ("iccid", Field::IccidFile, 10),
-            Some([0x6F, 0x07]) if is_imsi() => ("imsi", Field::Imsi, 9),
-            _ => return Ok(()),
-        };
-        let write = PlacedWrite { name: name.into(), source: "order", at: 0, len, content: Content::Field(field) };
-        self.write_all(element, name, &view, section, GFM_TAGS, vec![write])
-    }
 }
 
-/// One write into a file.
-pub(super) struct PlacedWrite {
-    pub name: String,
-    pub source: &'static str,
-    pub at: usize,
-    pub len: usize,
-    pub content: Content,
+/// The entries of a file; a file that the element leaves out gets a member in the order of the tags.
+fn entries_of<'n, 't>(node: &'n mut Rope<'t>, tag: Tag) -> Option<&'n mut Vec<Rope<'t>>> {
+    let members = node.children()?;
+    let at = members.iter().position(|member| member.tag() == Some(tag));
+    let at = at.unwrap_or_else(|| {
+        let number = context_number(tag);
+        let is_behind = |member: &Rope<'t>| member.tag().and_then(context_number) > number;
+        let at = members.iter().position(is_behind).unwrap_or(members.len());
+        members.insert(at, Node::Group(tag, Vec::new()));
+        at
+    });
+    members.get_mut(at)?.children()
 }
 
-pub(super) enum Content {
-    Field(Field),
-    Made(Vec<u8>),
+pub(super) fn is_directory(name: &str) -> bool {
+    name == "mf" || name.starts_with("df-") || name.starts_with("adf-")
 }
 
-/// Files whose content is a record's or a line's.
-fn is_personal(kind: Kind, file: &str) -> bool {
+/// Files whose content is a record's own.
+fn is_identity(kind: Kind, file: &str) -> bool {
     match file {
         "ef-iccid" => matches!(kind, Kind::Mf | Kind::Iot),
         "ef-imsi" | "ef-acc" => matches!(kind, Kind::Usim | Kind::Iot),
         "ef-msisdn" => kind == Kind::OptUsim,
         "ef-impi" | "ef-impu" | "ef-domain" => kind == Kind::Isim,
-        other => is_nai(other) || vars::is_var_file(kind, other),
+        _ => false,
     }
 }
 
-/// EF.SUPI_NAI (3GPP TS 31.102 §4.4.11.10), as DF.5GS and DF.SNPN name it: an identity that orders do not carry yet.
-fn is_nai(file: &str) -> bool {
-    matches!(file, "ef-supinai" | "ef-supi-nai")
+/// Written also where the element leaves the file out. An IoT Minimal Profile takes its EF.ICCID from the header; IMS identities
+/// have no size but the one the element gives.
+fn is_made_explicit(kind: Kind, file: &str) -> bool {
+    match file {
+        "ef-iccid" => kind == Kind::Mf,
+        other => matches!(other, "ef-imsi" | "ef-acc"),
+    }
 }
 
-fn gfm_commands<'t>(element: &Tlv<'t>) -> impl Iterator<Item = Tlv<'t>> + use<'t> {
-    children(element).filter(|member| member.tag == constructed(1)).flat_map(|list| children(&list))
+/// EF.SUPI_NAI (3GPP TS 31.102 §4.4.11.10), as DF.5GS and DF.SNPN name it: an identity for which there is no derivation.
+fn is_nai(file: &str) -> bool {
+    matches!(file, "ef-supinai" | "ef-supi-nai")
 }

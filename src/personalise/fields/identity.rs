@@ -1,83 +1,32 @@
 //! Who the subscriber is: card number, IMSI, access class, telephone number.
 
-use super::Field;
-use super::ims::tlv_text;
-use crate::formats::bcd;
-use crate::personalise::{Identity, PersonaliseError};
+use super::About;
 
-/// Values of a record, coded once and written wherever they repeat.
-pub(in crate::personalise) struct Coded<'a> {
-    iccid_header: [u8; 10],
-    iccid_file: [u8; 10],
-    imsi: [u8; 9],
-    acc: [u8; 2],
-    imsi_digits: &'a str,
-    msisdn: Option<&'a str>,
-}
+/// ICCID. ProfileHeader A0/83: 10 octets, straight BCD, F behind the last digit; EF.ICCID B0/A4/83: the same with swapped nibbles.
+/// An IoT Minimal Profile without EF.ICCID takes the header's.
+pub(super) const ICCID: About<'_> = About {
+    name: "iccid",
+    source: "order",
+    form: "19 or 20 digits with their check digit",
+    clause: "SAIP §8.2.1, ETSI TS 102 221 §13.2",
+};
 
-impl<'a> Coded<'a> {
-    pub(in crate::personalise) fn new(identity: &'a Identity<'a>) -> Result<Self, PersonaliseError> {
-        let imsi_digits = identity.imsi.as_ref().map(|imsi| imsi.as_str()).unwrap_or_default();
-        let acc = identity.imsi.map_or(0, |imsi| 1_u16 << imsi.last_digit());
-        let msisdn = identity.msisdn.map(|text| text.strip_prefix('+').unwrap_or(text));
-        if msisdn.is_some_and(|d| !(1..=20).contains(&d.len()) || !d.bytes().all(|b| b.is_ascii_digit())) {
-            return Err(PersonaliseError::MsisdnForm);
-        }
-        let iccid_file: [u8; 10] = bcd::swapped(identity.iccid.as_str());
-        Ok(Self {
-            iccid_header: iccid_file.map(|octet| octet.rotate_left(4)),
-            iccid_file,
-            imsi: if imsi_digits.is_empty() { [0; 9] } else { bcd::ef_imsi(imsi_digits) },
-            acc: acc.to_be_bytes(),
-            imsi_digits,
-            msisdn,
-        })
-    }
+/// IMSI. EF.IMSI B3/A3/83 or BF20/A9/83: 9 octets, length, parity, swapped nibbles.
+pub(super) const IMSI: About<'_> =
+    About { name: "imsi", source: "order", form: "6 to 15 digits", clause: "3GPP TS 31.102 §4.2.2" };
 
-    /// Writes one field into its gap, which has the size the template was compiled with.
-    pub(in crate::personalise) fn write(
-        &self,
-        field: &Field,
-        gap: &mut [u8],
-        secret: impl Fn(usize) -> Option<&'a [u8]>,
-    ) {
-        match field {
-            Field::IccidHeader => copy(gap, &self.iccid_header),
-            Field::IccidFile => copy(gap, &self.iccid_file),
-            Field::Imsi => copy(gap, &self.imsi),
-            Field::Acc => copy(gap, &self.acc),
-            Field::Msisdn => write_msisdn(self.msisdn, gap),
-            Field::Nai { scheme, realm } => tlv_text(gap, |text| {
-                text.put(scheme);
-                text.put(self.imsi_digits);
-                text.put("@");
-                realm.write(self.imsi_digits, text);
-            }),
-            Field::Tel { scheme, rest } => match self.msisdn {
-                Some(digits) => tlv_text(gap, |text| {
-                    text.put(scheme);
-                    text.put(digits);
-                    text.put(rest);
-                }),
-                // Without a number the record stays free; the template's example must not go out.
-                None => gap.fill(0xFF),
-            },
-            Field::Domain(realm) => tlv_text(gap, |text| realm.write(self.imsi_digits, text)),
-            Field::Secret(slot) => copy(gap, secret(*slot).unwrap_or_default()),
-        }
-    }
-}
+/// Access class. EF.ACC B3/B2/83 or BF20/B2/83: 2 octets, the bit of the last IMSI digit unless the variable `acc` is set.
+pub(super) const ACC: About<'_> = About {
+    name: "acc",
+    source: "derived",
+    form: "access classes 0 to 9 and 11 to 15, such as 3 or 3,15",
+    clause: "3GPP TS 31.102 §4.2.15",
+};
 
-fn copy(gap: &mut [u8], value: &[u8]) {
-    debug_assert_eq!(gap.len(), value.len());
-    gap.iter_mut().zip(value).for_each(|(slot, octet)| *slot = *octet);
-}
-
-/// Alpha identifier empty, length, TON/NPI international E.164, ten octets of swapped BCD, CCP and EXT5 unused.
-fn write_msisdn(digits: Option<&str>, gap: &mut [u8]) {
-    gap.fill(0xFF);
-    let (Some(digits), Some(alpha)) = (digits, gap.len().checked_sub(14)) else { return };
-    gap[alpha] = digits.len().div_ceil(2) as u8 + 1;
-    gap[alpha + 1] = 0x91;
-    gap[alpha + 2..alpha + 12].copy_from_slice(&bcd::swapped::<10>(digits));
-}
+/// Telephone number. EF.MSISDN B4/A7/83: records of X + 14 octets, the number in the first, the others free.
+pub(super) const MSISDN: About<'_> = About {
+    name: "msisdn",
+    source: "order",
+    form: "E.164 number of up to 20 digits",
+    clause: "3GPP TS 31.102 §4.2.26",
+};

@@ -1,6 +1,25 @@
-//! IMS identities: derived from the IMSI or the MSISDN.
+//! IMS identities: EF.IMPI, EF.IMPU and EF.DOMAIN of the ISIM, derived from the IMSI or the MSISDN as the template derives them from
+//! its own numbers (3GPP TS 23.003 §13.2 to §13.4).
 
-use super::Field;
+use super::{About, Field};
+
+/// `isim/ef-impi`, B5/A3: TLV `80 L` NAI, padded with FF.
+pub(super) const IMPI: About<'_> =
+    About { name: "impi", source: "derived", form: "IMSI@realm, by the template", clause: "3GPP TS 31.103 §4.2.2" };
+/// `isim/ef-impu`, B5/A4: in each record TLV `80 L` URI, padded with FF.
+pub(super) const IMPU: About<'_> = About {
+    name: "impu",
+    source: "derived",
+    form: "sip:IMSI@realm, sip:+MSISDN@realm or tel:+MSISDN, by the template",
+    clause: "3GPP TS 31.103 §4.2.4",
+};
+/// `isim/ef-domain`, B5/A5: TLV `80 L` domain, padded with FF.
+pub(super) const DOMAIN: About<'_> = About {
+    name: "domain",
+    source: "derived",
+    form: "ims.mncMNC.mccMCC.3gppnetwork.org, by the template",
+    clause: "3GPP TS 31.103 §4.2.3",
+};
 
 /// The right side of an IMS identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,12 +56,13 @@ impl Realm {
         }
     }
 
-    pub(super) fn write(&self, imsi: &str, out: &mut Text<'_>) {
+    /// `ordered`: digits of the MNC where the record gives them.
+    pub(super) fn write(&self, imsi: &str, ordered: Option<u8>, out: &mut Text<'_>) {
         match self {
             Self::Fixed(text) => out.put(text),
             Self::Home { before, behind, mnc_len } => {
-                let (mcc, rest) = imsi.split_at(3);
-                let mnc = &rest[..usize::from(*mnc_len).min(rest.len())];
+                let (mcc, rest) = imsi.split_at_checked(3).unwrap_or_default();
+                let mnc = &rest[..usize::from(ordered.unwrap_or(*mnc_len)).min(rest.len())];
                 out.put(before);
                 out.put(if mnc.len() == 2 { "mnc0" } else { "mnc" });
                 out.put(mnc);

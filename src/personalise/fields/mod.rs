@@ -1,30 +1,41 @@
-//! One file for each family of values: where they stand, what they look like in octets.
+//! Every value that can be personalised: one file for each family, with name, source, coding, check and clause.
+//!
+//! A value is one of three: a *gap* of fixed size that each record fills ([`Field`]); a [`Member`] of an element, whose presence and
+//! length may differ; the content of a file, by the codings of [`ef`](crate::formats::saip::ef) or in hex. [`Work`] walks the
+//! template once and turns every place into the one or the other.
 
 mod aka;
 mod codes;
 mod files;
+mod gfm;
 mod header;
 mod identity;
 mod ims;
 mod keys;
-pub(super) mod vars;
+mod names;
+mod record;
+mod room;
+mod work;
 
-pub(super) use identity::Coded;
+pub(super) use record::{Coded, Variables};
+pub(super) use work::Work;
+
+use crate::formats::tlv::Tag;
 use ims::Realm;
 
-/// What goes into a gap of the image.
+/// What goes into a gap or a splice of a package.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::personalise) enum Field {
+pub(super) enum Field {
     /// ProfileHeader: straight BCD.
     IccidHeader,
     /// EF.ICCID: swapped nibbles.
     IccidFile,
     /// EF.IMSI.
     Imsi,
-    /// EF.ACC.
+    /// EF.ACC as it follows from the IMSI.
     Acc,
-    /// One record of EF.MSISDN (3GPP TS 31.102 §4.2.26).
-    Msisdn,
+    /// EF.MSISDN: the number in the first record, of this length; the others are free.
+    Msisdn { record_len: usize },
     /// An IMS identity derived from the IMSI, a TLV `80` padded with FF (3GPP TS 23.003 §13.3, §13.4B).
     Nai { scheme: &'static str, realm: Realm },
     /// An IMS identity derived from the MSISDN: what stands before and behind its digits.
@@ -33,55 +44,54 @@ pub(in crate::personalise) enum Field {
     Domain(Realm),
     /// A secret: slot of the layout.
     Secret(usize),
+    /// A variable that differs per record, as one of its places takes it: number of the [`record::Coder`].
+    Variable(usize),
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::personalise::Identity;
+/// What is told of a value.
+#[derive(Clone, Copy)]
+struct About<'a> {
+    /// Its name in orders and in `template vars`.
+    name: &'a str,
+    /// Who gives it, as in [`super::Input`].
+    source: &'static str,
+    /// What a value looks like.
+    form: &'static str,
+    /// Where its coding is defined.
+    clause: &'static str,
+}
 
-    fn written(field: Field, imsi: &str, msisdn: Option<&str>, len: usize) -> Vec<u8> {
-        let identity = Identity {
-            iccid: "89000123456789012341".parse().unwrap(),
-            imsi: Some(imsi.parse().unwrap()),
-            msisdn,
-            vars: &[],
-        };
-        let mut gap = vec![0; len];
-        Coded::new(&identity).unwrap().write(&field, &mut gap, |_| None);
-        gap
+/// A variable that is one or more members of an element: DER, a default is left out.
+trait Member: Sync {
+    /// Its name in orders.
+    fn name(&self) -> &'static str;
+    /// What a value looks like.
+    fn form(&self) -> &'static str;
+    /// Where its coding is defined.
+    fn clause(&self) -> &'static str;
+    /// Tags of the members, ascending; all of one parent.
+    fn tags(&self) -> &[Tag];
+    /// The members for a value, none where it is the default; `given`: those of the template. `None`: not of the form.
+    fn encode(&self, text: &str, given: &[u8]) -> Option<Vec<u8>>;
+    /// The value of the members `given`, in canonical text.
+    fn decode(&self, given: &[u8]) -> Option<String>;
+    /// No message shows it.
+    fn is_secret(&self) -> bool {
+        false
     }
+}
 
-    #[test]
-    fn an_ims_identity_follows_from_the_imsi() {
-        let realm = |mnc_len| Realm::read("ims.mnc001.mcc001.3gppnetwork.org", mnc_len);
-        let two = written(Field::Nai { scheme: "", realm: realm(2) }, "262011234567893", None, 60);
-        assert_eq!(&two[..2], [0x80, 49]);
-        assert_eq!(&two[2..51], b"262011234567893@ims.mnc001.mcc262.3gppnetwork.org");
-        assert!(two[51..].iter().all(|octet| *octet == 0xFF));
-        let three = written(Field::Nai { scheme: "sip:", realm: realm(3) }, "310410123456789", None, 60);
-        assert_eq!(&three[2..55], b"sip:310410123456789@ims.mnc410.mcc310.3gppnetwork.org");
-    }
+/// `80 L value` for context tag 0, and so on.
+fn member(tag: Tag, value: &[u8]) -> Vec<u8> {
+    crate::formats::tlv::wrap(tag, &[value])
+}
 
-    #[test]
-    fn a_realm_of_the_operator_is_kept() {
-        assert_eq!(Realm::read("test.3gpp.com", 2), Realm::Fixed("test.3gpp.com".into()));
-        assert_eq!(Realm::read("mnc0x1.mcc001.org", 2), Realm::Fixed("mnc0x1.mcc001.org".into()));
-    }
+/// Octets in hex, digits of either case, blanks between octets allowed.
+fn read_hex(text: &str) -> Option<Vec<u8>> {
+    let digits: String = text.chars().filter(|c| *c != ' ').collect();
+    data_encoding::HEXUPPER_PERMISSIVE.decode(digits.as_bytes()).ok()
+}
 
-    #[test]
-    fn an_msisdn_record_is_coded_as_in_ts_31_102() {
-        let record = written(Field::Msisdn, "001010123456063", Some("+4915112345678"), 16);
-        assert_eq!(
-            record,
-            [0xFF, 0xFF, 8, 0x91, 0x94, 0x51, 0x11, 0x32, 0x54, 0x76, 0xF8, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]
-        );
-        assert_eq!(written(Field::Msisdn, "001010123456063", None, 16), [0xFF; 16]);
-    }
-
-    #[test]
-    fn the_access_class_is_the_last_digit_of_the_imsi() {
-        assert_eq!(written(Field::Acc, "001010123456063", None, 2), [0x00, 0x08]);
-        assert_eq!(written(Field::Acc, "001010123456069", None, 2), [0x02, 0x00]);
-    }
+fn write_hex(octets: &[u8]) -> String {
+    data_encoding::HEXUPPER.encode(octets)
 }

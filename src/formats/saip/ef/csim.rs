@@ -1,6 +1,6 @@
 //! Identities of a CDMA subscription. Digits are packed in the three-digit code of 3GPP2 C.S0005 §2.3.1, not in BCD.
 
-use super::form::{Extent, Form, Wrong, is_digits};
+use super::form::{Extent, Form, Wrong, is_digits, no};
 use crate::formats::bcd;
 
 /// `csim/ef-imsi-m`: 10 octets, the IMSI that is derived from the MIN.
@@ -68,7 +68,7 @@ impl Form for Ruimid {
     fn write(value: &str, _: &Extent<'_>) -> Result<Vec<u8>, Wrong> {
         let id =
             data_encoding::HEXUPPER_PERMISSIVE.decode(value.as_bytes()).ok().filter(|id| matches!(id.len(), 4 | 7));
-        let id = id.ok_or_else(|| format!("{value:?} is no identifier of 4 or 7 octets"))?;
+        let id = id.ok_or_else(|| no("identifier of 4 or 7 octets", value))?;
         let mut octets = vec![0xFF; 8];
         octets[0] = id.len() as u8;
         octets[1..].iter_mut().zip(id.iter().rev()).for_each(|(slot, octet)| *slot = *octet);
@@ -104,12 +104,12 @@ impl Form for Spc {
 impl Form for Mdn {
     const NAME: &'static str = "mdn";
     const FORM: &'static str = "up to 15 digits, with a plus when international";
-    const CLAUSE: &'static str = "3GPP2 C.S0065 §5.2.35";
+    const CLAUSE: &'static str = "3GPP2 C.S0065 §5.2, EFMDN";
 
     fn write(value: &str, _: &Extent<'_>) -> Result<Vec<u8>, Wrong> {
         let (kind, digits) = value.strip_prefix('+').map_or((NATIONAL, value), |digits| (INTERNATIONAL, digits));
         if !is_digits(digits, 1, 15) {
-            return Err(format!("{value:?} is no directory number").into());
+            return Err(no("directory number", value));
         }
         let mut octets = vec![0xFF; 11];
         octets[0] = digits.len() as u8;
@@ -147,7 +147,7 @@ fn zero_to_ten(nibble: u8) -> u8 {
 /// and address length, MCC; numbers of several octets lowest first.
 fn write_imsi(value: &str) -> Result<Vec<u8>, Wrong> {
     if !is_digits(value, 15, 15) {
-        return Err(format!("{value:?} is no IMSI of 15 digits").into());
+        return Err(no("IMSI of 15 digits", value));
     }
     let digits: Vec<u32> = value.bytes().map(|digit| u32::from(zero_to_ten(digit - b'0'))).collect();
     let three = |at: usize| 100 * digits[at] + 10 * digits[at + 1] + digits[at + 2] - 111;

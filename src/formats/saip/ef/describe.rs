@@ -2,7 +2,7 @@
 
 use super::form::unpadded;
 use super::services::{self, ServiceTable};
-use super::{access, alphabet, coding, plmn};
+use super::{access, alphabet, coding, number, plmn};
 use crate::formats::saip::file::MAX_FILE;
 use crate::formats::saip::kind::Kind;
 use crate::formats::tlv::{Reader, Tag};
@@ -17,6 +17,9 @@ pub fn describe(kind: Kind, file: &str, content: &[u8], record_len: Option<usize
         (Kind::Usim | Kind::OptIot, "ef-est") => services::describe(ServiceTable::Enabled, content),
         (Kind::Isim, "ef-ist") => services::describe(ServiceTable::Isim, content),
         (Kind::Mf | Kind::Iot, "ef-dir") => records(content, record_len, application),
+        (Kind::OptUsim, "ef-msisdn" | "ef-sdn" | "ef-bdn" | "ef-mbdn") | (Kind::Usim | Kind::OptIot, "ef-fdn") => {
+            records(content, record_len, number::describe)
+        }
         (_, "ef-arr" | "ef-arr-usim") => records(content, record_len, access::describe),
         (_, "ef-loci") => location(content, 4, "TMSI"),
         (_, "ef-psloci") => location(content, 7, "P-TMSI"),
@@ -127,11 +130,11 @@ fn search_period(content: &[u8]) -> Option<String> {
     Some(match content.first()? {
         0 => "no search for the home network".to_owned(),
         0xFF => return None,
-        period => format!("home network searched every {} minutes at most", u16::from(*period) * 6),
+        period => format!("home network searched every {} minutes", u16::from(*period) * 6),
     })
 }
 
-/// The provider's name of a CDMA subscription (3GPP2 C.S0065 §5.2.33): display condition, encoding, language, 32 octets of text.
+/// The provider's name of a CDMA subscription (3GPP2 C.S0065 §5.2, EFSPN): display condition, encoding, language, 32 octets of text.
 /// Only texts of seven or eight bits in octets are read.
 fn cdma_provider(content: &[u8]) -> Option<String> {
     let text = unpadded(content.get(3..)?);
@@ -150,7 +153,7 @@ mod tests {
         assert_eq!(told(Kind::Usim, "ef-ust", &[0, 2]), "10 SMS");
         assert_eq!(told(Kind::Isim, "ef-ist", &[1]), "1 P-CSCF");
         assert_eq!(told(Kind::Mf, "ef-pl", b"en\xFF\xFF"), "en");
-        assert_eq!(told(Kind::Usim, "ef-hpplmn", &[5]), "home network searched every 30 minutes at most");
+        assert_eq!(told(Kind::Usim, "ef-hpplmn", &[5]), "home network searched every 30 minutes");
         let loci = [0x47, 0xD1, 0x26, 0x4A, 0x62, 0xF2, 0x10, 0x37, 0x21, 0x1E, 0];
         assert_eq!(told(Kind::Usim, "ef-loci", &loci), "TMSI 47D1264A, area 26201-3721, updated");
         let loci = [0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x62, 0xF2, 0x10, 0xFF, 0xFE, 0xFF, 1];

@@ -1,6 +1,6 @@
 //! Small files of DF.5GS.
 
-use super::form::{Extent, Form, Wrong, is_digits, padded};
+use super::form::{Extent, Form, Wrong, is_digits, no, padded};
 use super::identity;
 use super::ims::is_nai;
 use crate::formats::bcd;
@@ -63,9 +63,9 @@ impl Form for SupiNai {
         let (tag, nai) = IDENTIFIERS
             .iter()
             .find_map(|(tag, prefix)| Some((*tag, value.strip_prefix(prefix)?)))
-            .ok_or_else(|| format!("{value:?} has another form"))?;
+            .ok_or_else(|| no("identifier", value))?;
         if !is_nai(nai) {
-            return Err(format!("{value:?} has another form").into());
+            return Err(no("identifier", value));
         }
         Ok(padded(tlv::wrap(tag, &[nai.as_bytes()]), extent.len))
     }

@@ -97,6 +97,11 @@ impl<T: Form + Sync> Coding for T {
     }
 }
 
+/// The value is not what it should be, told without showing it: numbers of a subscriber are personal data.
+pub(super) fn no(what: &str, value: &str) -> Wrong {
+    format!("the value, {} characters, is no {what}", value.chars().count()).into()
+}
+
 /// The value takes more octets than there are.
 pub(super) fn does_not_fit(takes: usize, there_are: usize) -> Wrong {
     format!("the value takes {takes} octets, there are {there_are}").into()

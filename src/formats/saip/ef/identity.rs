@@ -1,6 +1,6 @@
 //! Numbers of the subscription and its groups.
 
-use super::form::{Extent, Form, Wrong, is_digits, padded, unpadded};
+use super::form::{Extent, Form, Wrong, is_digits, no, padded, unpadded};
 use crate::formats::bcd;
 
 /// `mf/ef-iccid`, `iot/ef-iccid`: 10 octets, swapped nibbles.
@@ -13,7 +13,7 @@ impl Form for Iccid {
 
     fn write(value: &str, _: &Extent<'_>) -> Result<Vec<u8>, Wrong> {
         if !is_digits(value, 18, 20) {
-            return Err(format!("{value:?} is no ICCID").into());
+            return Err(no("ICCID", value));
         }
         Ok(bcd::swapped::<10>(value).to_vec())
     }
@@ -33,7 +33,7 @@ impl Form for Imsi {
 
     fn write(value: &str, _: &Extent<'_>) -> Result<Vec<u8>, Wrong> {
         if !is_digits(value, 6, 15) {
-            return Err(format!("{value:?} is no IMSI").into());
+            return Err(no("IMSI", value));
         }
         Ok(bcd::ef_imsi(value).to_vec())
     }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::form::{Extent, Form, Wrong, padded};
+use super::form::{Extent, Form, Wrong, no, padded};
 use super::records;
 use crate::formats::tlv::{self, Reader, Tag};
 
@@ -82,7 +82,7 @@ impl Form for Pcscf {
 impl Form for EpdgId {
     const NAME: &'static str = "epdg_id";
     const FORM: &'static str = "a domain name, an IPv4 or an IPv6 address";
-    const CLAUSE: &'static str = "3GPP TS 31.102 §4.2.102";
+    const CLAUSE: &'static str = "3GPP TS 31.102 §4.2.103";
 
     fn write(value: &str, extent: &Extent<'_>) -> Result<Vec<u8>, Wrong> {
         Ok(padded(write_address(value)?, extent.len))
@@ -115,7 +115,7 @@ fn is_word(text: &str) -> bool {
 }
 
 fn check(sound: bool, value: &str) -> Result<(), Wrong> {
-    if sound { Ok(()) } else { Err(format!("{value:?} has another form").into()) }
+    if sound { Ok(()) } else { Err(no("name of this kind", value)) }
 }
 
 fn read_text(octets: &[u8]) -> Option<String> {

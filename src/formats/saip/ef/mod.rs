@@ -30,6 +30,7 @@ pub use form::{Coding, Extent, FormError};
 pub use suci::SuciCalcInfo;
 
 use super::kind::Kind;
+use super::kind::Kind::{Csim, Df5gs, DfSaip, Iot, Isim, Mf, OptCsim, OptIot, OptIsim, OptUsim, Usim};
 
 /// An element and a file in it.
 pub type Place = (Kind, &'static str);
@@ -57,8 +58,6 @@ struct Row {
 const fn row(coding: &'static dyn Coding, places: &'static [Place]) -> Row {
     Row { coding, places }
 }
-
-use Kind::{Csim, Df5gs, DfSaip, Iot, Isim, Mf, OptCsim, OptIot, OptIsim, OptUsim, Usim};
 
 #[rustfmt::skip]
 const TABLE: &[Row] = &[

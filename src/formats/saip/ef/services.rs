@@ -35,7 +35,7 @@ pub fn services(table: &[u8]) -> impl Iterator<Item = u16> {
     (1..=last).filter(|number| has_service(table, *number))
 }
 
-/// The services with their names, for people; `None` when none is set.
+/// The services with their names, for people; `None` for no table.
 pub(super) fn describe(which: ServiceTable, table: &[u8]) -> Option<String> {
     // No service table is longer than 32 octets; what is longer is no table.
     let table = table.get(..table.len().min(32))?;
@@ -43,7 +43,12 @@ pub(super) fn describe(which: ServiceTable, table: &[u8]) -> Option<String> {
         Some(name) => format!("{number} {name}"),
         None => number.to_string(),
     });
-    Some(named.collect::<Vec<_>>().join(", ")).filter(|text| !text.is_empty())
+    let named = named.collect::<Vec<_>>().join(", ");
+    match (table, named.as_str()) {
+        ([], _) => None,
+        (_, "") => Some("no service".to_owned()),
+        _ => Some(named),
+    }
 }
 
 const USIM: &[(u16, &str)] = &[
@@ -231,7 +236,8 @@ mod tests {
         assert!(has_service(&table, 2) && !has_service(&table, 1));
         assert!(!has_service(&table, 0) && !has_service(&table, 25) && !has_service(&table, u16::MAX));
         assert_eq!(describe(ServiceTable::Usim, &table).unwrap(), "2 FDN, 17 GID1, 19 SPN");
-        assert_eq!(describe(ServiceTable::Isim, &[0]), None);
+        assert_eq!(describe(ServiceTable::Isim, &[0]).unwrap(), "no service");
+        assert_eq!(describe(ServiceTable::Isim, &[]), None);
     }
 
     #[test]

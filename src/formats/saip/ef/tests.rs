@@ -36,12 +36,80 @@ fn the_published_test_profile_reads_as_published() {
 #[test]
 fn an_error_names_the_variable_what_is_wrong_and_the_form() {
     let error = named("imsi").unwrap().1.encode("26201x", extent(9, None)).unwrap_err();
-    assert_eq!(error.to_string(), "\"26201x\" is no IMSI; imsi takes 6 to 15 digits (3GPP TS 31.102 §4.2.2)");
+    assert_eq!(
+        error.to_string(),
+        "the value, 6 characters, is no IMSI; imsi takes 6 to 15 digits (3GPP TS 31.102 §4.2.2)"
+    );
     let error = named("imsi").unwrap().1.encode("001010123456063", extent(8, None)).unwrap_err();
     assert!(error.what.contains("takes 9 octets, there are 8"), "{error}");
 }
 
+/// Canonical values of a variable, the file they go into and the length of its records.
+#[rustfmt::skip]
+const VALUES: &[(&str, &str, usize, Option<usize>)] = &[
+    ("iccid", "89[0-9]{16,18}", 10, None),
+    ("imsi", "[0-9]{6,15}", 9, None),
+    ("acc", "[0-9]|0,[3-9],1[1-5]", 2, None),
+    ("msisdn", "\\+[0-9]{1,20}(,\\+[0-9]{5}){0,2}", 78, Some(26)),
+    ("smsc", "\\+[0-9]{1,20}(,,\\+[0-9]{5})?", 120, Some(40)),
+    ("spn", "[A-Za-z0-9@£üÜ§-][A-Za-z0-9@£üÜ§ -]{0,15}|[Ж-я]{1,13}|[一-龠]{1,7}", 17, None),
+    ("gid1", "([0-9A-F]{2}){0,4}[0-9A]F", 5, None),
+    ("gid2", "([0-9A-F]{2}){0,4}[0-9A]F", 8, None),
+    ("fplmn", "[0-9]{5,6}(,[0-9]{5,6}){0,3}", 12, None),
+    ("ehplmn", "[0-9]{5,6}(,[0-9]{5,6}){0,3}", 13, None),
+    ("plmnwact", "[0-9]{5,6}:(UTRAN\\+E-UTRAN\\+GSM|NG-RAN|0003)(,[0-9]{5,6}){0,3}", 40, None),
+    ("oplmnwact", "[0-9]{5,6}:(E-UTRAN-NB|E-UTRAN-WB\\+NG-RAN)(,[0-9]{5,6}){0,3}", 40, None),
+    ("hplmnwact", "[0-9]{5,6}:(GSM-without-EC|EC-GSM-IoT\\+HRPD)", 5, None),
+    ("pnn", "[A-Za-z0-9@€][A-Za-z0-9@€ ]{0,9}(\\|[Ж-я]{1,7})?(;;[A-Z]{7,8})?", 120, Some(40)),
+    ("opl", "[0-9x]{5,6}(:0[0-9A-F]{3}-F00[0-9A-F])?:[1-9](,[0-9]{5}:1[0-9]{2})?", 24, Some(8)),
+    ("opl5g", "[0-9x]{5,6}(:0[0-9A-F]{5}-F00[0-9A-F]{3})?:[1-9](,[0-9]{5}:1[0-9]{2})?", 20, Some(10)),
+    ("spdi", "[0-9]{5,6}(,[0-9]{5,6}){0,3}", 20, None),
+    ("mnc_len", "[23]", 4, None),
+    ("ecc", "[0-9]{1,6}(:police\\+marine-guard)?(=[A-Za-z]{1,8})?(,,[0-9]{3}:automatic-ecall)?", 42, Some(14)),
+    ("epdg_id", "[a-z]{1,9}\\.example\\.org|192\\.0\\.2\\.[1-9]|2001:db8::[1-9]", 40, None),
+    ("routing_indicator", "[0-9]{1,4}", 4, None),
+    ("suci_calc_info", "null|(null,)?profile-a:1;2?[0-9]=[0-9A-F]{64}|profile-b:2,profile-a:1;1=[0-9A-F]{64},2=0[23][0-9A-F]{64}", 120, None),
+    ("uac_aic", "none|mps|mcs|mps\\+mcs", 4, None),
+    ("supi_nai", "(gli:|gci:)?[a-z0-9]{1,15}@[a-z.]{1,20}", 50, None),
+    ("ursp", "([0-9A-F]{2}){0,40}[0-9A]F", 50, None),
+    ("impi", "[0-9]{6,15}@[a-z.]{1,90}", 140, None),
+    ("impu", "(sip:[0-9]{15}@[a-z.]{1,20}|tel:\\+[0-9]{8})(,,sip:a@b)?", 150, Some(50)),
+    ("ims_domain", "[a-z]{1,63}\\.[a-z]{1,63}", 140, None),
+    ("pcscf", "([a-z]{1,9}\\.example\\.org|192\\.0\\.2\\.[1-9])(,2001:db8::[1-9])?", 80, Some(40)),
+    ("imsi_m", "[0-9]{15}", 10, None),
+    ("imsi_t", "[0-9]{15}", 10, None),
+    ("accolc", "[0-9]|1[0-5]", 1, None),
+    ("ruimid", "[0-9A-F]{8}|[0-9A-F]{14}", 8, None),
+    ("spc", "[0-9]{6}", 3, None),
+    ("mdn", "\\+?[0-9]{1,15}", 11, None),
+];
+
+#[test]
+fn every_coding_has_values_to_try() {
+    let tried: std::collections::BTreeSet<&str> = VALUES.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(tried, all().map(|(_, coding)| coding.name()).collect());
+}
+
+/// A row of [`VALUES`] and a value of it.
+fn any_value() -> impl Strategy<Value = (usize, String)> {
+    (0..VALUES.len()).prop_flat_map(|row| {
+        let values = proptest::string::string_regex(VALUES[row].1).unwrap();
+        values.prop_map(move |value| (row, value))
+    })
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    #[test]
+    fn a_value_is_read_back_as_it_was_written_over_any_template((row, value) in any_value(), before in proptest::collection::vec(proptest::option::of(any::<u8>()), 0..20)) {
+        let (name, _, len, record_len) = VALUES[row];
+        let coding = named(name).unwrap().1;
+        let octets = coding.encode(&value, Extent { len, record_len, given: &before });
+        let octets = octets.map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert_eq!(coding.decode(&octets, record_len), Some(value), "{}", name);
+    }
+
     #[test]
     fn what_a_coding_reads_it_writes_again(octets in octets(), record_len in proptest::option::of(0..40_usize)) {
         for (_, coding) in all() {
