@@ -340,18 +340,31 @@ mod tests {
         }
     }
 
+    /// Files that SAIP 3.4 added: their sizes and identifiers are not known to this version.
+    const ADDED_IN_3_4: [&str; 13] = [
+        "df-a2x",
+        "ef-ast",
+        "ef-a2x-config",
+        "ef-a2xp-pc5",
+        "ef-a2x-ddaap-pc5",
+        "ef-a2x-dc2p-pc5",
+        "ef-a2xp-Uu",
+        "ef-ocst",
+        "ef-ac-gbauapi",
+        "ef-imsdci",
+        "ef-nid",
+        "ef-5g-prose-u2uru",
+        "ef-5g-prose-eu",
+    ];
+
     #[test]
     fn every_member_up_to_version_3_3_has_its_facts() {
-        // The newest template that this version has lists for.
-        for tail in
-            [&[1][..], &[2], &[3, 2], &[4, 2], &[5, 3], &[6], &[7], &[8], &[9, 2], &[10], &[11], &[12], &[13, 4]]
-        {
-            let template = template(tail).unwrap();
-            assert_eq!(template.files().count(), template.kind.files().len(), "{}", template.oid());
-        }
-        for tail in [&[14], &[15], &[16], &[17], &[18]] {
-            let template = template(tail).unwrap();
-            assert_eq!(template.files().count(), template.kind.files().len(), "{}", template.oid());
+        for kind in templates().map(|template| template.kind).filter(|kind| *kind != Kind::Ssim) {
+            // The newest template of an element has all its files.
+            let newest = templates().filter(|template| template.kind == kind).last().unwrap();
+            for name in kind.files() {
+                assert!(newest.file(name).is_some() != ADDED_IN_3_4.contains(name), "{kind} {name}");
+            }
         }
     }
 

@@ -18,6 +18,7 @@ mod services;
 mod sizes;
 mod structure;
 mod suci;
+mod target;
 mod templates;
 mod tree;
 mod usim;
@@ -26,6 +27,8 @@ use serde::Serialize;
 
 use super::package::{Element, Package};
 use super::path;
+use super::types::{self, Examination};
+use crate::formats::rsp::euicc_info2::EuiccInfo2;
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -81,6 +84,8 @@ impl Lint {
 pub struct Options {
     /// The package goes into the field as it is: trivial codes and test values count.
     pub production: bool,
+    /// The eUICC it is meant for: the X rules run.
+    pub target: Option<EuiccInfo2>,
 }
 
 /// Findings of one rule that are told one by one; how many more there are is told in one line.
@@ -103,13 +108,19 @@ pub(super) struct Report<'r> {
     pub(super) options: &'r Options,
     /// The files the package makes.
     made: &'r [tree::Made<'r>],
+    /// What the typed layer says of each element, in their order.
+    examined: &'r [Examination],
     findings: Vec<Finding>,
     untold: usize,
 }
 
 impl<'r> Report<'r> {
-    fn new(rule: &'r Rule, options: &'r Options, made: &'r [tree::Made<'r>]) -> Self {
-        Self { rule, options, made, findings: Vec::new(), untold: 0 }
+    /// A finding that is less bad than the rule's others.
+    fn mild(&mut self, severity: Severity, element: &Element<'_>, offset: usize, message: String) {
+        if self.has_room() {
+            self.push(element.label(), offset, message);
+            self.findings.iter_mut().last().into_iter().for_each(|finding| finding.severity = severity);
+        }
     }
 
     /// A finding inside an element.
@@ -170,8 +181,10 @@ pub fn lint_with(der: &[u8], options: &Options) -> Lint {
     // D01 has run: the package is strict DER.
     let mut lint = Lint { rules_run: 1, findings: Vec::new() };
     let made = tree::made(&package);
-    for rule in rules() {
-        let mut report = Report::new(rule, options, &made);
+    let examined: Vec<_> = package.elements.iter().map(types::examine).collect();
+    let with_target: &[Rule] = if options.target.is_some() { target::RULES } else { &[] };
+    for rule in rules().chain(with_target) {
+        let mut report = Report { rule, options, made: &made, examined: &examined, findings: Vec::new(), untold: 0 };
         (rule.check)(&package, &mut report);
         lint.rules_run += 1;
         lint.findings.append(&mut report.finish());

@@ -1,9 +1,14 @@
 //! Which elements there are and in which order: O01 to O06 (SAIP §8.1.3).
 
-use super::structure::element_files;
+use std::collections::{HashMap, HashSet};
+
+use super::tree::Made;
 use super::{Report, Rule, Severity};
-use crate::formats::saip::kind::{Kind, constructed};
-use crate::formats::saip::package::{Element, Package};
+use crate::formats::saip::kind::{Kind, constructed, primitive};
+use crate::formats::saip::package::{Element, Package, child, children};
+use crate::formats::tlv::{Tag, Tlv};
+
+const AID: Tag = Tag(0x4F);
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -50,20 +55,33 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// The package makes its MF with GenericFileManagement.
-fn makes_mf(element: &Element<'_>) -> bool {
+/// The element makes the MF by GenericFileManagement.
+fn makes_mf(element: &Element<'_>, report: &Report<'_>) -> bool {
     element.kind == Kind::GenericFileManagement
-        && element_files(element).iter().any(|file| file.file_id() == Some(&[0x3F, 0x00]))
+        && report
+            .made
+            .iter()
+            .any(|file| file.element.number == element.number && file.view.file_id() == Some(&[0x3F, 0x00]))
 }
 
 fn is_iot(package: &Package<'_>) -> bool {
     package.of(Kind::Header).any(|header| header.member(constructed(9)).is_some())
 }
 
-/// O01 E (SAIP §7.4, §7.5): what makes the root of the file system.
+/// O01 E (SAIP §7.4, §7.5): what makes the root of the file system, and what stands once below it.
 fn root(package: &Package<'_>, report: &mut Report<'_>) {
-    let roots: Vec<_> = package.elements.iter().filter(|e| e.kind == Kind::Mf || makes_mf(e)).collect();
+    for kind in [Kind::Cd, Kind::Telecom] {
+        package.of(kind).skip(1).for_each(|element| report.on(element, format!("is the second {kind}")));
+    }
     let iots: Vec<_> = package.of(Kind::Iot).collect();
+    let made: Vec<usize> = report
+        .made
+        .iter()
+        .filter(|file| file.name == "file" && file.view.file_id() == Some(&[0x3F, 0x00]))
+        .map(|file| file.element.number)
+        .collect();
+    let roots: Vec<_> =
+        package.elements.iter().filter(|e| e.kind == Kind::Mf || made.binary_search(&e.number).is_ok()).collect();
     if is_iot(package) {
         roots.iter().for_each(|mf| report.on(mf, "an IoT Minimal Profile has no mf"));
         match package.elements.get(1).map(|element| element.kind) {
@@ -78,9 +96,11 @@ fn root(package: &Package<'_>, report: &mut Report<'_>) {
         report.package("nothing makes the MF");
     }
     roots.iter().skip(1).for_each(|mf| report.on(mf, "the MF is made a second time"));
-    let first = package.elements.iter().find(|e| e.kind.is_file_system());
-    if let Some(first) = first.filter(|first| roots.first().is_some_and(|mf| first.tlv.offset < mf.tlv.offset)) {
-        report.on(first, "stands before the element that makes the MF");
+    let Some(mf) = roots.first() else { return };
+    let is_early =
+        |e: &&Element<'_>| (e.kind.is_file_system() || e.kind == Kind::GenericFileManagement) && e.number < mf.number;
+    for early in package.elements.iter().filter(is_early) {
+        report.on(early, "stands before the element that makes the MF");
     }
 }
 
@@ -93,14 +113,16 @@ fn puk_codes(package: &Package<'_>, report: &mut Report<'_>) {
             report.on(element, "is the second pukCodes");
             continue;
         }
-        let before = at.checked_sub(1).and_then(|before| package.elements.get(before)).map(|before| before.kind);
-        let fits = match before {
-            Some(Kind::Mf | Kind::GenericFileManagement) => true,
-            Some(Kind::Header | Kind::Iot) => is_iot(package),
+        let before = at.checked_sub(1).and_then(|before| package.elements.get(before));
+        let fits = before.is_some_and(|before| match before.kind {
+            Kind::Mf => true,
+            Kind::GenericFileManagement => makes_mf(before, report),
+            Kind::Header | Kind::Iot => is_iot(package),
             _ => false,
-        };
+        });
         if !fits {
-            report.on(element, format!("stands behind {}", before.unwrap_or(Kind::Unknown)));
+            let before = before.map_or("nothing".to_owned(), Element::label);
+            report.on(element, format!("stands behind {before}, not behind what makes the MF"));
         }
     }
 }
@@ -130,53 +152,88 @@ fn usim_extensions(package: &Package<'_>, report: &mut Report<'_>) {
     extensions(package, report, Kind::Usim, &kinds);
 }
 
-/// O04 E: what extends an ISIM, a CSIM, an IoT profile.
+/// O04 E: what extends an ISIM, a CSIM, an IoT profile, or any application.
 fn other_extensions(package: &Package<'_>, report: &mut Report<'_>) {
     extensions(package, report, Kind::Isim, &[Kind::OptIsim]);
     extensions(package, report, Kind::Csim, &[Kind::OptCsim, Kind::CdmaParameter]);
     extensions(package, report, Kind::Iot, &[Kind::OptIot]);
+    extensions(package, report, Kind::Ssim, &[Kind::SsimEapTlsParameters]);
+    let mut has_application = false;
+    for element in &package.elements {
+        has_application |= element.kind.is_naa();
+        if element.kind == Kind::Eap && !has_application {
+            report.on(element, "there is no application before it");
+        }
+    }
 }
 
-/// O05 E (SAIP §8.4.1): an akaParameter in the context of an application, and none without.
+/// O05 E (SAIP §8.4.1): an akaParameter in the context of an application, and one for each.
 fn aka_parameters(package: &Package<'_>, report: &mut Report<'_>) {
-    let mut open: Option<&Element<'_>> = None;
-    let unserved = |application: &Element<'_>, report: &mut Report<'_>| {
-        report.on(application, "has no akaParameter");
-    };
+    // The application whose context is open, and one that still waits for its parameters.
+    let mut context: Option<&Element<'_>> = None;
+    let mut waiting: Option<&Element<'_>> = None;
     for element in &package.elements {
         match element.kind {
             kind if kind.is_naa() => {
-                if let Some(application) = open.replace(element) {
-                    unserved(application, report);
+                context = Some(element);
+                if let Some(application) = waiting.replace(element) {
+                    report.on(application, "has no akaParameter");
                 }
             }
-            // A CSIM authenticates with CAVE or EAP; TS.48 profiles have a cdmaParameter alone.
-            Kind::AkaParameter | Kind::CdmaParameter | Kind::Eap => {
-                let late = open.is_none();
-                let has_application =
-                    package.elements.iter().any(|other| other.kind.is_naa() && other.tlv.offset < element.tlv.offset);
-                if late && !has_application && element.kind == Kind::AkaParameter {
-                    report.on(element, "no application stands before it");
+            Kind::AkaParameter => {
+                if context.is_none() {
+                    report.on(element, "stands in the context of no application");
                 }
-                open = None;
+                waiting = None;
+            }
+            // A CSIM authenticates with CAVE or EAP; public test profiles have a cdmaParameter alone.
+            Kind::CdmaParameter | Kind::Eap | Kind::SsimEapTlsParameters => waiting = None,
+            // The context is the MF's, or none.
+            Kind::Mf | Kind::Cd | Kind::Telecom | Kind::SecurityDomain | Kind::Rfm | Kind::Application => {
+                context = None;
             }
             _ => {}
         }
     }
-    if let Some(application) = open {
-        unserved(application, report);
+    if let Some(application) = waiting {
+        report.on(application, "has no akaParameter");
     }
 }
 
-/// O06 E (SAIP §8.6.2, §8.7, §8.8): the first security domain before what hangs on it, an rfm behind an ADF.
+/// O06 E (SAIP §8.6.2, §8.7, §8.8): the first security domain before what hangs on it, an rfm behind the ADF it serves, an
+/// application behind the domain it names.
 fn security_domains(package: &Package<'_>, report: &mut Report<'_>) {
+    let made = report.made;
+    let adf_name = |file: &Made<'_>| file.view.parameter(Tag(0x84)).map(|name| name.value.to_vec());
+    let adfs: HashMap<Vec<u8>, usize> =
+        made.iter().rev().filter_map(|f| Some((adf_name(f)?, f.element.number))).collect();
+    let mut domains: HashSet<&[u8]> = HashSet::new();
     let (mut domain, mut application) = (false, false);
     for element in &package.elements {
         match element.kind {
-            Kind::SecurityDomain => domain = true,
+            Kind::SecurityDomain => {
+                domain = true;
+                let instance = element.member(constructed(1));
+                let aid = instance.and_then(|tlv| children(&tlv).filter(|tlv| tlv.tag == AID).nth(2));
+                domains.extend(aid.map(|aid| aid.value));
+            }
             kind if kind.is_naa() => application = true,
             Kind::Rfm | Kind::Application if !domain => report.on(element, "stands before the first securityDomain"),
             Kind::Rfm if !application => report.on(element, "stands before every ADF"),
+            Kind::Rfm => {
+                let adf = element.member(Tag(0x30)).and_then(|access| child(&access, primitive(0)));
+                let later = |adf: &Tlv<'_>| adfs.get(adf.value).is_some_and(|number| *number > element.number);
+                if let Some(adf) = adf.filter(later) {
+                    report.at(element, adf.offset, "stands before the ADF it serves");
+                }
+            }
+            Kind::Application => {
+                let block = element.member(constructed(1));
+                let aid = block.and_then(|tlv| children(&tlv).filter(|tlv| tlv.tag == AID).nth(1));
+                if let Some(aid) = aid.filter(|aid| !domains.contains(aid.value)) {
+                    report.at(element, aid.offset, "no securityDomain before it has the AID it is loaded into");
+                }
+            }
             _ => {}
         }
     }

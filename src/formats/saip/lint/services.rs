@@ -1,14 +1,15 @@
-//! The mandated services against what the package holds: H06, H07, H09, H10.
+//! The mandated services against what the package holds: H06 to H10.
 
 use std::collections::BTreeSet;
 
-use super::structure::element_files;
+use super::tree::{Made, Shape};
 use super::{Report, Rule, Severity};
+use crate::formats::saip::catalogue;
 use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::{Kind, constructed, context_number, primitive};
 use crate::formats::saip::package::{Element, Package, child, children, unsigned};
 use crate::formats::saip::services::{ALGORITHM_SERVICES, service_name, service_number};
-use crate::formats::tlv::{Tag, Tlv};
+use crate::formats::tlv::{Reader, Tag, Tlv};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -24,6 +25,13 @@ pub(super) const RULES: &[Rule] = &[
         why: "a listed algorithm the eUICC lacks aborts the download; one that is used and not listed fails halfway through",
         hint: "list the algorithms that the akaParameters name, and no other",
         check: algorithms,
+    },
+    Rule {
+        id: "H08",
+        severity: Severity::Warning,
+        why: "a listed template the eUICC lacks aborts the download; one not listed fails halfway through",
+        hint: "list the templateIDs of the mandated elements in eUICC-Mandatory-GFSTEList, and no other",
+        check: templates,
     },
     Rule {
         id: "H09",
@@ -67,16 +75,38 @@ fn applications(package: &Package<'_>, report: &mut Report<'_>) {
         }
         return;
     };
+    let is_listed = |service: &str| service_number(service).is_some_and(|number| listed.contains(&number));
     let pairs: [(&str, &[Kind]); 4] =
         [("usim", &[Kind::Usim, Kind::Iot]), ("isim", &[Kind::Isim]), ("csim", &[Kind::Csim]), ("eap", &[Kind::Eap])];
     for (service, kinds) in pairs {
-        let is_listed = service_number(service).is_some_and(|number| listed.contains(&number));
         let holders = || package.elements.iter().filter(|element| kinds.contains(&element.kind));
-        if is_listed && holders().next().is_none() {
+        if is_listed(service) && holders().next().is_none() {
             report.at(&header, offset, format!("{service} is listed, but no element needs it"));
         }
-        if let (false, Some(holder)) = (is_listed, holders().find(|holder| holder.mandated)) {
+        if let (false, Some(holder)) = (is_listed(service), holders().find(|holder| holder.mandated)) {
             report.at(&header, offset, format!("{service} is not listed, but {} is mandated", holder.label()));
+        }
+    }
+    let count = |kinds: &[Kind]| package.elements.iter().filter(|element| kinds.contains(&element.kind)).count();
+    let usims = count(&[Kind::Usim, Kind::Iot]);
+    // Services that say something of an application: without it, they only keep eUICCs away.
+    let needs = [
+        ("gba-usim", usims >= 1),
+        ("gba-isim", count(&[Kind::Isim]) >= 1),
+        ("mbms", usims >= 1),
+        ("get-identity", usims >= 1),
+        ("profile-a-x25519", usims >= 1),
+        ("profile-b-p256", usims >= 1),
+        ("suciCalculatorApi", usims >= 1),
+        ("multiple-usim", usims > 1),
+        ("multiple-isim", count(&[Kind::Isim]) > 1),
+        ("multiple-csim", count(&[Kind::Csim]) > 1),
+        ("cat-tp", package.of(Kind::SecurityDomain).any(|domain| domain.member(constructed(5)).is_some())),
+        ("ssim-Eap-Tls", count(&[Kind::SsimEapTlsParameters]) >= 1),
+    ];
+    for (service, is_needed) in needs {
+        if is_listed(service) && !is_needed {
+            report.at(&header, offset, format!("{service} is listed, but no element needs it"));
         }
     }
 }
@@ -111,6 +141,10 @@ fn algorithms(package: &Package<'_>, report: &mut Report<'_>) {
             }
         };
     }
+    let cave = service_number("cave").is_some_and(|cave| listed.contains(&cave));
+    if cave && package.of(Kind::CdmaParameter).next().is_none() {
+        report.at(&header, offset, "cave is listed, but there is no cdmaParameter");
+    }
     let listed: BTreeSet<u8> = listed.into_iter().filter(|number| ALGORITHM_SERVICES.contains(number)).collect();
     for number in used.difference(&listed) {
         report.at(&header, offset, format!("{} is not listed, but an akaParameter uses it", service_name(*number)));
@@ -120,26 +154,68 @@ fn algorithms(package: &Package<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// H09 E: BER-TLV files, Java Card, several applications of a kind, GET IDENTITY.
+/// H08 W: the mandated templates are those that mandated elements use.
+fn templates(package: &Package<'_>, report: &mut Report<'_>) {
+    let Some(header) = package.of(Kind::Header).next() else { return };
+    let list = header.member(constructed(6));
+    let offset = list.map_or(header.tlv.offset, |list| list.offset);
+    let listed: BTreeSet<&[u8]> = list.iter().flat_map(children).map(|oid| oid.value).collect();
+    let file_systems = || package.elements.iter().filter(|element| element.kind.is_file_system());
+    let id = |element: &Element<'_>| element.member(primitive(1)).map(|oid| oid.value.to_vec());
+    let used: BTreeSet<Vec<u8>> = file_systems().filter_map(id).collect();
+    let mandated: BTreeSet<Vec<u8>> = file_systems().filter(|element| element.mandated).filter_map(id).collect();
+    for oid in listed.iter().filter(|oid| !used.contains(**oid)) {
+        report.at(header, offset, format!("template {} is listed, but no element uses it", shown(oid)));
+    }
+    for oid in mandated.iter().filter(|oid| !listed.contains(&oid[..])) {
+        report.at(header, offset, format!("template {} is not listed, but a mandated element uses it", shown(oid)));
+    }
+}
+
+fn shown(oid: &[u8]) -> String {
+    match catalogue::oid_tail(oid).and_then(catalogue::template) {
+        Some(template) => template.oid(),
+        None => data_encoding::HEXUPPER.encode(oid),
+    }
+}
+
+/// H09 E: BER-TLV files, links of directories, applets, several applications of a kind, GET IDENTITY, CAT_TP.
 fn further_services(package: &Package<'_>, report: &mut Report<'_>) {
-    let is_ber_tlv = |file: &FileView<'_>| {
-        file.parameter(Tag(0x82)).is_some_and(|descriptor| descriptor.value.first().is_some_and(|b| b & 0x3F == 0x39))
-    };
-    let ber_tlv = package.elements.iter().any(|element| element_files(element).iter().any(is_ber_tlv));
+    let ber_tlv = report.made.iter().any(|file| file.named && file.shape() == Some(Shape::BerTlv));
+    let df_link = report.made.iter().any(|file| file.is_directory() && file.link().is_some());
     let get_identity = package.of(Kind::Usim).any(|usim| has_usim_service(usim, 125));
     let several = |kind| package.of(kind).count() > 1;
+    let cat_tp = package.of(Kind::SecurityDomain).any(|domain| domain.member(constructed(5)).is_some());
+    let is_multos =
+        listed(package).zip(service_number("multos")).is_some_and(|((_, listed, _), n)| listed.contains(&n));
+    let schemes = schemes_of_the_card(report.made);
     missing(
         report,
         package,
         &[
             ("ber-tlv", ber_tlv, "there is a BER-TLV file"),
-            ("javacard", package.of(Kind::Application).next().is_some(), "there is an application"),
+            ("dfLink", df_link, "there is a link to a directory"),
+            ("javacard", package.of(Kind::Application).next().is_some() && !is_multos, "there is an application"),
             ("multiple-usim", several(Kind::Usim), "there are several USIMs"),
             ("multiple-isim", several(Kind::Isim), "there are several ISIMs"),
             ("multiple-csim", several(Kind::Csim), "there are several CSIMs"),
             ("get-identity", get_identity, "service 125 of EF.UST is set"),
+            ("cat-tp", cat_tp, "the security domain has catTpParameters"),
+            ("profile-a-x25519", schemes.contains(&1), "the card computes the SUCI with profile A"),
+            ("profile-b-p256", schemes.contains(&2), "the card computes the SUCI with profile B"),
         ],
     );
+}
+
+/// Protection schemes in the list of EF.SUCI_Calc_Info for the card (3GPP TS 31.102 §4.4.11.8): `A0 { scheme, key index }*`.
+fn schemes_of_the_card(made: &[Made<'_>]) -> BTreeSet<u8> {
+    let files = made.iter().filter(|file| file.name == "ef-suci-calc-info-usim");
+    let lists = files.filter_map(|file| {
+        let content: Vec<u8> = file.view.content(file.size()?).into_iter().map_while(|octet| octet).collect();
+        let list = Reader::new(&content).take_if(Tag(0xA0)).ok()??;
+        Some(list.value.chunks_exact(2).map(|pair| pair[0]).collect::<Vec<_>>())
+    });
+    lists.flatten().collect()
 }
 
 /// A service of EF.UST (3GPP TS 31.102 §4.2.8), as far as the package gives the octet.

@@ -1,15 +1,14 @@
-//! Bytes and frame: D01 to D03, H01, I01, Z01.
+//! Bytes and frame: D01 to D04, H01, H02, I01, Z01.
 
 use std::collections::HashSet;
 
-use rasn::{Decode, Encode};
-
+use super::templates::version;
 use super::{Finding, Lint, Report, Rule, Severity};
 use crate::formats::saip::file::FileView;
-use crate::formats::saip::kind::{Kind, context_number};
+use crate::formats::saip::kind::{Kind, primitive};
 use crate::formats::saip::package::{Element, Package, child, children};
 use crate::formats::saip::types;
-use crate::formats::tlv::{Tag, Tlv, wrap};
+use crate::formats::tlv::{Tag, Tlv};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -27,11 +26,25 @@ pub(super) const RULES: &[Rule] = &[
         check: newer_than_known,
     },
     Rule {
+        id: "D04",
+        severity: Severity::Error,
+        why: "the eUICC cannot read the element, and every tool that writes the package again changes it",
+        hint: "give the element the members, order and sizes that the ASN.1 module PEDefinitions describes",
+        check: same_again,
+    },
+    Rule {
         id: "H01",
         severity: Severity::Error,
         why: "an eUICC starts with the header and finishes with the end; without either nothing is installed",
         hint: "put one header first and one end last",
         check: header_and_end,
+    },
+    Rule {
+        id: "H02",
+        severity: Severity::Error,
+        why: "the eUICC answers unsupported-profile-version, or meets an element its version does not have",
+        hint: "state the SAIP version that has every element of the package: 2.1 to 2.3 or 3.1 to 3.4",
+        check: versions,
     },
     Rule {
         id: "I01",
@@ -67,55 +80,11 @@ pub(super) fn not_der(offset: usize, message: &str) -> Lint {
     Lint { rules_run: 1, findings: vec![finding] }
 }
 
-/// How an element fares in the typed layer.
-enum Typed {
-    /// Decodes, and encodes to the same octets.
-    Same,
-    /// Decodes, but encodes differently.
-    Differs,
-    /// Not understood.
-    Unknown(String),
-}
-
-fn typed<T: Decode + Encode>(tlv: &Tlv<'_>) -> Typed {
-    let sequence = wrap(Tag(0x30), &[tlv.value]);
-    match rasn::der::decode::<T>(&sequence) {
-        Ok(value) => match rasn::der::encode(&value) {
-            Ok(again) if again == sequence => Typed::Same,
-            _ => Typed::Differs,
-        },
-        Err(error) => Typed::Unknown(error.to_string()),
-    }
-}
-
-fn typed_parts<'a>(element: &Element<'a>) -> Vec<(Tlv<'a>, Typed)> {
-    let whole = |typed| vec![(element.tlv, typed)];
-    match element.kind {
-        Kind::PinCodes => whole(typed::<types::PinCodes>(&element.tlv)),
-        Kind::PukCodes => whole(typed::<types::PukCodes>(&element.tlv)),
-        Kind::AkaParameter => whole(typed::<types::AkaParameter>(&element.tlv)),
-        Kind::SecurityDomain => whole(typed::<types::SecurityDomain>(&element.tlv)),
-        Kind::Rfm => whole(typed::<types::Rfm>(&element.tlv)),
-        Kind::Application => whole(typed::<types::Application>(&element.tlv)),
-        Kind::End => whole(typed::<types::End>(&element.tlv)),
-        kind if kind.is_file_system() => {
-            let known = children(&element.tlv).filter(|tlv| kind.file_name(tlv.tag).is_some());
-            known.map(|tlv| (tlv, typed::<Vec<types::FileEntry>>(&tlv))).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
 /// D02 E: INTEGERs minimal, DEFAULT members absent, sizes without leading zero octets.
 fn canonical(package: &Package<'_>, report: &mut Report<'_>) {
-    for element in &package.elements {
-        for (tlv, typed) in typed_parts(element) {
-            if let Typed::Differs = typed {
-                let what = element.kind.file_name(tlv.tag).unwrap_or("it");
-                let message =
-                    format!("{what} holds an integer that is not minimal, or a member that equals its default");
-                report.at(element, tlv.offset, message);
-            }
+    for (element, examined) in package.elements.iter().zip(report.examined) {
+        for fault in examined.faults.iter().filter(|fault| fault.fault.is_not_canonical()) {
+            report.at(element, fault.offset, fault.fault.to_string());
         }
         for file in element_files(element) {
             for (tag, name) in [(Tag(0x80), "efFileSize"), (Tag(0x86), "maximumFileSize")] {
@@ -146,20 +115,32 @@ pub(super) fn element_files<'a>(element: &Element<'a>) -> Vec<FileView<'a>> {
 
 /// D03 W: an element or member that this version does not know.
 fn newer_than_known(package: &Package<'_>, report: &mut Report<'_>) {
-    for element in &package.elements {
+    for (element, examined) in package.elements.iter().zip(report.examined) {
         if element.kind == Kind::Unknown {
             report.on(element, format!("tag {} is no element of SAIP 3.4.1", element.tlv.tag));
+            continue;
         }
-        if element.kind.is_file_system() {
-            let unknown = children(&element.tlv).filter(|tlv| {
-                context_number(tlv.tag).is_none_or(|number| number > 1) && element.kind.file_name(tlv.tag).is_none()
-            });
-            unknown.for_each(|tlv| report.at(element, tlv.offset, format!("member {} is not known", tlv.tag)));
+        for unknown in &examined.unknown {
+            report.at(element, unknown.offset, format!("member {} is not one of SAIP 3.4.1", unknown.tag));
         }
-        for (tlv, typed) in typed_parts(element) {
-            if let Typed::Unknown(error) = typed {
-                report.at(element, tlv.offset, format!("is not as SAIP 3.3.1 describes it: {error}"));
-            }
+    }
+}
+
+/// D04 E: an element decodes, and encodes to the octets it was read from.
+fn same_again(package: &Package<'_>, report: &mut Report<'_>) {
+    for (element, examined) in package.elements.iter().zip(report.examined) {
+        // What is not canonical alone is D02's.
+        for fault in examined.faults.iter().filter(|fault| !fault.fault.is_not_canonical()) {
+            report.at(element, fault.offset, fault.fault.to_string());
+        }
+        if !examined.faults.is_empty() {
+            continue;
+        }
+        match types::decode(element).map(|typed| typed.encode()) {
+            Ok(Ok(octets)) if octets == element.tlv.whole => {}
+            Ok(Ok(_)) => report.on(element, "encodes to other octets than it was read from"),
+            Ok(Err(error)) => report.on(element, format!("does not encode again: {error}")),
+            Err(error) => report.at(element, error.offset, error.fault.to_string()),
         }
     }
 }
@@ -175,6 +156,34 @@ fn header_and_end(package: &Package<'_>, report: &mut Report<'_>) {
             if element.kind == kind && index != at {
                 report.on(element, format!("{name} stands at place {} of {}", index + 1, last + 1));
             }
+        }
+    }
+}
+
+/// H02 E (SAIP §8.2.1): a version that exists, and elements that it has.
+fn versions(package: &Package<'_>, report: &mut Report<'_>) {
+    let Some(header) = package.of(Kind::Header).next() else { return };
+    let Some(version) = version(package) else {
+        report.on(header, "has no version");
+        return;
+    };
+    let (major, minor) = version;
+    if !matches!(version, (2, 0..=3) | (3, 0..=4)) {
+        let offset = header.member(primitive(0)).map_or(header.tlv.offset, |tlv| tlv.offset);
+        report.at(header, offset, format!("{major}.{minor} is no version of SAIP that this version knows"));
+        return;
+    }
+    for element in &package.elements {
+        let since = match element.kind {
+            Kind::Eap => (2, 2),
+            Kind::Df5gs | Kind::DfSaip => (2, 3),
+            Kind::DfSnpn | Kind::Df5gprose | Kind::Iot | Kind::OptIot => (3, 3),
+            Kind::Ssim | Kind::SsimEapTlsParameters => (3, 4),
+            _ => continue,
+        };
+        if version < since {
+            let message = format!("is there since SAIP {}.{}, the header says {major}.{minor}", since.0, since.1);
+            report.on(element, message);
         }
     }
 }

@@ -215,6 +215,7 @@ impl<'a> Tree<'a> {
             "adf-usim" => self.usim.clone_from(path),
             "adf-isim" => self.isim.clone_from(path),
             "adf-csim" => self.csim.clone_from(path),
+            "adf-ssim" => {}
             _ => return,
         }
         self.last.clone_from(path);
