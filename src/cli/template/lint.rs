@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Desk;
+use super::{Desk, read_file};
 use crate::cli::screen::{COLUMNS, print_json, wrapped};
 use crate::error::{Exit, Fault};
+use crate::formats::rsp::euicc_info2::EuiccInfo2;
 use crate::formats::saip::lint::{Finding, Lint, Options, Severity, lint_with};
 
 /// What `lint` is asked for.
@@ -18,11 +20,15 @@ pub(super) struct LintArgs {
     /// The package goes into the field as it is: test values and trivial codes count as well
     #[arg(long)]
     production: bool,
+    /// Also whether this eUICC can take it: its EUICCInfo2 (DER, hex or base64, or the JSON of `lpac chip info`)
+    #[arg(long, value_name = "FILE")]
+    target: Option<PathBuf>,
 }
 
 impl Desk<'_> {
     pub(super) fn lint(&self, args: &LintArgs) -> Result<Exit, Fault> {
-        let options = Options { production: args.production };
+        let target = args.target.as_deref().map(read_target).transpose()?;
+        let options = Options { production: args.production, target };
         let lint = lint_with(&self.resolve(&args.template)?, &options);
         if self.json {
             print_json(&lint)?;
@@ -31,6 +37,13 @@ impl Desk<'_> {
         }
         Ok(if lint.has_errors() { Exit::IntegrityFailure } else { Exit::Done })
     }
+}
+
+fn read_target(file: &Path) -> Result<EuiccInfo2, Fault> {
+    EuiccInfo2::read(&read_file(file)?).map_err(|e| {
+        Fault::new(Exit::Config, format!("{}: {e}", file.display()))
+            .hint("name the EUICCInfo2 of an eUICC, as GetEUICCInfo answers it")
+    })
 }
 
 /// Findings that do not keep a template off the shelf.
