@@ -130,7 +130,7 @@ fn files(text: &mut String, files: &[FileOutline<'_>]) {
         }
         if file.content.len() > MOST_RECORDS {
             let more = file.content.len() - MOST_RECORDS;
-            line(text, &format!("{:BELOW$}= and {more} more, all of them with --json", ""), 0);
+            line(text, &format!("{:BELOW$}and {more} more, all of them with --json", ""), 0);
         }
         for (at, octets) in &file.writes {
             line(text, &format!("{:BELOW$}@ {at}: {octets}", ""), BELOW + 2);
@@ -138,22 +138,20 @@ fn files(text: &mut String, files: &[FileOutline<'_>]) {
     }
 }
 
+/// `spn = Acme`, `record 3 = ...`, `content = 0A`.
 fn content_words(content: &Content) -> String {
+    let name = content.variable.unwrap_or(if content.records.is_some() { "record" } else { "content" });
     let record = match content.records {
-        Some((first, last)) if first == last => format!("{first}: "),
-        Some((first, last)) => format!("{first}-{last}: "),
+        Some((first, last)) if first == last => format!(" {first}"),
+        Some((first, last)) => format!(" {first}-{last}"),
         None => String::new(),
     };
-    let is_hex = content.variable.is_none() && content.value.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_hex = !content.decoded && content.value.bytes().all(|b| b.is_ascii_hexdigit());
     match content.value.get(..2 * MOST_OCTETS) {
         Some(first) if is_hex && first.len() < content.value.len() => {
-            format!("{record}= {first}... ({})", octets(content.value.len() / 2))
+            format!("{name}{record} = {first}... ({})", octets(content.value.len() / 2))
         }
-        _ => format!(
-            "{record}{}= {}",
-            content.variable.map(|name| format!("{name} ")).unwrap_or_default(),
-            content.value
-        ),
+        _ => format!("{name}{record} = {}", content.value),
     }
 }
 

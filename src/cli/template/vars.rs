@@ -1,12 +1,13 @@
-//! `bindery template vars`.
+//! `bindery template vars`: the values a template takes, who gives each, what it looks like and where it goes.
 
 use serde_json::json;
 
 use super::Desk;
-use crate::cli::screen::{print_json, table};
+use super::outline::octets;
+use crate::cli::screen::{COLUMNS, print_json, wrapped};
 use crate::error::{Exit, Fault};
 use crate::formats::saip::algorithm::Algorithm;
-use crate::personalise::{CompiledTemplate, Settings};
+use crate::personalise::{CompiledTemplate, Input, Settings};
 
 impl Desk<'_> {
     pub(super) fn vars(&self, template: &str) -> Result<Exit, Fault> {
@@ -14,32 +15,67 @@ impl Desk<'_> {
         let compiled = compile(&der, Algorithm::Milenage)?;
         let tuak = compile(&der, Algorithm::Tuak)?;
         if self.json {
-            let inputs: Vec<_> = compiled
-                .inputs()
-                .iter()
-                .map(|input| {
-                    json!({"name": input.name, "source": input.source, "required": input.required,
-                           "octets": input.octets, "places": input.places})
-                })
-                .collect();
             let sizes = json!({"milenage": compiled.upp_len(), "tuak": tuak.upp_len()});
+            let inputs: Vec<_> = compiled.inputs().iter().map(as_json).collect();
             print_json(&json!({"template": template, "upp_bytes": sizes, "inputs": inputs}))?;
-            return Ok(Exit::Done);
+        } else {
+            say!("{}", screen(compiled.inputs()));
+            let [milenage, tuak] = [compiled.upp_len(), tuak.upp_len()].map(octets);
+            say!("A package of a record has {milenage} with Milenage, {tuak} with TUAK.");
         }
-        let mut table = table(&["name", "given by", "record must", "octets", "places"]);
-        for input in compiled.inputs() {
-            let octets = if input.octets == 0 { String::new() } else { input.octets.to_string() };
-            let must = if input.required { "give it" } else { "" };
-            table.add_row([&input.name, input.source, must, &octets, &input.places.join(", ")]);
-        }
-        let sizes = format!("{} octets with Milenage, {} with TUAK", compiled.upp_len(), tuak.upp_len());
-        say!("{table}\nA package of a record has {sizes}.");
         Ok(Exit::Done)
     }
+}
+
+fn as_json(input: &Input) -> serde_json::Value {
+    json!({"name": input.name, "source": input.source, "required": input.required, "octets": input.octets,
+           "places": input.places, "form": input.form, "clause": input.clause, "value": input.value})
 }
 
 fn compile(der: &[u8], algorithm: Algorithm) -> Result<CompiledTemplate, Fault> {
     let settings = Settings { algorithm, ..Settings::default() };
     CompiledTemplate::compile(der, &settings)
         .map_err(|e| Fault::new(Exit::IntegrityFailure, e.to_string()).hint(e.hint()))
+}
+
+/// In the order in which somebody who writes an order asks: what must I give, what may I, what comes by itself.
+fn screen(inputs: &[Input]) -> String {
+    let groups: [(&str, fn(&Input) -> bool); 4] = [
+        ("Every record must give", |input| input.required),
+        ("A record may give", |input| !input.required && matches!(input.source, "order" | "row" | "line vars")),
+        ("Made for every record", |input| !input.required && matches!(input.source, "generated" | "derived")),
+        ("As the template has it, unless the line's vars or a column of the rows say otherwise", |input| {
+            !input.required && !matches!(input.source, "order" | "row" | "line vars" | "generated" | "derived")
+        }),
+    ];
+    let width = inputs.iter().map(|input| input.name.chars().count()).max().unwrap_or_default().clamp(16, 32);
+    let mut text = String::new();
+    for (title, belongs) in groups {
+        let members: Vec<_> = inputs.iter().filter(|input| belongs(input)).collect();
+        if members.is_empty() {
+            continue;
+        }
+        text.push_str(&format!("{title}\n"));
+        for input in members {
+            entry(&mut text, input, width);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn entry(text: &mut String, input: &Input, width: usize) {
+    let indent = 4 + width + 2;
+    let mut put = |name: &str, what: &str| {
+        let line = format!("    {name:<width$}  {}", wrapped(what, COLUMNS, indent));
+        text.push_str(line.trim_end());
+        text.push('\n');
+    };
+    let by = if input.source == "template" { String::new() } else { format!("{}: ", input.source) };
+    let clause = if input.clause.is_empty() { String::new() } else { format!(" ({})", input.clause) };
+    put(&input.name, &format!("{by}{}{clause}", input.form));
+    put("", &format!("in {}", input.places.join(", ")));
+    if let Some(value) = &input.value {
+        put("", &format!("now {value}"));
+    }
 }

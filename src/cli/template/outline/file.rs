@@ -56,8 +56,10 @@ pub(in crate::cli::template) struct Content {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::cli::template) records: Option<(usize, usize)>,
     pub(in crate::cli::template) value: String,
-    /// The coding it was read by, which is the variable's name; without one the value is hex without the padding.
+    /// The variable of an order that writes it.
     pub(in crate::cli::template) variable: Option<&'static str>,
+    /// The value is in words; else it is hex without the padding.
+    pub(in crate::cli::template) decoded: bool,
 }
 
 /// What kind of file it is (ETSI TS 102 221 §11.1.1.4.3).
@@ -311,7 +313,7 @@ fn is_secret(file: &str, fid: &str) -> bool {
 fn hidden_content(view: &FileView<'_>) -> Vec<Content> {
     let octets: usize = view.writes.iter().map(|write| write.content.len()).sum();
     let value = format!("{} written, not shown", words::octets(octets));
-    if octets == 0 { Vec::new() } else { vec![Content { records: None, value, variable: None }] }
+    if octets == 0 { Vec::new() } else { vec![Content { records: None, value, variable: None, decoded: true }] }
 }
 
 fn content(kind: Kind, name: &str, file: &FileOutline<'_>, model: Option<&FileTemplate>) -> Vec<Content> {
@@ -338,9 +340,10 @@ fn content(kind: Kind, name: &str, file: &FileOutline<'_>, model: Option<&FileTe
 fn one(kind: Kind, name: &str, octets: &[Option<u8>], record: Option<usize>, was_written: bool) -> Option<Content> {
     let given: Vec<u8> = octets.iter().map(|octet| octet.unwrap_or(0xFF)).collect();
     let words = ef::describe(kind, name, &given, record);
-    let variable = ef::coding(kind, name).map(|coding| coding.name()).filter(|_| words.is_some());
+    let decoded = words.is_some();
+    let variable = ef::coding(kind, name).map(|coding| coding.name()).filter(|_| decoded);
     let value = words.or_else(|| was_written.then(|| undecoded(&given)))?;
-    Some(Content { records: None, value, variable })
+    Some(Content { records: None, value, variable, decoded })
 }
 
 /// Records that say something; those behind each other that say the same are told once.
