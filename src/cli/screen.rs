@@ -31,7 +31,7 @@ pub(super) fn table(header: &[&str]) -> Table {
     table
 }
 
-/// Text broken at blanks, and inside words that are longer than a line; `indent` columns stand before every line but the first.
+/// Text broken at blanks, and inside words that are longer than a line, there behind a comma if there is one; `indent` columns stand before every line but the first.
 pub(super) fn wrapped(text: &str, columns: usize, indent: usize) -> String {
     let room = columns.saturating_sub(indent).max(1);
     let mut lines: Vec<String> = Vec::new();
@@ -45,10 +45,11 @@ pub(super) fn wrapped(text: &str, columns: usize, indent: usize) -> String {
             len = 0;
         }
         while word_len > room {
-            let at = word.char_indices().nth(room).map_or(word.len(), |(at, _)| at);
+            let most = word.char_indices().nth(room).map_or(word.len(), |(at, _)| at);
+            let at = word[..most].rfind(',').map_or(most, |comma| comma + 1);
             lines.push(word[..at].to_owned());
             word = &word[at..];
-            word_len -= room;
+            word_len = word.chars().count();
         }
         if len > 0 {
             line.push(' ');
@@ -78,6 +79,7 @@ mod tests {
     fn text_is_broken_at_blanks_and_inside_words_longer_than_a_line() {
         assert_eq!(wrapped("one two three", 9, 2), "one two\n  three");
         assert_eq!(wrapped("abcdefghij k", 6, 2), "abcd\n  efgh\n  ij k");
+        assert_eq!(wrapped("ab,cd,efgh", 8, 2), "ab,cd,\n  efgh");
         assert_eq!(wrapped("", 6, 2), "");
     }
 }

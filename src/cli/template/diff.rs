@@ -259,6 +259,88 @@ fn screen(differences: &[Difference], old_len: usize, new_len: usize) -> String 
     if renumbered > 0 {
         text.push_str(&format!("{renumbered} elements differ in nothing but their id\n"));
     }
-    text.push_str(&format!("{} differences, {old_len} -> {new_len} octets\n", differences.len()));
+    let plural = if differences.len() == 1 { "" } else { "s" };
+    text.push_str(&format!("{} difference{plural}, {old_len} -> {new_len} octets\n", differences.len()));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::saip::package::Package;
+    use crate::formats::saip::source;
+
+    fn told(old: &str, new: &str) -> (String, Vec<Difference>) {
+        let (old, new) = (source::build(old).unwrap(), source::build(new).unwrap());
+        let outlines = [&old, &new].map(|der| Package::parse(der).unwrap());
+        let differences = differences(&Outline::of(&outlines[0]), &Outline::of(&outlines[1]));
+        (screen(&differences, old.len(), new.len()), differences)
+    }
+
+    #[test]
+    fn a_readable_file_is_told_with_its_old_and_new_value() {
+        let text = source::preset("bootstrap").unwrap();
+        let (screen, _) = told(text, &text.replace("42 6F 6F 74", "4D 69 6E 69"));
+        assert_eq!(
+            screen,
+            "usim 1/ef-spn: changed\n    content: Bindery Boot -> Bindery Mini\n1 difference, 3437 -> 3437 octets\n"
+        );
+    }
+
+    #[test]
+    fn a_secret_is_told_as_changed_and_no_more() {
+        let text = source::preset("bootstrap").unwrap();
+        let one = text.replacen("key = \"00 00", "key = \"5A 5A", 1);
+        let other = text.replacen("key = \"00 00", "key = \"A5 A5", 1);
+        let (screen, _) = told(&one, &other);
+        assert_eq!(screen, "akaParameter 1: changed\n    K, not shown: changed\n1 difference, 3437 -> 3437 octets\n");
+        let pin = text.replacen("value = \"30 30 30 30 FF", "value = \"31 32 33 35 FF", 1);
+        let other = text.replacen("value = \"30 30 30 30 FF", "value = \"31 32 33 36 FF", 1);
+        let (screen, _) = told(&pin, &other);
+        assert!(screen.contains("PIN1 (01), not shown: changed") && !screen.contains("1235"), "{screen}");
+    }
+
+    #[test]
+    fn an_element_put_in_does_not_move_the_others() {
+        let text = source::preset("bootstrap").unwrap();
+        let rfm = text.find("# RFM of the MF").or_else(|| text.find("[[element]]\n[element.rfm]")).unwrap();
+        let cd = "[[element]]\n[element.cd]\ntemplate = \"2\"\n\n";
+        let (screen, differences) = told(text, &format!("{}{cd}{}", &text[..rfm], &text[rfm..]));
+        assert!(
+            screen.contains("cd 1: added") && screen.contains("3 elements differ in nothing but their id"),
+            "{screen}"
+        );
+        assert!(screen.contains("templates: "), "{screen}");
+        // cd, the header's list of templates, and the ids of rfm, rfm and end.
+        assert_eq!(differences.len(), 5);
+    }
+
+    #[test]
+    fn elements_in_another_order_are_told() {
+        let text = source::preset("bootstrap").unwrap();
+        let elements: Vec<_> = text.split("[[element]]\n").collect();
+        let mut moved = elements.clone();
+        moved.swap(5, 6);
+        let (screen, _) = told(text, &moved.join("[[element]]\n"));
+        assert!(screen.contains("package: elements or members stand in another order"), "{screen}");
+    }
+
+    /// Quadratic work would take minutes here.
+    #[test]
+    fn a_package_of_many_elements_is_compared_at_once() {
+        let mut der = vec![0xA0, 0x00];
+        (0..20_000).for_each(|_| der.extend([0xA9, 0x04, 0xA0, 0x02, 0x80, 0x00]));
+        let package = Package::parse(&der).unwrap();
+        let (one, other) = (Outline::of(&package), Outline::of(&package));
+        assert_eq!(differences(&one, &other).len(), 1);
+    }
+
+    #[test]
+    fn long_hex_is_told_where_it_differs() {
+        let old = "00".repeat(40);
+        let new = format!("{}0102{}", "00".repeat(20), "00".repeat(18));
+        assert_eq!(differing(&old, &new), Some((21, "0000", "0102")));
+        assert_eq!(differing(&old, &old), None);
+        assert_eq!(differing(&old, &old[..60]), Some((31, &old[..20], "")));
+    }
 }

@@ -106,3 +106,49 @@ fn severity_word(severity: Severity) -> &'static str {
         Severity::Error => "error",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::saip::lint::lint;
+    use crate::formats::saip::source;
+
+    fn linted(from: &str, to: &str) -> Lint {
+        let text = source::preset("bootstrap").unwrap();
+        assert!(text.contains(from));
+        lint(&source::build(&text.replacen(from, to, 1)).unwrap())
+    }
+
+    #[test]
+    fn a_rule_says_once_why_and_what_to_do_and_the_gravest_goes_first() {
+        let lint = linted("content = \"00 01\"", "content = \"00 00\"");
+        let screen = screen(&lint);
+        let (first, last) = (screen.lines().next().unwrap(), screen.lines().last().unwrap());
+        let order: Vec<_> = screen
+            .lines()
+            .filter_map(|line| ["error ", "warning ", "info "].iter().position(|word| line.starts_with(word)))
+            .collect();
+        assert!(order.is_sorted() && !order.is_empty(), "{first}\n{screen}");
+        assert!(last.starts_with(&format!("{} rules ran: ", lint.rules_run)), "{last}");
+        assert!(screen.contains("usim/ef-acc") && screen.contains("  fix: "), "{screen}");
+        assert!(screen.lines().all(|line| line.chars().count() <= COLUMNS), "{screen}");
+    }
+
+    #[test]
+    fn a_sound_template_gives_one_line() {
+        let lint = linted("Bindery bootstrap", "Bindery");
+        assert_eq!(screen(&lint), format!("{} rules ran: nothing found", lint.rules_run));
+    }
+
+    /// The contract of `--json`: other members may come, these stay.
+    #[test]
+    fn json_has_the_members_programs_rely_on() {
+        let json = serde_json::to_value(linted("content = \"00 01\"", "content = \"00 00\"")).unwrap();
+        assert!(json["rules_run"].as_u64().unwrap() > 0);
+        let finding = &json["findings"][0];
+        for member in ["rule", "severity", "element", "offset", "message", "hint", "path", "why"] {
+            assert!(!finding[member].is_null(), "{member} in {finding}");
+        }
+        assert!(["error", "warning", "info"].contains(&finding["severity"].as_str().unwrap()));
+    }
+}

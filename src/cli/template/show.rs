@@ -180,10 +180,6 @@ mod tests {
         screen(&outline)
     }
 
-    fn preset(name: &str) -> String {
-        source::preset(name).unwrap().to_owned()
-    }
-
     #[test]
     fn no_line_is_wider_than_a_hundred_columns() {
         for (name, text) in source::PRESETS {
@@ -191,5 +187,40 @@ mod tests {
             let wide: Vec<_> = screen.lines().filter(|line| line.chars().count() > COLUMNS).collect();
             assert!(wide.is_empty(), "{name}: {wide:?}");
         }
+    }
+
+    /// What people read: one whole screen, as it is.
+    #[test]
+    fn the_smallest_preset_is_shown_like_this() {
+        let outline = source::build(source::preset("iot-minimal").unwrap()).unwrap();
+        let shown = screen(&Outline::of(&Package::parse(&outline).unwrap()));
+        let expected = include_str!("golden/iot-minimal.txt");
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_file_says_what_the_package_has_and_what_is_the_templates() {
+        let shown = screen_of(&source::build(source::preset("bootstrap").unwrap()).unwrap());
+        for line in [
+            "    ef-imsi           6F07   transparent 9 B         07    6F06/02       34",
+            "        imsi = 001010000000000",
+            "    ef-keys           6F08*  transparent 33 B*       08    6F06/05       21",
+            "    ef-fdn            6F3B*  linear 5 x 26 B               6F06/08       23",
+            "        spn = Bindery Boot",
+            "        smsc 1 = +00100000001",
+        ] {
+            assert!(shown.lines().any(|shown| shown == line), "{line:?}\n{shown}");
+        }
+        assert!(shown.contains("AID A0000000871002FFFFFFFF8903020000, PINs 01 81 0A"));
+    }
+
+    #[test]
+    fn unknown_elements_and_members_are_shown_by_tag_and_size() {
+        // Header with an unknown member [20], an unknown element BF7E, end.
+        let der =
+            [0xA0, 0x03, 0x94, 0x01, 0x07, 0xBF, 0x7E, 0x02, 0x80, 0x00, 0xAA, 0x05, 0xA0, 0x03, 0x81, 0x01, 0x1F];
+        let shown = screen_of(&der);
+        assert!(shown.contains("[94]            unknown member of 3 octets"), "{shown}");
+        assert!(shown.contains("PE 2 BF7E"), "{shown}");
     }
 }

@@ -9,6 +9,9 @@ use crate::error::{Exit, Fault};
 use crate::formats::saip::algorithm::Algorithm;
 use crate::personalise::{CompiledTemplate, Input, Settings};
 
+/// Characters of a value on the screen.
+const MOST_CHARACTERS: usize = 160;
+
 impl Desk<'_> {
     pub(super) fn vars(&self, template: &str) -> Result<Exit, Fault> {
         let der = self.resolve(template)?;
@@ -56,15 +59,20 @@ fn screen(inputs: &[Input]) -> String {
             continue;
         }
         text.push_str(&format!("{title}\n"));
-        for input in members {
-            entry(&mut text, input, width);
+        // Keys of one kind differ in their number alone: `ota 01/01`, `ota 01/02`.
+        let stem = |input: &Input| input.name.split(' ').next().unwrap_or_default().to_owned();
+        for alike in members.chunk_by(|one, other| {
+            stem(one) == stem(other) && one.form == other.form && one.places == other.places && one.name.contains(' ')
+        }) {
+            entry(&mut text, alike, width);
         }
         text.push('\n');
     }
     text
 }
 
-fn entry(text: &mut String, input: &Input, width: usize) {
+fn entry(text: &mut String, alike: &[&Input], width: usize) {
+    let [input, rest @ ..] = alike else { return };
     let indent = 4 + width + 2;
     let mut put = |name: &str, what: &str| {
         let line = format!("    {name:<width$}  {}", wrapped(what, COLUMNS, indent));
@@ -73,9 +81,38 @@ fn entry(text: &mut String, input: &Input, width: usize) {
     };
     let by = if input.source == "template" { String::new() } else { format!("{}: ", input.source) };
     let clause = if input.clause.is_empty() { String::new() } else { format!(" ({})", input.clause) };
-    put(&input.name, &format!("{by}{}{clause}", input.form));
+    let name = if rest.is_empty() { &input.name } else { input.name.split(' ').next().unwrap_or(&input.name) };
+    put(name, &format!("{by}{}{clause}", input.form));
     put("", &format!("in {}", input.places.join(", ")));
+    if !rest.is_empty() {
+        let names = alike.iter().filter_map(|input| Some(input.name.split_once(' ')?.1));
+        put("", &format!("each of {}", names.collect::<Vec<_>>().join(", ")));
+    }
     if let Some(value) = &input.value {
-        put("", &format!("now {value}"));
+        let cut = value.char_indices().nth(MOST_CHARACTERS).map(|(at, _)| at);
+        let shown = cut.map_or_else(|| value.clone(), |at| format!("{}... (all of it with --json)", &value[..at]));
+        put("", &format!("now {shown}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::saip::source;
+
+    #[test]
+    fn values_are_grouped_by_who_gives_them() {
+        let der = source::build(source::preset("operational").unwrap()).unwrap();
+        let shown = screen(compile(&der, Algorithm::Milenage).unwrap().inputs());
+        let group_of = |name: &str| {
+            let at = shown.lines().position(|line| line.trim_start().starts_with(&format!("{name} "))).unwrap();
+            shown.lines().take(at).filter(|line| !line.starts_with(' ') && !line.is_empty()).last().unwrap().to_owned()
+        };
+        assert_eq!(group_of("iccid"), "Every record must give");
+        assert_eq!(group_of("msisdn"), "A record may give");
+        assert_eq!(group_of("k"), "Made for every record");
+        assert!(group_of("spn").starts_with("As the template has it"));
+        assert!(shown.lines().all(|line| line.chars().count() <= COLUMNS), "{shown}");
+        assert!(shown.contains("each of 01/01, 01/02, 01/03"), "{shown}");
     }
 }
