@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::Voice;
 use super::run::stop_on_signal;
-use super::{Voice, print_json};
+use super::screen::print_json;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::pipeline;

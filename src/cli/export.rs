@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{Voice, print_json};
+use super::Voice;
+use super::screen::print_json;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::export::unpack;

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Voice, print_json};
+use super::Voice;
+use super::screen::print_json;
 use crate::certs::test_pki::{TestPki, issue_euicc};
 use crate::config::Site;
 use crate::error::{Exit, Fault};

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use comfy_table::Table;
-use comfy_table::presets;
+
+use super::screen;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -104,8 +105,7 @@ fn mechanisms(rule: &KeyRule) -> String {
 }
 
 fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header);
+    let mut table = screen::table(header);
     rows.for_each(|row| {
         table.add_row(row);
     });

@@ -1,13 +1,8 @@
 //! The command line: one file a noun, no logic beyond wiring, the screen and the exit code.
 //! Result on stdout, everything else on stderr.
 
-/// `println!` for results: a reader that went away (`bindery status | head -1`) is no bug of ours.
-macro_rules! say {
-    ($($argument:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stdout().lock(), $($argument)*);
-    }};
-}
+#[macro_use]
+mod screen;
 
 pub mod bench;
 mod bind;
@@ -133,11 +128,4 @@ fn harden() -> Result<(), Fault> {
     resource::setrlimit(resource::Resource::RLIMIT_CORE, 0, 0)
         .and_then(|()| prctl::set_dumpable(false))
         .map_err(|e| Fault::new(Exit::Config, format!("core dumps cannot be switched off: {e}")))
-}
-
-/// Writes one JSON object and a newline to stdout.
-pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Fault> {
-    let text = serde_json::to_string(value).map_err(|e| Fault::new(Exit::Bug, format!("result is not JSON: {e}")))?;
-    say!("{text}");
-    Ok(())
 }

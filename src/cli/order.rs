@@ -4,16 +4,15 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::Table;
 use serde_json::json;
 
+use super::screen::table;
 use crate::error::{Exit, Fault};
 use crate::order::{Answer, Intake, Verdict};
 use crate::store::sqlite::{Ledger, OrderSummary};
 use crate::store::{OrderState, Refusal, Store};
 
-/// Columns of a terminal that a table may fill.
-const WIDTH: u16 = 100;
 /// Rejected and failed rows that `show` names.
 const SHOWN_ROWS: u32 = 20;
 
@@ -188,13 +187,6 @@ fn state_word(state: OrderState) -> &'static str {
     }
 }
 
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH).set_header(header.iter().copied());
-    table
-}
-
 fn print_json(value: &serde_json::Value) -> Result<Exit, Fault> {
     print(&format!("{value:#}\n")).map(|()| Exit::Done)
 }
@@ -221,12 +213,5 @@ mod tests {
         let text = refusal_text(&refusal(1, 7, "eid", "890490**35"));
         assert_eq!(text, "line 1, row 7, eid: 890490**35 check digit is wrong\n  hint: correct it\n");
         assert_eq!(refusal_text(&refusal(0, 0, "", "")), "order: check digit is wrong\n  hint: correct it\n");
-    }
-
-    #[test]
-    fn a_table_fits_a_hundred_columns() {
-        let mut table = table(&["order", "answer"]);
-        table.add_row(["x".repeat(80), "y".repeat(80)]);
-        assert!(table.to_string().lines().all(|line| line.chars().count() <= usize::from(WIDTH)));
     }
 }

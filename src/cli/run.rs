@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use comfy_table::presets::NOTHING;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use super::{Voice, print_json};
+use super::Voice;
+use super::screen::{print_json, table};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::ids::OrderKey;
@@ -85,8 +85,7 @@ fn print_table(reports: &[Report], nothing_failed: bool) {
         }
         return;
     }
-    let mut table = comfy_table::Table::new();
-    table.load_style(NOTHING).set_header(["order", "rows", "issued", "refused", "audited", "seconds", "records/s"]);
+    let mut table = table(&["order", "rows", "issued", "refused", "audited", "seconds", "records/s"]);
     for report in reports {
         let seconds = report.elapsed.as_secs_f64();
         table.add_row([

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use comfy_table::presets::NOTHING;
 use serde_json::json;
 
-use super::{Voice, print_json};
+use super::Voice;
+use super::screen::{print_json, table};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::store::sqlite::Ledger;
@@ -43,8 +43,7 @@ impl Status {
             say!("no orders yet");
             return Ok(Exit::Done);
         }
-        let mut table = comfy_table::Table::new();
-        table.load_style(NOTHING).set_header(["order", "state", "rows", "devices"]);
+        let mut table = table(&["order", "state", "rows", "devices"]);
         for (key, state, total, counts) in rows {
             let devices: Vec<String> =
                 counts.iter().map(|(state, rows)| format!("{} {rows}", state.as_str())).collect();

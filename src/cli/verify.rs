@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use comfy_table::{Table, presets};
 use openssl::x509::X509;
 
 use super::Voice;
+use super::screen::table;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::pipeline::fan_out::FanOut;
@@ -126,8 +126,7 @@ fn print_table(report: &Report) {
     }
     let failing: Vec<_> = report.totals.iter().filter(|total| total.findings > 0).collect();
     if !failing.is_empty() {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header(["check", "findings", "looked at"]);
+        let mut table = table(&["check", "findings", "looked at"]);
         for total in failing {
             table.add_row([total.check.as_str(), &total.findings.to_string(), &total.looked_at.to_string()]);
         }

@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use comfy_table::presets::NOTHING;
-
 use super::{DpPb, Effort, Template, measure};
-use crate::cli::{Voice, init, print_json};
+use crate::cli::screen::{print_json, table};
+use crate::cli::{Voice, init};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::Token;
@@ -55,9 +54,7 @@ impl Bench {
 }
 
 fn print_table(json: &serde_json::Value, templates: &[Template]) {
-    let mut table = comfy_table::Table::new();
-    table.load_style(NOTHING);
-    table.set_header(["workload", "octets", "mode", "threads", "profiles/s", "us each", "floor us", "ratio"]);
+    let mut table = table(&["workload", "octets", "mode", "threads", "profiles/s", "us each", "floor us", "ratio"]);
     let number = |value: &serde_json::Value| value.as_f64().unwrap_or(f64::NAN);
     for template in templates {
         let name = &template.name;

@@ -4,10 +4,15 @@
 //! Rule: the source names elements, files and sizes as the standards do; counting lengths, tags and PE ids is done here.
 
 mod emit;
+mod patch;
 mod schema;
 
 use std::ops::Range;
 
+use toml::Spanned;
+
+use super::algorithm::Algorithm;
+use super::services::{ALGORITHM_SERVICES, service_name, service_number};
 use crate::formats::tlv::TlvError;
 
 /// Schema word of a template source.
@@ -36,26 +41,84 @@ pub fn preset(name: &str) -> Option<&'static str> {
     PRESETS.iter().find(|(preset, _)| *preset == name).map(|(_, text)| *text)
 }
 
-/// Reads a source and builds its package.
+/// What a source is built with, besides itself.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    /// Every akaParameter gets this algorithm, with placeholders of its lengths, and the header its service.
+    pub algorithm: Option<Algorithm>,
+    /// Reads a file that the source names (`load_block_file`).
+    pub read: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
+}
+
+/// Reads a source that names no files and builds its package.
 pub fn build(text: &str) -> Result<Vec<u8>, SourceError> {
-    let mut source = read(text).map_err(|wrong| wrong.located(text))?;
-    if let Some(base) = source.extends.take() {
-        let unknown = || Wrong { at: base.span(), what: format!("extends: no preset is called {:?}", base.get_ref()) };
-        let base = preset(base.get_ref()).ok_or_else(|| unknown().located(text))?;
-        let own = std::mem::take(&mut source.elements);
-        source.elements = read(base).map_err(|wrong| wrong.located(base))?.elements;
-        source.elements.extend(own);
+    build_with(text, &Options { algorithm: None, read: &|_| Err("no files are read here".to_owned()) })
+}
+
+/// Reads a source and builds its package.
+pub fn build_with(text: &str, options: &Options<'_>) -> Result<Vec<u8>, SourceError> {
+    build_located(text, options).map_err(|wrong| wrong.located(text))
+}
+
+fn build_located(text: &str, options: &Options<'_>) -> Result<Vec<u8>, Wrong> {
+    let mut source = read(text)?;
+    match source.extends.take() {
+        Some(base) => {
+            let unknown =
+                || Wrong { at: base.span(), what: format!("extends: no preset is called {:?}", base.get_ref()) };
+            let preset = read(preset(base.get_ref()).ok_or_else(unknown)?)?;
+            patch::apply(preset, &mut source)?;
+        }
+        None => patch::refuse(&source)?,
     }
-    emit::package(&source).map_err(|wrong| wrong.located(text))
+    include(&mut source, options.read)?;
+    if let Some(algorithm) = options.algorithm {
+        set_algorithm(&mut source, algorithm);
+    }
+    emit::package(&source)
+}
+
+/// Load blocks that stand in files of their own.
+fn include(source: &mut schema::Source, read: &dyn Fn(&str) -> Result<Vec<u8>, String>) -> Result<(), Wrong> {
+    for application in source.elements.iter_mut().filter_map(|element| element.get_mut().application.as_mut()) {
+        let Some(file) = application.load_block_file.take() else { continue };
+        let wrong = |what: String| Wrong { at: file.span(), what: format!("load_block_file: {what}") };
+        if application.load_block.is_some() {
+            return Err(wrong("excludes load_block".into()));
+        }
+        application.load_block = Some(schema::Hex(read(file.get_ref()).map_err(wrong)?));
+    }
+    Ok(())
+}
+
+fn set_algorithm(source: &mut schema::Source, algorithm: Algorithm) {
+    for aka in source.elements.iter_mut().filter_map(|element| element.get_mut().aka_parameter.as_mut()) {
+        if aka.mapping.is_none() {
+            aka.algorithm = match algorithm {
+                Algorithm::Milenage => schema::AkaAlgorithm::Milenage,
+                Algorithm::Tuak => schema::AkaAlgorithm::Tuak,
+            };
+            (aka.key, aka.opc) = (None, None);
+        }
+    }
+    let services = &mut source.header.services;
+    let number = |service: &Spanned<String>| service_number(service.get_ref());
+    let before = services.len();
+    services.retain(|service| number(service).is_none_or(|number| !ALGORITHM_SERVICES.contains(&number)));
+    if services.len() < before {
+        services.push(Spanned::new(0..0, service_name(algorithm.service()).to_owned()));
+    }
 }
 
 fn read(text: &str) -> Result<schema::Source, Wrong> {
-    let source: schema::Source =
+    let mut source: schema::Source =
         toml::from_str(text).map_err(|e| Wrong { at: e.span().unwrap_or(0..0), what: e.message().to_owned() })?;
     if source.schema.get_ref() != SCHEMA {
         let what = format!("schema {:?} is not {SCHEMA:?}", source.schema.get_ref());
         return Err(Wrong { at: source.schema.span(), what });
     }
+    patch::refuse_in_elements(&source)?;
+    patch::refuse_removed_files(&mut source)?;
     Ok(source)
 }
 
