@@ -55,13 +55,12 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// The element makes the MF by GenericFileManagement.
-fn makes_mf(element: &Element<'_>, report: &Report<'_>) -> bool {
-    element.kind == Kind::GenericFileManagement
-        && report
-            .made
-            .iter()
-            .any(|file| file.element.number == element.number && file.view.file_id() == Some(&[0x3F, 0x00]))
+/// Numbers of the elements that make an MF by GenericFileManagement, ascending.
+fn makers_of_mf(report: &Report<'_>) -> Vec<usize> {
+    let is_mf = |file: &&Made<'_>| {
+        file.element.kind == Kind::GenericFileManagement && file.view.file_id() == Some(&[0x3F, 0x00])
+    };
+    report.made.iter().filter(is_mf).map(|file| file.element.number).collect()
 }
 
 fn is_iot(package: &Package<'_>) -> bool {
@@ -74,12 +73,7 @@ fn root(package: &Package<'_>, report: &mut Report<'_>) {
         package.of(kind).skip(1).for_each(|element| report.on(element, format!("is the second {kind}")));
     }
     let iots: Vec<_> = package.of(Kind::Iot).collect();
-    let made: Vec<usize> = report
-        .made
-        .iter()
-        .filter(|file| file.name == "file" && file.view.file_id() == Some(&[0x3F, 0x00]))
-        .map(|file| file.element.number)
-        .collect();
+    let made = makers_of_mf(report);
     let roots: Vec<_> =
         package.elements.iter().filter(|e| e.kind == Kind::Mf || made.binary_search(&e.number).is_ok()).collect();
     if is_iot(package) {
@@ -106,6 +100,7 @@ fn root(package: &Package<'_>, report: &mut Report<'_>) {
 
 /// O02 E (SAIP §8.5.2): one pukCodes, right behind the MF (or, in an IoT Minimal Profile, behind header or iot).
 fn puk_codes(package: &Package<'_>, report: &mut Report<'_>) {
+    let makers = makers_of_mf(report);
     let mut seen = 0;
     for (at, element) in package.elements.iter().enumerate().filter(|(_, element)| element.kind == Kind::PukCodes) {
         seen += 1;
@@ -116,7 +111,7 @@ fn puk_codes(package: &Package<'_>, report: &mut Report<'_>) {
         let before = at.checked_sub(1).and_then(|before| package.elements.get(before));
         let fits = before.is_some_and(|before| match before.kind {
             Kind::Mf => true,
-            Kind::GenericFileManagement => makes_mf(before, report),
+            Kind::GenericFileManagement => makers.binary_search(&before.number).is_ok(),
             Kind::Header | Kind::Iot => is_iot(package),
             _ => false,
         });
