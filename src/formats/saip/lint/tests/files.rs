@@ -130,7 +130,8 @@ fn hostile(entry: impl Fn(u16) -> Vec<u8>) -> Vec<u8> {
 #[test]
 fn a_hostile_package_costs_no_more_than_its_length() {
     let fid = |fid: u16| wrap(Tag(0x83), &[&fid.to_be_bytes()]);
-    let hostile: [Vec<u8>; 6] = [
+    let usim = [0xB3, 12, 0xA0, 2, 0x80, 0, 0x81, 6, 0x67, 0x81, 0x0F, 1, 2, 4];
+    let hostile: [Vec<u8>; 8] = [
         hostile(|_| vec![0x62, 0]),
         hostile(|at| fcp(&[&fid(at)])),
         hostile(|at| fcp(&[&[0x82, 2, 0x78, 0x21], &fid(at)])),
@@ -139,6 +140,8 @@ fn a_hostile_package_costs_no_more_than_its_length() {
             [fcp(&[&[0x82, 4, 0x42, 0x21, 0, 1], &fid(at), RULE, &[0x80, 2, 0xFF, 0xFF]]), vec![0x81, 1, 0]].concat()
         }),
         std::iter::repeat_n([0xA7, 2, 0xA0, 0], 30_000).flatten().collect(),
+        std::iter::repeat_n(usim, 8_000).flatten().collect(),
+        wrap(Tag(0xB3), &[&usim[2..], &[0xA3, 0].repeat(40_000)]),
     ];
     for (at, element) in hostile.into_iter().enumerate() {
         let der = with("bootstrap", &element);

@@ -7,6 +7,9 @@ fn version(major: u8, minor: u8) -> Version {
     Version { major, minor, revision: 0 }
 }
 
+/// What a eUICC lacks.
+type Change = fn(&mut EuiccInfo2);
+
 /// A eUICC that takes every preset.
 fn able() -> EuiccInfo2 {
     EuiccInfo2 {
@@ -44,7 +47,7 @@ fn every_target_rule_fires() {
         header.splice(at..at, [0x84, 1, 1]);
         header[1] += 3;
     });
-    let cases: [(&str, &[u8], fn(&mut EuiccInfo2)); 9] = [
+    let cases: [(&str, &[u8], Change); 9] = [
         ("X01", &bootstrap, |target| target.additional_profile_versions.clear()),
         ("X01", &bootstrap, |target| target.additional_profile_versions = vec![version(2, 1)]),
         ("X02", &bootstrap, |target| target.uicc_capability &= !(1 << 4)),
