@@ -30,7 +30,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "H05",
         severity: Severity::Error,
         why: "terminals and portals that check the digit refuse the number",
-        hint: "use 19 or 20 digits that end with their Luhn digit",
+        hint: "use 19 or 20 digits that begin with 89 and end with their Luhn digit",
         check: luhn,
     },
     Rule {
@@ -93,7 +93,7 @@ fn same_iccid(package: &Package<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// H05 E: the Luhn digit of the ICCID.
+/// H05 E: the Luhn digit of the ICCID; W: its first digits, which say telecommunication (ITU-T E.118 §4.1).
 fn luhn(package: &Package<'_>, report: &mut Report<'_>) {
     let Some((header, iccid)) = iccid_of_header(package) else { return };
     let Some(digits) = straight_digits(iccid.value) else { return };
@@ -102,6 +102,10 @@ fn luhn(package: &Package<'_>, report: &mut Report<'_>) {
             report.at(&header, iccid.offset, format!("the last digit of the iccid is not {expected}, its Luhn digit"));
         }
         Err(error) => report.at(&header, iccid.offset, format!("iccid {error}")),
+        Ok(_) if !digits.starts_with("89") => {
+            let message = "the iccid does not begin with 89".to_owned();
+            report.mild(Severity::Warning, &header, iccid.offset, message);
+        }
         Ok(_) => {}
     }
 }
