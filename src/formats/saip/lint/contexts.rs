@@ -41,7 +41,7 @@ type Root = Option<u16>;
 fn context(element: &Element<'_>, files: &[&Made<'_>]) -> Option<Root> {
     // The first directory an element makes is its context; the ADF of an IoT Minimal Profile stands behind the MF.
     let mut directories = files.iter().filter(|file| file.is_directory());
-    let directory = if element.kind == Kind::Iot { directories.last() } else { directories.next() };
+    let directory = if element.kind == Kind::Iot { directories.next_back() } else { directories.next() };
     if let Some(path) = directory.or(files.first()).and_then(|file| file.path.as_ref()) {
         return Some(path.first().copied());
     }

@@ -445,10 +445,11 @@ fn a_crowd_of_anything_costs_time_by_the_piece() {
     for (what, der) in crowds() {
         let package = Package::parse(&der).unwrap();
         let made = tree::made(&package);
+        let examined: Vec<_> = package.elements.iter().map(types::examine).collect();
         for rule in rules() {
             let start = std::time::Instant::now();
             let options = Options::default();
-            let mut report = Report::new(rule, &options, &made);
+            let mut report = Report::new(rule, &options, &made, &examined);
             (rule.check)(&package, &mut report);
             // A second at most on a slow machine; minutes where a rule compares each with each.
             assert!(start.elapsed().as_secs() < 10, "{} takes {:?} for {what}", rule.id, start.elapsed());

@@ -211,7 +211,7 @@ fn every_rule_fires_where_it_must() {
             silent.push((at, rule, lint.findings));
         } else {
             assert!(lint.findings.iter().all(|finding| finding.offset <= der.len()));
-            assert!(lint.findings.iter().all(|finding| !finding.path.is_empty()));
+            assert!(lint.findings.iter().all(|finding| !finding.path.is_empty() && !finding.why.is_empty()));
         }
     }
     assert!(silent.is_empty(), "{silent:#?}");
