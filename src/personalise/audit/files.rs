@@ -2,6 +2,7 @@
 
 use super::found::{File, Found, Value};
 use crate::formats::bcd;
+use crate::formats::saip::catalogue::Template;
 use crate::formats::saip::ef;
 use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::{Kind, constructed};
@@ -13,8 +14,9 @@ pub(super) fn of_element(element: &Element<'_>, found: &mut Found) {
         let Some(coding) = ef::coding(element.kind, name).filter(|coding| !coding.is_secret()) else { continue };
         let place = format!("{}/{name}", element.label());
         let Some(file) = element.file(name) else {
-            let is_made = matches!(element.kind, Kind::Mf | Kind::Usim | Kind::Isim | Kind::Csim);
-            if is_made || (element.kind == Kind::Iot && *name != "ef-iccid") {
+            let is_made = Template::of(element)
+                .is_some_and(|template| template.created_by_default && template.file(name).is_some());
+            if is_made && !(element.kind == Kind::Iot && *name == "ef-iccid") {
                 found.put(coding.name(), place, None);
             }
             continue;
