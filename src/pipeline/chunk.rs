@@ -73,7 +73,8 @@ impl<H: Hsm> Engine<'_, H> {
         Ok(ChunkResult { outcomes, object, audited })
     }
 
-    /// The batch remembers what earlier runs issued: their secrets are not to come again.
+    /// The batch remembers what earlier runs issued: their secrets are not to come again, as they would from a machine that was set
+    /// back to an earlier state. What cannot be opened, of a failed record or by a newer layout of credentials, is not compared.
     pub(super) fn remember(&self, order: &OrderWork, done: &[&Chunk]) -> Result<(), Fault> {
         for chunk in done {
             let Some(line) = order.line(chunk.line) else { continue };
