@@ -32,7 +32,7 @@ pub struct ReportFacts<'a> {
     pub certificates: Vec<[String; 3]>,
     /// Chunks that this run made (a resumed run made only the rest).
     pub chunks: &'a [ChunkTiming],
-    /// Profiles among their records that were read back and compared with what was ordered.
+    /// Profiles among their records that were read back and are what was ordered.
     pub audited: u64,
     /// Wall-clock seconds of this run.
     pub seconds: f64,

@@ -67,7 +67,7 @@ impl Audit {
             Self::Share(_) if at == 0 || at + 1 == of => true,
             Self::Share(share) => {
                 let [a, b, c, d, ..] = sha256(iccid.as_str().as_bytes());
-                u64::from(u32::from_be_bytes([a, b, c, d])) * u64::from(MILLION) >> 32 < u64::from(share)
+                (u64::from(u32::from_be_bytes([a, b, c, d])) * u64::from(MILLION)) >> 32 < u64::from(share)
             }
         }
     }

@@ -31,7 +31,7 @@ pub(super) struct ChunkResult {
     pub(super) outcomes: Vec<(DevicePk, Outcome)>,
     /// The package file; none when no record was issued.
     pub(super) object: Option<ObjectFacts>,
-    /// Profiles that were read back.
+    /// Profiles that were read back and are what was ordered.
     pub(super) audited: u64,
 }
 
@@ -53,6 +53,7 @@ impl<H: Hsm> Engine<'_, H> {
         let jobs = self.jobs(&devices, audit);
         let started = keep_sound(&mut outcomes, self.start((order, line), &jobs, session)?);
         order.distinct.enter(&started.iter().map(|record| (record.record(), record.prints())).collect::<Vec<_>>())?;
+        let audited = started.iter().filter(|record| record.is_audited()).count() as u64;
         let digests: Vec<[u8; 32]> = started.iter().filter_map(Started::digest).collect();
         let ticket = self.lanes.submit(self.keys.dppb, digests.clone());
         let core = self.encrypt_for_core(line, &started, session)?;
@@ -69,11 +70,11 @@ impl<H: Hsm> Engine<'_, H> {
         };
         let finished = keep_sound(&mut outcomes, self.cpu.map_with(with_results, || (), |(), input| finish((), input)));
         let object = write(order, line, chunk, finished, &mut outcomes)?;
-        let audited = jobs.iter().filter(|job| job.is_audited).count() as u64;
         Ok(ChunkResult { outcomes, object, audited })
     }
 
-    /// The batch remembers what earlier runs issued: their secrets are not to come again.
+    /// The batch remembers what earlier runs issued: their secrets are not to come again, as they would from a machine that was set
+    /// back to an earlier state. What cannot be opened, of a failed record or by a newer layout of credentials, is not compared.
     pub(super) fn remember(&self, order: &OrderWork, done: &[&Chunk]) -> Result<(), Fault> {
         for chunk in done {
             let Some(line) = order.line(chunk.line) else { continue };

@@ -46,7 +46,7 @@ pub struct Report {
     pub failed: u64,
     /// Records that this run worked on (a resumed run only does the rest).
     pub records: u64,
-    /// Finished profiles among them that were read back and compared with what was ordered.
+    /// Finished profiles among them that were read back and are what was ordered.
     pub audited: u64,
     /// Wall-clock time of this run.
     pub elapsed: Duration,

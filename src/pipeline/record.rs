@@ -37,6 +37,7 @@ pub(super) struct Started {
     credentials: Credentials,
     credentials_nonce: [u8; NONCE_LEN],
     prints: Prints,
+    is_audited: bool,
     issue: Issue,
     goal: Goal,
 }
@@ -151,7 +152,7 @@ impl Started {
                 Goal::Bound(Draft::session(agreement, &parts, upp.len(), bench.sealer()).map_err(refused)?)
             }
         };
-        Ok(Self { name, upp, credentials, credentials_nonce, prints, issue, goal })
+        Ok(Self { name, upp, credentials, credentials_nonce, prints, is_audited, issue, goal })
     }
 
     /// What the HSM signs; none for a PPP.
@@ -165,6 +166,11 @@ impl Started {
     /// Its row of the order.
     pub(super) fn record(&self) -> RecordId {
         self.name.record
+    }
+
+    /// Its profile was read back and is what was ordered.
+    pub(super) fn is_audited(&self) -> bool {
+        self.is_audited
     }
 
     /// Fingerprints of its secrets.
