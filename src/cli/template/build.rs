@@ -78,6 +78,53 @@ fn read_source(source: &str) -> Result<(String, Option<PathBuf>), Fault> {
 /// A file that a source names lies beside it or below: a source from elsewhere reads nothing else of this machine.
 fn read_beside(dir: Option<&Path>, file: &str) -> Result<Vec<u8>, String> {
     let is_below = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
-    let dir = dir.filter(|_| is_below).ok_or_else(|| format!("{file} is not a path below the source's directory"))?;
+    let dir = dir
+        .filter(|_| is_below && !file.is_empty())
+        .ok_or_else(|| format!("{file} is not a path below the source's directory"))?;
     read_file(&dir.join(file)).map_err(|fault| fault.what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The source printed in the chapter for profile engineers.
+    fn of_the_docs() -> String {
+        let docs = include_str!("../../../docs/templates.md");
+        let block = docs
+            .lines()
+            .skip_while(|line| !line.contains("schema = "))
+            .take_while(|line| !line.starts_with("A source"));
+        block.map(|line| format!("{}\n", line.trim_start())).collect()
+    }
+
+    #[test]
+    fn the_source_in_the_docs_is_built_with_a_load_block_beside_it_and_from_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("applet.ijc"), [1, 0, 4, 0xDE, 0xCA, 0xFF, 0xED]).unwrap();
+        let build = |text: &str| {
+            let read = |file: &str| read_beside(Some(dir.path()), file);
+            source::build_with(text, &source::Options { algorithm: None, read: &read })
+        };
+        let der = build(&of_the_docs()).unwrap();
+        assert!(!lint(&der).has_errors(), "{:?}", lint(&der).findings);
+        for outside in ["../applet.ijc", "/etc/hostname", "", "a/../../b"] {
+            let error = build(&of_the_docs().replace("applet.ijc", outside)).unwrap_err();
+            assert!(error.what.contains("not a path below"), "{outside}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_docs_tell_the_presets_by_their_sizes() {
+        let docs = include_str!("../../../docs/templates.md");
+        for (name, text) in source::PRESETS {
+            let octets = source::build(text).unwrap().len();
+            let octets = match octets {
+                0..1_000 => octets.to_string(),
+                _ => format!("{},{:03}", octets / 1_000, octets % 1_000),
+            };
+            let row = docs.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap();
+            assert!(row.ends_with(&format!("| {octets} |")), "{row}: {octets}");
+        }
+    }
 }

@@ -172,7 +172,7 @@ fn contents(old: &[Content], new: &[Content], details: &mut Vec<Detail>) {
 /// The part in which two long values of hex digits differ, and the octet it begins with, from 1.
 fn differing<'v>(old: &'v str, new: &'v str) -> Option<(usize, &'v str, &'v str)> {
     const LONG: usize = 64;
-    let is_hex = |value: &str| value.len() % 2 == 0 && value.bytes().all(|b| b.is_ascii_hexdigit());
+    let is_hex = |value: &str| value.len().is_multiple_of(2) && value.bytes().all(|b| b.is_ascii_hexdigit());
     if old == new || old.len().max(new.len()) <= LONG || !is_hex(old) || !is_hex(new) {
         return None;
     }

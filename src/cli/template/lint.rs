@@ -96,7 +96,8 @@ fn counts(lint: &Lint) -> String {
     });
     let counted: Vec<_> = counted.into_iter().filter(|(count, _)| *count > 0).map(|(_, words)| words).collect();
     let found = if counted.is_empty() { "nothing found".to_owned() } else { counted.join(", ") };
-    format!("{} rules ran: {found}", lint.rules_run)
+    let rules = if lint.rules_run == 1 { "rule" } else { "rules" };
+    format!("{} {rules} ran: {found}", lint.rules_run)
 }
 
 fn severity_word(severity: Severity) -> &'static str {

@@ -41,9 +41,12 @@ fn compile(der: &[u8], algorithm: Algorithm) -> Result<CompiledTemplate, Fault> 
         .map_err(|e| Fault::new(Exit::IntegrityFailure, e.to_string()).hint(e.hint()))
 }
 
+/// Whether an input is one of a group.
+type Belongs = fn(&Input) -> bool;
+
 /// In the order in which somebody who writes an order asks: what must I give, what may I, what comes by itself.
 fn screen(inputs: &[Input]) -> String {
-    let groups: [(&str, fn(&Input) -> bool); 4] = [
+    let groups: [(&str, Belongs); 4] = [
         ("Every record must give", |input| input.required),
         ("A record may give", |input| !input.required && matches!(input.source, "order" | "row" | "line vars")),
         ("Made for every record", |input| !input.required && matches!(input.source, "generated" | "derived")),
