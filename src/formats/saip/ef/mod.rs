@@ -27,6 +27,7 @@ mod tests;
 
 pub use describe::describe;
 pub use form::{Coding, Extent, FormError};
+pub(super) use plmn::read_plmn;
 pub use suci::SuciCalcInfo;
 
 use super::kind::Kind;

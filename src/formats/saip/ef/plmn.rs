@@ -91,7 +91,7 @@ pub(super) fn write_plmn(text: &str) -> Result<[u8; 3], Wrong> {
 }
 
 /// The reverse of [`write_plmn`].
-pub(super) fn read_plmn(octets: [u8; 3]) -> Option<String> {
+pub(in crate::formats::saip) fn read_plmn(octets: [u8; 3]) -> Option<String> {
     split(octets).map(|nibble| char::from_digit(u32::from(nibble), 10)).collect()
 }
 

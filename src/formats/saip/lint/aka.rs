@@ -4,13 +4,12 @@
 
 use std::collections::HashMap;
 
-use super::applications::aid;
 use super::services::{algo_parameters, algorithm_id};
 use super::{Report, Rule, Severity};
 use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::{Kind, constructed, primitive};
 use crate::formats::saip::package::{Element, Package, child, children, unsigned};
-use crate::formats::tlv::Tlv;
+use crate::formats::tlv::{Tag, Tlv};
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -85,6 +84,19 @@ fn mapping_parameters<'p, 'a>(package: &'p Package<'a>) -> impl Iterator<Item = 
 fn mapping<'a>(aka: &Element<'a>) -> Option<Tlv<'a>> {
     aka.member(constructed(1)).and_then(|choice| child(&choice, constructed(0)))
 }
+
+/// AID of the ADF that an element creates; that of an IoT Minimal Profile is the USIM's RID and application code with the PIX of
+/// the header (SAIP §8.2.1).
+fn aid(package: &Package<'_>, element: &Element<'_>) -> Option<Vec<u8>> {
+    if element.kind == Kind::Iot {
+        let options = package.elements.first().filter(|first| first.kind == Kind::Header)?.member(constructed(9))?;
+        return Some([&USIM_AID[..], child(&options, primitive(0))?.value].concat());
+    }
+    let adf = ["adf-usim", "adf-isim", "adf-csim"].iter().find_map(|name| element.file(name))?;
+    Some(FileView::single(&adf)?.parameter(Tag(0x84))?.value.to_vec())
+}
+
+const USIM_AID: [u8; 7] = [0xA0, 0x00, 0x00, 0x00, 0x87, 0x10, 0x02];
 
 /// Where an application has its keys from.
 enum Keys {

@@ -5,13 +5,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::applications::{Made, adf, base_of, file_id};
 use super::codes::{number, pins, shares_pins};
+use super::tree::{self, Made};
 use super::{Report, Rule, Severity};
-use crate::formats::saip::file::FileView;
-use crate::formats::saip::kind::Kind;
-use crate::formats::saip::package::{Element, Package, child, children};
-use crate::formats::tlv::{Tag, Tlv};
+use crate::formats::saip::file::{FileView, GFM_PATH};
+use crate::formats::saip::kind::{Kind, constructed};
+use crate::formats::saip::package::{Element, Package, children};
+use crate::formats::tlv::Tag;
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -31,108 +31,67 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 const PIN_STATUS: Tag = Tag(0xC6);
-const TELECOM: u16 = 0x7F10;
-const CD: u16 = 0x7F11;
 const ADM1: u64 = 0x0A;
 
-/// What a PIN context belongs to: the directories of one application share their local PINs with its ADF.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Root {
-    Mf,
-    /// A DF below the MF, by its identifier.
-    Directory(u16),
-    /// An application, by its place among the elements.
-    Application(usize),
-}
+/// What a PIN context belongs to: all directories of an application share the local PINs of its ADF, those below a DF of the MF the
+/// PINs of that DF. Its identifier; `None` for the MF.
+type Root = Option<u16>;
 
-/// Which roots the elements open, in the order of the package.
-#[derive(Default)]
-struct Roots {
-    latest: HashMap<Kind, usize>,
-    /// Temporary identifiers of the ADFs.
-    adfs: HashMap<u16, usize>,
-}
-
-impl Roots {
-    /// The root of what an element makes; `None` when it makes no file.
-    fn of(&mut self, element: &Element<'_>) -> Option<Root> {
-        match element.kind {
-            Kind::Mf => Some(Root::Mf),
-            Kind::Telecom => Some(Root::Directory(TELECOM)),
-            Kind::Cd => Some(Root::Directory(CD)),
-            Kind::GenericFileManagement => Some(self.below_mf(Made::walk(element).1)),
-            kind => {
-                let base = base_of(kind).or((kind == Kind::Eap).then_some(Kind::Usim))?;
-                if base == kind {
-                    self.latest.insert(base, element.number);
-                    self.adfs.extend(adf(element).and_then(|adf| file_id(&adf)).map(|id| (id, element.number)));
-                }
-                self.latest.get(&base).map(|application| Root::Application(*application))
-            }
-        }
+/// The root that the pinCodes behind an element belong to; `None` when the element says nothing about it.
+fn context(element: &Element<'_>, files: &[&Made<'_>]) -> Option<Root> {
+    // The first directory an element makes is its context; the ADF of an IoT Minimal Profile stands behind the MF.
+    let mut directories = files.iter().filter(|file| file.is_directory());
+    let directory = if element.kind == Kind::Iot { directories.next_back() } else { directories.next() };
+    if let Some(path) = directory.or(files.first()).and_then(|file| file.path.as_ref()) {
+        return Some(path.first().copied());
     }
-
-    fn below_mf(&self, id: Option<u16>) -> Root {
-        match id {
-            None => Root::Mf,
-            Some(id) => self.adfs.get(&id).map_or(Root::Directory(id), |application| Root::Application(*application)),
-        }
-    }
-
-    /// The pinStatusTemplateDOs of an element, each with its root.
-    fn templates<'a>(&self, element: &Element<'a>, root: Root) -> Vec<(Root, Tlv<'a>)> {
-        if element.kind == Kind::GenericFileManagement {
-            let made = Made::by(element).into_iter();
-            return made
-                .filter_map(|file| Some((self.below_mf(file.root), child(&file.descriptor, PIN_STATUS)?)))
-                .collect();
-        }
-        let files = children(&element.tlv).filter(|tlv| element.kind.file_name(tlv.tag).is_some_and(is_directory));
-        let views = files.flat_map(|file| FileView::all(&file));
-        views.filter_map(|view| Some((root, view.parameter(PIN_STATUS)?))).collect()
-    }
-}
-
-fn is_directory(file: &str) -> bool {
-    file == "mf" || file.starts_with("df-") || file.starts_with("adf-")
+    // A GenericFileManagement may do no more than select a directory.
+    let commands = element.member(constructed(1)).filter(|_| element.kind == Kind::GenericFileManagement)?;
+    let path =
+        children(&commands).flat_map(|command| children(&command)).filter(|entry| entry.tag == GFM_PATH).last()?;
+    Some(tree::path(path.value)?.first().copied())
 }
 
 /// P04 E (SAIP §8.1.3): every reference in a pinStatusTemplateDO is defined.
 fn pin_status_templates(package: &Package<'_>, report: &mut Report<'_>) {
-    let mut roots = Roots::default();
-    let mut context = Root::Mf;
-    let (mut globals, mut locals) = (HashSet::new(), HashSet::new());
-    let mut sharing = HashSet::new();
-    let mut asked = Vec::new();
+    let mut of_element: HashMap<usize, Vec<&Made<'_>>> = HashMap::new();
+    for file in report.made {
+        of_element.entry(file.element.number).or_default().push(file);
+    }
+    let mut root: Root = None;
+    let (mut globals, mut locals, mut sharing) = (HashSet::new(), HashSet::new(), HashSet::new());
     for element in &package.elements {
-        if element.kind == Kind::PinCodes {
-            if shares_pins(element) {
-                sharing.insert(context);
+        if element.kind != Kind::PinCodes {
+            let files = of_element.get(&element.number).map(Vec::as_slice).unwrap_or_default();
+            root = context(element, files).unwrap_or(root);
+            continue;
+        }
+        if shares_pins(element) {
+            sharing.insert(root);
+        }
+        for reference in pins(element).iter().filter_map(|pin| number(pin, 0)) {
+            if reference < 0x80 {
+                globals.insert(reference);
+            } else {
+                locals.insert((root, reference));
             }
-            for reference in pins(element).iter().filter_map(|pin| number(pin, 0)) {
-                if reference < 0x80 {
-                    globals.insert(reference);
-                } else {
-                    locals.insert((context, reference));
-                }
-            }
-        } else if let Some(root) = roots.of(element) {
-            context = root;
-            asked.extend(roots.templates(element, root).into_iter().map(|(root, template)| (element, root, template)));
         }
     }
     let anywhere: HashSet<u64> = locals.iter().map(|(_, reference)| *reference).collect();
-    for (element, root, template) in asked {
+    for file in report.made.iter().filter(|file| file.is_directory()) {
+        let Some(template) = file.view.parameter(PIN_STATUS) else { continue };
+        let root = file.path.as_ref().map(|path| path.first().copied());
+        // Shared PINs are those of another context; which one, only the file system of the card tells.
+        let is_open = root.is_none_or(|root| sharing.contains(&root));
         for reference in template.value.iter().map(|octet| u64::from(*octet)) {
-            let (is_defined, whose) = match reference {
-                0..=0x7F => (globals.contains(&reference), "any pinCodes"),
-                // Shared PINs are those of another context; which one, only the file system of the card tells.
-                _ if sharing.contains(&root) => (anywhere.contains(&reference), "any pinCodes"),
-                _ => (locals.contains(&(root, reference)), "a pinCodes of its context"),
+            let (is_defined, whose) = match (reference, root) {
+                (0..=0x7F, _) => (globals.contains(&reference), "any pinCodes"),
+                (_, Some(root)) if !is_open => (locals.contains(&(root, reference)), "a pinCodes of its context"),
+                _ => (anywhere.contains(&reference), "any pinCodes"),
             };
             if !is_defined {
                 let message = format!("pinStatusTemplateDO names reference {reference:02X}, which is not in {whose}");
-                report.at(element, template.offset, message);
+                report.at(&file.element, template.offset, message);
             }
         }
     }

@@ -106,7 +106,7 @@ fn parameters(_package: &Package<'_>, report: &mut Report<'_>) {
             let message = format!("{name} has an access rule of {} octets, not 1 or 3", security.value.len());
             report.at(&file.element, security.offset, message);
         }
-        if is_link && file.view.writes.first().is_some() && file.link().is_some() {
+        if file.link().is_some() && !file.view.writes.is_empty() {
             report.at(&file.element, file.offset, format!("{name} is a link and must not have content"));
         }
     }

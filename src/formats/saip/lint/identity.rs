@@ -1,12 +1,14 @@
 //! Numbers of the profile and the subscriber: H03 to H05, U01 to U03.
 
-use super::applications::applications;
+use super::applications::{applications, octets};
+use super::tree::Made;
 use super::{Report, Rule, Severity};
 use crate::formats::bcd;
+use crate::formats::saip::ef;
 use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::{Kind, primitive};
-use crate::formats::saip::package::{Element, Package, child};
-use crate::formats::tlv::{Reader, Tag, Tlv};
+use crate::formats::saip::package::{Element, Package};
+use crate::formats::tlv::Tlv;
 use crate::ids::{Iccid, IdError};
 
 pub(super) const RULES: &[Rule] = &[
@@ -28,7 +30,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "H05",
         severity: Severity::Error,
         why: "terminals and portals that check the digit refuse the number",
-        hint: "use 19 or 20 digits that end with their Luhn digit",
+        hint: "use 19 or 20 digits that begin with 89 and end with their Luhn digit",
         check: luhn,
     },
     Rule {
@@ -91,7 +93,7 @@ fn same_iccid(package: &Package<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// H05 E: the Luhn digit of the ICCID.
+/// H05 E: the Luhn digit of the ICCID; W: its first digits, which say telecommunication (ITU-T E.118 §4.1).
 fn luhn(package: &Package<'_>, report: &mut Report<'_>) {
     let Some((header, iccid)) = iccid_of_header(package) else { return };
     let Some(digits) = straight_digits(iccid.value) else { return };
@@ -100,6 +102,10 @@ fn luhn(package: &Package<'_>, report: &mut Report<'_>) {
             report.at(&header, iccid.offset, format!("the last digit of the iccid is not {expected}, its Luhn digit"));
         }
         Err(error) => report.at(&header, iccid.offset, format!("iccid {error}")),
+        Ok(_) if !digits.starts_with("89") => {
+            let message = "the iccid does not begin with 89".to_owned();
+            report.mild(Severity::Warning, &header, iccid.offset, message);
+        }
         Ok(_) => {}
     }
 }
@@ -115,8 +121,7 @@ fn content(element: &Element<'_>, file: &str, len: usize) -> Option<(usize, Vec<
 
 /// The digits of EF.IMSI, when it is sound.
 pub(super) fn imsi_digits(octets: &[u8]) -> Option<String> {
-    let digits = bcd::read_swapped(octets.get(1..)?)?.get(1..)?.to_owned();
-    ((6..=15).contains(&digits.len()) && bcd::ef_imsi(&digits)[..] == *octets).then_some(digits)
+    ef::coding(Kind::Usim, "ef-imsi")?.decode(octets, None)
 }
 
 /// U01 E (3GPP TS 31.102 §4.2.2): length octet, parity nibble, digits, pad.
@@ -134,44 +139,45 @@ fn imsi(package: &Package<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// MCC and MNC of an IMSI.
-pub(super) fn home_network(imsi: &str, mnc_len: usize) -> Option<(String, String)> {
-    Some((imsi.get(..3)?.to_owned(), imsi.get(3..3 + mnc_len)?.to_owned()))
-}
-
 /// U02 E (3GPP TS 31.102 §4.2.18): length of the MNC, the same wherever the home network stands.
-fn mnc_length(package: &Package<'_>, report: &mut Report<'_>) {
-    for usim in applications(package, &[Kind::Usim, Kind::Iot]) {
-        let Some(file) = usim.given("ef-ad") else { continue };
-        let Some(len) = file.octets().get(3).map(|octet| usize::from(octet & 0x0F)) else { continue };
+fn mnc_length(_package: &Package<'_>, report: &mut Report<'_>) {
+    for usim in applications(report.made, &[Kind::Usim, Kind::Iot]) {
+        let Some(data) = usim.file("ef-ad") else { continue };
+        let Some(len) = mnc_len(data) else { continue };
         if !matches!(len, 2 | 3) {
-            report.at(file.element, file.offset, format!("EF.AD says an MNC has {len} digits"));
+            report.at(&data.element, data.offset, format!("EF.AD says an MNC has {len} digits"));
             continue;
         }
-        let imsi = usim.given("ef-imsi").and_then(|file| imsi_digits(&file.octets()));
-        let Some(imsi) = imsi else { continue };
-        let Some((home_mcc, home_mnc)) = home_network(&imsi, len) else { continue };
+        let imsi = usim.file("ef-imsi").and_then(|file| imsi_digits(&octets(file)));
+        let Some((mcc, mnc)) = imsi.as_deref().and_then(|imsi| home_network(imsi, len)) else { continue };
         for (name, is_own, networks) in NETWORKS {
-            let Some(file) = usim.given(name) else { continue };
-            for (mcc, mnc) in
-                networks(&file.octets()).into_iter().filter(|(mcc, mnc)| *mcc == home_mcc && mnc.len() != len)
-            {
+            let Some(file) = usim.file(name) else { continue };
+            for network in networks(&octets(file)) {
+                let (other_mcc, other) = network.split_at(3);
                 // Another network of the country may have an MNC of another length; the operator's own cannot.
-                let is_home = imsi.starts_with(&format!("{mcc}{mnc}")) || mnc.parse::<u16>() == home_mnc.parse();
-                if *is_own || is_home {
-                    let message = format!("{name} has {mcc}-{mnc}, but EF.AD says an MNC has {len} digits");
-                    report.at(file.element, file.offset, message);
+                let is_home = imsi.as_deref().is_some_and(|imsi| imsi.starts_with(&network))
+                    || other.parse::<u16>() == mnc.parse();
+                if other_mcc == mcc && other.len() != len && (*is_own || is_home) {
+                    let message = format!("{name} has {mcc}-{other}, but EF.AD says an MNC has {len} digits");
+                    report.at(&file.element, file.offset, message);
                 }
             }
         }
     }
 }
 
-/// MCC and MNC.
-type Network = (String, String);
+/// MCC and MNC of an IMSI.
+pub(super) fn home_network(imsi: &str, mnc_len: usize) -> Option<(&str, &str)> {
+    Some((imsi.get(..3)?, imsi.get(3..3 + mnc_len)?))
+}
 
-/// How a file names networks.
-type Networks = fn(&[u8]) -> Vec<Network>;
+/// Octet 4 of EF.AD.
+pub(super) fn mnc_len(data: &Made<'_>) -> Option<usize> {
+    octets(data).get(3).map(|octet| usize::from(octet & 0x0F))
+}
+
+/// The networks in a file, MCC and MNC in one; unused places are none.
+type Networks = fn(&[u8]) -> Vec<String>;
 
 /// Files that name the home network; whether all of their networks are the operator's own.
 const NETWORKS: &[(&str, bool, Networks)] = &[
@@ -184,19 +190,13 @@ const NETWORKS: &[(&str, bool, Networks)] = &[
     ("ef-5gs3gpploci", false, |octets| octets.get(13..).and_then(network).into_iter().collect()),
 ];
 
-/// The network in the first three octets (3GPP TS 24.008 §10.5.1.13); `None` when they are unused or no digits.
-fn network(octets: &[u8]) -> Option<Network> {
-    let [one, two, three] = *octets.first_chunk::<3>()?;
-    let mcc = bcd::read_swapped(&[one, two | 0xF0])?;
-    let mnc = bcd::read_swapped(&[three, two >> 4 | 0xF0])?;
-    (mcc.len() == 3 && matches!(mnc.len(), 2 | 3)).then_some((mcc, mnc))
+fn network(octets: &[u8]) -> Option<String> {
+    ef::read_plmn(*octets.first_chunk()?).filter(|digits| matches!(digits.len(), 5 | 6))
 }
 
-/// EF.SPDI: A3 with a list 80 of networks (3GPP TS 31.102 §4.2.66).
-fn displayed(octets: &[u8]) -> Vec<Network> {
-    let data = Reader::new(octets).next_tlv().ok().flatten().filter(|tlv| tlv.tag == Tag(0xA3));
-    let list = data.and_then(|data| child(&data, primitive(0)));
-    list.map(|list| list.value.chunks(3).filter_map(network).collect()).unwrap_or_default()
+fn displayed(octets: &[u8]) -> Vec<String> {
+    let list = ef::coding(Kind::OptUsim, "ef-spdi").and_then(|coding| coding.decode(octets, None));
+    list.map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default()
 }
 
 /// U03 W (3GPP TS 22.011 §4.2): one of the ordinary access classes, that of the last IMSI digit.

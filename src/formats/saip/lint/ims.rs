@@ -3,8 +3,9 @@
 //! Trap: an operator may use a realm and user parts of its own; only identities in the derived form have to agree. And the IMSI of
 //! a template is a placeholder: that of the USIM is compared when the package goes into the field as it is, its network always.
 
-use super::applications::{Application, Content, applications};
-use super::identity::{home_network, imsi_digits};
+use super::applications::{Application, applications, octets};
+use super::identity::{home_network, imsi_digits, mnc_len};
+use super::tree::Made;
 use super::{Report, Rule, Severity};
 use crate::formats::saip::kind::Kind;
 use crate::formats::saip::package::Package;
@@ -23,9 +24,8 @@ const MOST_IDENTITIES: usize = 16;
 
 /// One identity in words, and the file it stands in.
 struct Identity<'p, 'a> {
-    file: &'static str,
+    file: &'p Made<'a>,
     text: String,
-    content: Content<'p, 'a>,
 }
 
 impl Identity<'_, '_> {
@@ -45,23 +45,24 @@ impl Identity<'_, '_> {
 
 /// The texts of a file: TLV 80 at its start, in each record of a linear file.
 fn texts<'p, 'a>(isim: &Application<'p, 'a>, file: &'static str) -> Vec<Identity<'p, 'a>> {
-    let Some(octets) = isim.given(file).map(|content| content.octets()) else { return Vec::new() };
-    let record = isim.given(file).and_then(|content| content.view.record_len()).unwrap_or(octets.len()).max(1);
-    let records = octets.chunks(record).take(MOST_IDENTITIES);
+    let Some(file) = isim.file(file) else { return Vec::new() };
+    let octets = octets(file);
+    let record = file.record_len().unwrap_or(octets.len()).max(1);
     let text = |record: &[u8]| {
         let tlv = Reader::new(record).next_tlv().ok().flatten().filter(|tlv| tlv.tag == Tag(0x80))?;
         String::from_utf8(tlv.value.to_vec()).ok()
     };
-    records.filter_map(text).filter_map(|text| Some(Identity { file, text, content: isim.given(file)? })).collect()
+    let texts = octets.chunks(record).take(MOST_IDENTITIES).filter_map(text);
+    texts.map(|text| Identity { file, text }).collect()
 }
 
 /// U13 E: derived identities come from one IMSI, that of the USIM before.
-fn identities(package: &Package<'_>, report: &mut Report<'_>) {
+fn identities(_package: &Package<'_>, report: &mut Report<'_>) {
     let mut usim: Option<(String, usize)> = None;
-    for application in applications(package, &[Kind::Usim, Kind::Iot, Kind::Isim]) {
+    for application in applications(report.made, &[Kind::Usim, Kind::Iot, Kind::Isim]) {
         if application.base.kind != Kind::Isim {
-            usim = application.given("ef-imsi").and_then(|file| imsi_digits(&file.octets())).and_then(|imsi| {
-                let mnc_len = application.given("ef-ad")?.octets().get(3).map(|octet| usize::from(octet & 0x0F));
+            usim = application.file("ef-imsi").and_then(|file| imsi_digits(&octets(file))).and_then(|imsi| {
+                let mnc_len = application.file("ef-ad").and_then(mnc_len);
                 Some((imsi, mnc_len.filter(|len| matches!(len, 2 | 3))?))
             });
             continue;
@@ -71,7 +72,7 @@ fn identities(package: &Package<'_>, report: &mut Report<'_>) {
         let first = all.iter().find_map(Identity::imsi);
         for identity in &all {
             for message in faults(identity, first, usim.as_ref(), report.options.production) {
-                report.at(identity.content.element, identity.content.offset, format!("{}: {message}", identity.file));
+                report.at(&identity.file.element, identity.file.offset, format!("{}: {message}", identity.file.name));
             }
         }
     }
@@ -93,8 +94,7 @@ fn faults(
         faults.push("its user part is not the IMSI of the USIM");
     }
     let Some((mcc, mnc)) = identity.network() else { return faults };
-    let fits = |(home_mcc, home_mnc): &(String, String)| mcc == home_mcc && mnc == format!("{home_mnc:0>3}");
-    if home.as_ref().is_some_and(|home| !fits(home)) {
+    if home.is_some_and(|(home_mcc, home_mnc)| mcc != home_mcc || mnc != format!("{home_mnc:0>3}")) {
         faults.push("its realm is not that of the IMSI of the USIM");
     } else if identity.imsi().is_some_and(|imsi| !imsi.starts_with(mcc)) {
         faults.push("its realm is not that of its user part");

@@ -115,6 +115,10 @@ pub(super) struct Report<'r> {
 }
 
 impl<'r> Report<'r> {
+    fn new(rule: &'r Rule, options: &'r Options, made: &'r [tree::Made<'r>], examined: &'r [Examination]) -> Self {
+        Self { rule, options, made, examined, findings: Vec::new(), untold: 0 }
+    }
+
     /// A finding that is less bad than the rule's others.
     fn mild(&mut self, severity: Severity, element: &Element<'_>, offset: usize, message: String) {
         if self.has_room() {
@@ -184,7 +188,7 @@ pub fn lint_with(der: &[u8], options: &Options) -> Lint {
     let examined: Vec<_> = package.elements.iter().map(types::examine).collect();
     let with_target: &[Rule] = if options.target.is_some() { target::RULES } else { &[] };
     for rule in rules().chain(with_target) {
-        let mut report = Report { rule, options, made: &made, examined: &examined, findings: Vec::new(), untold: 0 };
+        let mut report = Report::new(rule, options, &made, &examined);
         (rule.check)(&package, &mut report);
         lint.rules_run += 1;
         lint.findings.append(&mut report.finish());

@@ -3,7 +3,7 @@
 use super::{Report, Rule, Severity};
 use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::Kind;
-use crate::formats::saip::package::{Package, children};
+use crate::formats::saip::package::Package;
 
 pub(super) const RULES: &[Rule] = &[Rule {
     id: "U12",
@@ -60,42 +60,35 @@ const SIZES: &[(&str, Size)] = &[
     ("ef-ecc", RecordAtLeast(4)),
 ];
 
-/// U12 E: sizes in descriptors, and contents longer than the file can be.
-fn sizes(package: &Package<'_>, report: &mut Report<'_>) {
+/// U12 E: the sizes that the package gives.
+fn sizes(_package: &Package<'_>, report: &mut Report<'_>) {
     let kinds = [Kind::Mf, Kind::Usim, Kind::OptUsim, Kind::Df5gs, Kind::Iot, Kind::OptIot];
-    for element in package.elements.iter().filter(|element| kinds.contains(&element.kind)) {
-        for tlv in children(&element.tlv) {
-            let Some(name) = element.kind.file_name(tlv.tag) else { continue };
-            let Some((_, size)) = SIZES.iter().find(|(file, _)| *file == name) else { continue };
-            for view in FileView::all(&tlv) {
-                if let Some(message) = misfit(*size, &view) {
-                    let offset = view.descriptor.map_or(tlv.offset, |descriptor| descriptor.offset);
-                    report.at(element, offset, format!("{name} {message}"));
-                }
-            }
+    for file in report.made.iter().filter(|file| kinds.contains(&file.element.kind)) {
+        let size = SIZES.iter().find(|(name, _)| *name == file.name);
+        if let Some(message) = size.and_then(|(_, size)| misfit(*size, &file.view)) {
+            report.at(&file.element, file.offset, format!("{} {message}", file.name));
         }
     }
 }
 
+/// What is wrong with a file's size or that of its records.
 fn misfit(size: Size, view: &FileView<'_>) -> Option<String> {
     let (octets, record) = (view.size(), view.record_len());
-    match size {
-        Exactly(must) => match octets {
-            Some(octets) if octets != must => Some(format!("has {octets} octets, not {must}")),
-            None if view.written_len() > must => Some(format!("is written {} octets, not {must}", view.written_len())),
-            _ => None,
-        },
-        AtLeast(must) => {
-            octets.filter(|octets| *octets < must).map(|octets| format!("has {octets} octets, at least {must} belong"))
-        }
-        Multiple(entry) => octets
-            .filter(|octets| *octets == 0 || octets % entry != 0)
-            .map(|octets| format!("has {octets} octets, no whole number of entries of {entry}")),
-        Record(must) => {
-            record.filter(|record| *record != must).map(|record| format!("has records of {record} octets, not {must}"))
-        }
-        RecordAtLeast(must) => record
-            .filter(|record| *record < must)
-            .map(|record| format!("has records of {record} octets, at least {must} belong")),
+    let (is, must, fits): (usize, usize, fn(usize, usize) -> bool) = match size {
+        Exactly(must) => (octets?, must, |is, must| is == must),
+        AtLeast(must) => (octets?, must, |is, must| is >= must),
+        Multiple(entry) => (octets?, entry, |is, entry| is > 0 && is % entry == 0),
+        Record(must) => (record?, must, |is, must| is == must),
+        RecordAtLeast(must) => (record?, must, |is, must| is >= must),
+    };
+    if fits(is, must) {
+        return None;
     }
+    Some(match size {
+        Exactly(_) => format!("has {is} octets, not {must}"),
+        AtLeast(_) => format!("has {is} octets, at least {must} belong"),
+        Multiple(_) => format!("has {is} octets, no whole number of entries of {must}"),
+        Record(_) => format!("has records of {is} octets, not {must}"),
+        RecordAtLeast(_) => format!("has records of {is} octets, at least {must} belong"),
+    })
 }

@@ -74,9 +74,7 @@ fn parameters(package: &Package<'_>, report: &mut Report<'_>) {
     for element in file_systems(package) {
         let root = element.kind.files().first().copied().filter(|name| name.starts_with("df-"));
         if let Some(root) = root.filter(|root| element.file(root).is_none()) {
-            if !matches!(element.kind, Kind::OptIot) && element.kind.files().len() > 1 {
-                report.on(element, format!("{root} must be given"));
-            }
+            report.on(element, format!("{root} must be given"));
         }
     }
     for file in report.made.iter().filter(|file| !file.is_directory() && file.link().is_none()) {

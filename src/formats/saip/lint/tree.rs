@@ -145,9 +145,15 @@ pub(super) fn path(octets: &[u8]) -> Option<Vec<u16>> {
 /// The identifier of "the current ADF" (ETSI TS 102 221 §8.3), for one whose temporary identifier the package leaves out.
 const CURRENT_ADF: u16 = 0x7FFF;
 
+/// Files made unasked beyond which no more are counted; a hostile package could name a template by the thousand, a profile names
+/// a handful.
+const MOST_UNASKED: usize = 1_000;
+
 #[derive(Default)]
 struct Tree<'a> {
     files: Vec<Made<'a>>,
+    /// How many of them the templates make unasked.
+    unasked: usize,
     usim: Option<Vec<u16>>,
     isim: Option<Vec<u16>>,
     csim: Option<Vec<u16>>,
@@ -184,7 +190,9 @@ impl<'a> Tree<'a> {
         for (name, member) in kind.files().iter().copied().zip(members) {
             let facts = template.and_then(|template| template.file(name));
             let views: Vec<_> = member.iter().flat_map(|tlv| views(tlv).map(move |view| (view, tlv.offset))).collect();
-            let unasked = member.is_empty() && facts.is_some() && template.is_some_and(|t| t.created_by_default);
+            let by_default = facts.is_some() && template.is_some_and(|template| template.created_by_default);
+            let unasked = member.is_empty() && by_default && self.unasked < MOST_UNASKED;
+            self.unasked += usize::from(unasked);
             let named = !unasked;
             let views = if unasked { vec![(FileView::default(), element.tlv.offset)] } else { views };
             for (count, (view, offset)) in views.into_iter().enumerate() {

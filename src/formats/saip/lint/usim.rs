@@ -1,9 +1,10 @@
 //! Service tables against files: U04, U05, U11 (3GPP TS 31.102 §4.2.8, §4.2.47, TS 31.103 §4.2.7).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::applications::{Application, applications, is_set};
+use super::applications::{Application, applications, octets};
 use super::{Report, Rule, Severity};
+use crate::formats::saip::ef::services::has_service;
 use crate::formats::saip::kind::Kind;
 use crate::formats::saip::package::Package;
 
@@ -34,7 +35,7 @@ pub(super) const RULES: &[Rule] = &[
 /// The files of a service of EF.UST with their identifiers. Left out are services without a file of their own and those whose
 /// file depends on more than the service.
 #[rustfmt::skip]
-const USIM_SERVICES: &[(usize, &[(&str, u16)])] = &[
+const USIM_SERVICES: &[(u16, &[(&str, u16)])] = &[
     (2, &[("ef-fdn", 0x6F3B)]),
     (3, &[("ef-ext2", 0x6F4B)]),
     (4, &[("ef-sdn", 0x6F49)]),
@@ -119,11 +120,11 @@ const USIM_SERVICES: &[(usize, &[(&str, u16)])] = &[
 ];
 
 /// A file whose service has a rule of its own (U09); the two elements that may hold it spell it differently.
-const NETWORK_IDENTIFIER: (usize, &[(&str, u16)]) = (130, &[("ef-supinai", 0x4F09), ("ef-supi-nai", 0x4F09)]);
+const NETWORK_IDENTIFIER: (u16, &[(&str, u16)]) = (130, &[("ef-supinai", 0x4F09), ("ef-supi-nai", 0x4F09)]);
 
 /// The files of a service of EF.IST.
 #[rustfmt::skip]
-const ISIM_SERVICES: &[(usize, &[(&str, u16)])] = &[
+const ISIM_SERVICES: &[(u16, &[(&str, u16)])] = &[
     (1, &[("ef-pcscf", 0x6F09)]),
     (2, &[("ef-gbabp", 0x6FD5), ("ef-gbanl", 0x6FD7)]),
     (4, &[("ef-nafkca", 0x6FDD)]),
@@ -141,66 +142,72 @@ const ISIM_SERVICES: &[(usize, &[(&str, u16)])] = &[
 fn missing<'t>(
     application: &Application<'_, '_>,
     table: &[u8],
-    services: &'t [(usize, &'t [(&'t str, u16)])],
-) -> Vec<(usize, &'t str)> {
-    let set = services.iter().filter(|(service, _)| is_set(table, *service));
+    services: &'t [(u16, &'t [(&'t str, u16)])],
+) -> Vec<(u16, &'t str)> {
+    // Once for a hundred questions.
+    let names: HashSet<&str> = application.files().map(|file| file.name).collect();
+    let set = services.iter().filter(|(service, _)| has_service(table, *service));
     let files = set.flat_map(|(service, files)| files.iter().map(move |(file, id)| (*service, *file, *id)));
-    files.filter(|(_, file, id)| !application.exists(file, *id)).map(|(service, file, _)| (service, file)).collect()
+    files
+        .filter(|(_, file, fid)| !names.contains(file) && !application.makes(*fid))
+        .map(|(service, file, _)| (service, file))
+        .collect()
 }
 
 /// U04 E: a service that is set has its files.
-fn services_have_files(package: &Package<'_>, report: &mut Report<'_>) {
-    for usim in applications(package, &[Kind::Usim, Kind::Iot]) {
-        let Some(table) = usim.given("ef-ust") else { continue };
-        for (service, file) in missing(&usim, &table.octets(), USIM_SERVICES) {
-            report.at(table.element, table.offset, format!("service {service} is set, but there is no {file}"));
+fn services_have_files(_package: &Package<'_>, report: &mut Report<'_>) {
+    for usim in applications(report.made, &[Kind::Usim, Kind::Iot]) {
+        let Some(table) = usim.file("ef-ust") else { continue };
+        for (service, file) in missing(&usim, &octets(table), USIM_SERVICES) {
+            report.at(&table.element, table.offset, format!("service {service} is set, but there is no {file}"));
         }
     }
 }
 
 /// U05 I: a file that an element adds to its USIM has its service. Files that the USIM's own template creates are there anyway.
-fn files_have_services(package: &Package<'_>, report: &mut Report<'_>) {
-    let mut services: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+fn files_have_services(_package: &Package<'_>, report: &mut Report<'_>) {
+    let mut services: HashMap<&str, BTreeSet<u16>> = HashMap::new();
     for (service, files) in USIM_SERVICES.iter().chain([&NETWORK_IDENTIFIER]) {
         for (file, _) in *files {
             services.entry(file).or_default().insert(*service);
         }
     }
-    for usim in applications(package, &[Kind::Usim, Kind::Iot]) {
-        let Some(table) = usim.given("ef-ust").map(|table| table.octets()).filter(|table| !table.is_empty()) else {
-            continue;
-        };
-        for (file, services) in &services {
-            let added = usim.named(file).filter(|(element, _)| element.kind != usim.base.kind);
-            if let Some((element, tlv)) = added.filter(|_| services.iter().all(|service| !is_set(&table, *service))) {
-                let numbers: Vec<String> = services.iter().map(usize::to_string).collect();
-                let message = format!("{file} is there, but service {} of EF.UST is clear", numbers.join(" or "));
-                report.at(element, tlv.offset, message);
+    for usim in applications(report.made, &[Kind::Usim, Kind::Iot]) {
+        let table = usim.services("ef-ust");
+        let added = usim.files().filter(|file| file.element.kind != usim.base.kind && !table.is_empty());
+        for file in added {
+            if let Some(services) =
+                services.get(file.name).filter(|services| services.iter().all(|service| !has_service(&table, *service)))
+            {
+                let numbers: Vec<String> = services.iter().map(u16::to_string).collect();
+                let message =
+                    format!("{} is there, but service {} of EF.UST is clear", file.name, numbers.join(" or "));
+                report.at(&file.element, file.offset, message);
             }
         }
     }
 }
 
 /// Services of EF.EST, each with the one of EF.UST that it enables (3GPP TS 31.102 §4.2.47).
-const ENABLED: [(usize, usize, &str); 3] = [(1, 2, "FDN"), (2, 6, "BDN"), (3, 35, "ACL")];
+const ENABLED: [(u16, u16, &str); 3] = [(1, 2, "FDN"), (2, 6, "BDN"), (3, 35, "ACL")];
 
 /// U11 W: EF.EST enables only what EF.UST has; the files of EF.IST are there.
-fn other_tables(package: &Package<'_>, report: &mut Report<'_>) {
-    for usim in applications(package, &[Kind::Usim, Kind::Iot]) {
-        let (Some(services), Some(enabled)) = (usim.given("ef-ust"), usim.given("ef-est")) else { continue };
-        let (table, octets) = (services.octets(), enabled.octets());
+fn other_tables(_package: &Package<'_>, report: &mut Report<'_>) {
+    for usim in applications(report.made, &[Kind::Usim, Kind::Iot]) {
+        let Some(enabled) = usim.file("ef-est") else { continue };
+        let (table, bits) = (usim.services("ef-ust"), octets(enabled));
         for (bit, service, name) in ENABLED {
-            if is_set(&octets, bit) && !table.is_empty() && !is_set(&table, service) {
+            if has_service(&bits, bit) && !table.is_empty() && !has_service(&table, service) {
                 let message = format!("EF.EST enables {name}, but service {service} of EF.UST is clear");
-                report.at(enabled.element, enabled.offset, message);
+                report.at(&enabled.element, enabled.offset, message);
             }
         }
     }
-    for isim in applications(package, &[Kind::Isim]) {
-        let Some(table) = isim.given("ef-ist") else { continue };
-        for (service, file) in missing(&isim, &table.octets(), ISIM_SERVICES) {
+    for isim in applications(report.made, &[Kind::Isim]) {
+        let Some(table) = isim.file("ef-ist") else { continue };
+        for (service, file) in missing(&isim, &octets(table), ISIM_SERVICES) {
             let message = format!("service {service} of EF.IST is set, but there is no {file}");
-            report.at(table.element, table.offset, message);
+            report.at(&table.element, table.offset, message);
         }
     }
 }

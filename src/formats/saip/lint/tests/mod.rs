@@ -1,6 +1,12 @@
+mod content;
+mod files;
+mod structure;
+mod target;
+
 use super::*;
 use crate::formats::saip::kind::Kind;
 use crate::formats::saip::source;
+use crate::formats::tlv::{Tag, wrap};
 
 fn preset(name: &str) -> &'static str {
     source::preset(name).unwrap()
@@ -60,8 +66,18 @@ fn patched(name: &str, from: &[u8], to: &[u8]) -> Vec<u8> {
     der
 }
 
+/// What these rules say.
+fn told(der: &[u8], rules: &[&str]) -> Vec<String> {
+    let findings = lint(der).findings.into_iter().filter(|finding| rules.contains(&finding.rule));
+    findings.map(|finding| format!("{} {}: {}", finding.rule, finding.path, finding.message)).collect()
+}
+
 /// For each rule, packages in which it must fire.
 fn offenders() -> Vec<(&'static str, Vec<u8>)> {
+    [general_offenders(), structure::offenders(), files::offenders(), content::offenders()].concat()
+}
+
+fn general_offenders() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("D01", b"{\"not\":\"DER\"}".to_vec()),
         ("D01", Vec::new()),
@@ -195,6 +211,7 @@ fn every_rule_fires_where_it_must() {
             silent.push((at, rule, lint.findings));
         } else {
             assert!(lint.findings.iter().all(|finding| finding.offset <= der.len()));
+            assert!(lint.findings.iter().all(|finding| !finding.path.is_empty() && !finding.why.is_empty()));
         }
     }
     assert!(silent.is_empty(), "{silent:#?}");
