@@ -64,7 +64,7 @@ impl Work<'_> {
             let Some(tag) = element.kind.file_number(name).map(constructed) else { continue };
             let members: Vec<Tlv<'t>> = children(&element.tlv).filter(|member| member.tag == tag).collect();
             let view = match &members[..] {
-                [] if is_created_by_default(element.kind) => FileView::default(),
+                [] if is_created_by_default(element, name) => FileView::default(),
                 [] => continue,
                 [member] => match self.view(element, &target, member)? {
                     Some(view) => view,
@@ -78,7 +78,7 @@ impl Work<'_> {
             let is_absent = members.is_empty();
             let offset = members.first().map_or(element.tlv.offset, |member| member.offset);
             if is_absent && !self.must_write(&target) {
-                self.offer(element.kind, &target, &view);
+                self.offer(element, &target, &view);
                 continue;
             }
             if is_absent && target.is_identity && !is_made_explicit(element.kind, name) && !self.is_ordered(&target) {
@@ -155,8 +155,8 @@ impl Work<'_> {
     }
 
     /// A variable that the file would take, for `template vars`.
-    fn offer(&mut self, kind: Kind, target: &Target, view: &FileView<'_>) {
-        let (Some(coding), Some(room)) = (target.coding, Room::of(kind, target.name, view)) else { return };
+    fn offer(&mut self, element: &Element<'_>, target: &Target, view: &FileView<'_>) {
+        let (Some(coding), Some(room)) = (target.coding, Room::of(element, target.name, view)) else { return };
         let about = About { name: coding.name(), source: "template", form: coding.form(), clause: coding.clause() };
         let value = coding.decode(&room.octets(), room.record_len);
         self.found(&about, room.len, &target.place, value);
@@ -181,9 +181,11 @@ impl Work<'_> {
         }
         if target.is_identity {
             let writes = self.identity(element, target, view, offset)?;
-            return self.write_all(element, target.name, view, entries, FILE_TAGS, writes);
+            if !writes.is_empty() {
+                return self.write_all(element, target.name, view, entries, FILE_TAGS, writes);
+            }
         }
-        self.offer(element.kind, target, view);
+        self.offer(element, target, view);
         Ok(())
     }
 
@@ -196,7 +198,7 @@ impl Work<'_> {
         view: &FileView<'_>,
         offset: usize,
     ) -> Result<PlacedWrite, TemplateError> {
-        let room = Room::of(element.kind, target.name, view)
+        let room = Room::of(element, target.name, view)
             .ok_or_else(|| place(element, offset, &format!("{} has no size", target.name)))?;
         let (source, set) = self.source(coding.name(), "template");
         let about = About { name: coding.name(), source, form: coding.form(), clause: coding.clause() };
@@ -222,7 +224,7 @@ impl Work<'_> {
         view: &FileView<'t>,
         entries: &mut Vec<Rope<'t>>,
     ) -> Result<(), TemplateError> {
-        let most = Room::of(element.kind, target.name, view).map_or(MAX_FILE, |room| room.len.max(view.written_len()));
+        let most = Room::of(element, target.name, view).map_or(MAX_FILE, |room| room.len.max(view.written_len()));
         let most = view.size().unwrap_or(most).min(MAX_FILE);
         let (source, set) = self.source(variable, "template");
         let about = About { name: variable, source, form: "hex, from the start of the file", clause: "SAIP §8.3.3" };
@@ -261,7 +263,7 @@ impl Work<'_> {
             "ef-imsi" => one(&IMSI, 9, Field::Imsi),
             "ef-acc" => one(&ACC, 2, Field::Acc),
             "ef-msisdn" => {
-                let room = Room::of(element.kind, target.name, view).map(|room| (room.len, room.record_len));
+                let room = Room::of(element, target.name, view).map(|room| (room.len, room.record_len));
                 let (len, record_len) = room.unwrap_or_default();
                 let record_len = record_len.unwrap_or(len);
                 if record_len < 14 || len < record_len {

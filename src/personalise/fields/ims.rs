@@ -15,7 +15,7 @@ pub(super) const IMPU: About<'_> = About {
 };
 /// `isim/ef-domain`, B5/A5: TLV `80 L` domain, padded with FF.
 pub(super) const DOMAIN: About<'_> = About {
-    name: "domain",
+    name: "ims_domain",
     source: "derived",
     form: "ims.mncMNC.mccMCC.3gppnetwork.org, by the template",
     clause: "3GPP TS 31.103 §4.2.3",

@@ -1,30 +1,33 @@
-//! How long a file is: as its parameters say, else as its template says (SAIP §9.2 to §9.8).
+//! How long a file is and what it holds: as its parameters say, else as the template of its element says.
 
+use crate::formats::saip::catalogue::{FileTemplate, Template};
 use crate::formats::saip::ef::Extent;
 use crate::formats::saip::file::{FileView, MAX_FILE};
-use crate::formats::saip::kind::Kind;
+use crate::formats::saip::package::Element;
 
 /// The octets of one file of a template.
 pub(super) struct Room {
     pub(super) len: usize,
     pub(super) record_len: Option<usize>,
-    /// What the template has there now; `None` where it is silent and the default holds.
+    /// What the file holds now; `None` where nobody says.
     pub(super) given: Vec<Option<u8>>,
 }
 
 impl Room {
     /// `None`: neither the parameters nor the template say how long it is.
-    pub(super) fn of(kind: Kind, file: &str, view: &FileView<'_>) -> Option<Self> {
-        let default = default_size(kind, file);
-        let record_len = view.record_len().or_else(|| default.and_then(|(_, record_len)| record_len));
+    pub(super) fn of(element: &Element<'_>, file: &str, view: &FileView<'_>) -> Option<Self> {
+        let template = Template::of(element).and_then(|template| template.file(file));
+        let record_len = view.record_len().or_else(|| template?.record_len());
         let written = Some(view.written_len()).filter(|len| *len > 0);
         // A record length without a size: at least one record.
-        let default_len = default.map(|(len, _)| len).map(|len| record_len.map_or(len, |record| len.max(record)));
+        let default_len = template.and_then(FileTemplate::size).map(|len| len.max(record_len.unwrap_or(0)));
         let len = view.size().or(default_len).or(record_len).or(written)?.min(MAX_FILE);
         let mut given = view.content(len);
-        // EF.AD of the templates is 00 00 00 02: its length of the MNC is read where the template is silent.
-        if file == "ef-ad" {
-            given.iter_mut().zip([0, 0, 0, 2]).for_each(|(octet, default)| *octet = octet.or(Some(default)));
+        if let Some(fill) = template.and_then(|template| template.fill) {
+            // One fill for each record (SAIP §9.1).
+            let fill = fill.octets(record_len.unwrap_or(len).min(len));
+            let fill = fill.iter().copied().cycle();
+            given.iter_mut().zip(fill).for_each(|(octet, default)| *octet = octet.or(Some(default)));
         }
         Some(Self { len, record_len, given })
     }
@@ -40,70 +43,46 @@ impl Room {
 }
 
 /// Made by the template even where the element leaves the file out.
-pub(super) fn is_created_by_default(kind: Kind) -> bool {
-    matches!(kind, Kind::Mf | Kind::Usim | Kind::Isim | Kind::Csim | Kind::Iot)
-}
-
-/// Size and record length by the template, for files that need no `efFileSize` and that a variable can be about.
-fn default_size(kind: Kind, file: &str) -> Option<(usize, Option<usize>)> {
-    let transparent = |len| Some((len, None));
-    let records = |number, len| Some((number * len, Some(len)));
-    match (kind, file) {
-        (Kind::Mf | Kind::Iot, "ef-iccid") => transparent(10),
-        (Kind::Mf | Kind::Iot, "ef-pl") => transparent(2),
-        (Kind::Usim | Kind::Iot, "ef-imsi") => transparent(9),
-        (Kind::Usim | Kind::Iot, "ef-acc") => transparent(2),
-        (Kind::Usim | Kind::Iot | Kind::Isim, "ef-ad") => transparent(4),
-        (Kind::Usim | Kind::Iot, "ef-hpplmn") => transparent(1),
-        (Kind::Usim | Kind::Iot, "ef-fplmn") => transparent(12),
-        (Kind::Usim | Kind::Iot, "ef-loci") => transparent(11),
-        (Kind::Usim | Kind::Iot, "ef-psloci") => transparent(14),
-        (Kind::Usim | Kind::OptIot, "ef-epsloci") => transparent(18),
-        (Kind::Usim | Kind::Iot, "ef-ecc") => records(1, 4),
-        (Kind::Usim | Kind::OptIot, "ef-spn") => transparent(17),
-        (Kind::Usim | Kind::OptIot | Kind::OptIsim, "ef-smsp") => records(1, 38),
-        (Kind::OptUsim, "ef-li") => transparent(6),
-        (Kind::OptUsim, "ef-gid1" | "ef-gid2") => transparent(8),
-        (Kind::OptUsim, "ef-msisdn") => records(1, 24),
-        (Kind::OptUsim, "ef-plmnwact") => transparent(40),
-        (Kind::OptUsim | Kind::OptIot, "ef-oplmnwact") => transparent(40),
-        (Kind::OptUsim | Kind::OptIot, "ef-hplmnwact") => transparent(5),
-        (Kind::OptUsim | Kind::OptIot, "ef-ehplmn") => transparent(15),
-        (Kind::OptUsim, "ef-ehplmnpi" | "ef-lrplmnsi") => transparent(1),
-        (Kind::OptUsim, "ef-pnn") => records(10, 16),
-        (Kind::OptUsim, "ef-opl") => records(5, 8),
-        (Kind::OptUsim, "ef-spdi") => transparent(17),
-        (Kind::OptUsim, "ef-mbdn") => records(3, 24),
-        (Kind::OptUsim, "ef-mbi") => records(10, 5),
-        (Kind::OptUsim, "ef-nasconfig") => transparent(18),
-        (Kind::Df5gs | Kind::OptIot, "ef-routing-indicator") => transparent(4),
-        (Kind::Df5gs | Kind::OptIot, "ef-uac-aic") => transparent(4),
-        (Kind::Df5gs | Kind::OptIot, "ef-5gs3gpploci" | "ef-5gsn3gpploci") => transparent(20),
-        _ => None,
-    }
+pub(super) fn is_created_by_default(element: &Element<'_>, file: &str) -> bool {
+    Template::of(element).is_some_and(|template| template.created_by_default && template.file(file).is_some())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::tlv::{Tag, single, wrap};
+    use crate::formats::saip::kind::{Kind, constructed};
+    use crate::formats::saip::package::Package;
+    use crate::formats::tlv::{Tag, wrap};
 
-    fn room(kind: Kind, file: &str, entries: &[u8]) -> Option<(usize, Option<usize>)> {
-        let member = wrap(Tag(0xA9), &[entries]);
-        let view = FileView::single(&single(&member, Tag(0xA9)).unwrap()).unwrap();
-        Room::of(kind, file, &view).map(|room| (room.len, room.record_len))
+    /// Length, record length and first octet of a file in an element with this template.
+    fn room(kind: Kind, arc: u8, file: &str, entries: &[u8]) -> Option<(usize, Option<usize>, Option<u8>)> {
+        let oid = [0x67, 0x81, 0x0F, 0x01, 0x02, arc];
+        let member = wrap(constructed(kind.file_number(file).unwrap()), &[entries]);
+        let header = wrap(Tag(0xA0), &[&[0x81, 1, 1]]);
+        let der = wrap(kind.tag().unwrap(), &[&header, &wrap(Tag(0x81), &[&oid]), &member]);
+        let package = Package::parse(&der).unwrap();
+        let element = &package.elements[0];
+        let view = FileView::single(&element.file(file).unwrap()).unwrap();
+        Room::of(element, file, &view).map(|room| (room.len, room.record_len, room.given[0]))
     }
 
     #[test]
     fn the_parameters_come_before_the_template_and_the_template_before_what_is_written() {
         let sized = [0xA1, 0x09, 0x82, 0x04, 0x42, 0x21, 0x00, 0x1E, 0x80, 0x01, 0x5A];
-        assert_eq!(room(Kind::OptUsim, "ef-msisdn", &sized), Some((90, Some(30))));
-        assert_eq!(room(Kind::OptUsim, "ef-msisdn", &[0xA1, 0]), Some((24, Some(24))));
-        assert_eq!(room(Kind::OptUsim, "ef-msisdn", &sized[..0]), Some((24, Some(24))));
-        assert_eq!(room(Kind::OptUsim, "ef-spni", &[0x83, 3, 1, 2, 3]), Some((3, None)));
-        assert_eq!(room(Kind::OptUsim, "ef-spni", &[]), None);
+        assert_eq!(room(Kind::OptUsim, 5, "ef-msisdn", &sized), Some((90, Some(30), Some(0xFF))));
+        assert_eq!(room(Kind::OptUsim, 5, "ef-msisdn", &[0xA1, 0]), Some((24, Some(24), Some(0xFF))));
+        assert_eq!(room(Kind::OptUsim, 5, "ef-spni", &[0x83, 3, 1, 2, 3]), Some((3, None, Some(1))));
+        assert_eq!(room(Kind::OptUsim, 5, "ef-spni", &[]), None);
+        assert_eq!(room(Kind::OptUsim, 99, "ef-msisdn", &[]), None);
         // A record longer than the template's default file.
         let record = [0xA1, 0x06, 0x82, 0x04, 0x42, 0x21, 0x00, 0x40];
-        assert_eq!(room(Kind::Usim, "ef-smsp", &record), Some((64, Some(64))));
+        assert_eq!(room(Kind::Usim, 4, "ef-smsp", &record), Some((64, Some(64), Some(0xFF))));
+    }
+
+    #[test]
+    fn what_the_template_fills_in_is_known() {
+        assert_eq!(room(Kind::Usim, 4, "ef-ad", &[]), Some((4, None, Some(0))));
+        assert_eq!(room(Kind::Usim, 4, "ef-ad", &[0x83, 1, 0x80]), Some((4, None, Some(0x80))));
+        assert_eq!(room(Kind::Usim, 4, "ef-spn", &[]), Some((17, None, None)));
     }
 }

@@ -1,0 +1,5 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|der: &[u8]| {
+    bindery_fuzz::gauntlet::reader(der);
+});
