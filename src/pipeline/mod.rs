@@ -27,6 +27,7 @@ use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::export::manifest::Counts;
 use crate::hsm::Hsm;
+use crate::hsm::lanes::Health;
 use crate::ids::OrderKey;
 use crate::store::sqlite::Ledger;
 use crate::store::{DeviceState, OrderState, Store, StoredOrder};
@@ -56,6 +57,8 @@ pub struct Outcome {
     pub reports: Vec<Report>,
     /// Orders that could not be worked on, and why; the others were.
     pub faults: Vec<(OrderKey, Fault)>,
+    /// How the tokens were.
+    pub health: Health,
 }
 
 /// Works the named orders, or all that are due, to their sealed bundles. Stops between chunks once `stop` is set.
@@ -78,7 +81,7 @@ pub fn run(site: &Site, wanted: &[String], mode: ProgressMode, stop: &AtomicBool
                     .hint("run again: it continues where it stood"));
             }
         }
-        Ok(Outcome { reports, faults })
+        Ok(Outcome { reports, faults, health: engine.lanes.health() })
     })
 }
 

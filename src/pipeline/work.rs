@@ -1,7 +1,6 @@
 //! What a batch needs, made once before the first record: keys resolved, templates compiled, the batch key opened.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::certs::DpChains;
 use crate::config::Site;
@@ -22,8 +21,8 @@ use crate::store::{OrderPk, Store};
 pub struct Engine<'a, H: Hsm> {
     /// The site.
     pub site: &'a Site,
-    /// The open token.
-    pub hsm: &'a Arc<H>,
+    /// The open tokens; its sessions go to whichever serves.
+    pub hsm: &'a H,
     /// The ledger.
     pub store: &'a dyn Store,
     /// Sessions that sign.
