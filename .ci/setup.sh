@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what Bindery needs on Debian or Ubuntu and is not there yet: a C toolchain, OpenSSL's headers, SoftHSM, and a module
-# that counts calls for the tests.
+# Installs what Bindery needs on Debian or Ubuntu and is not there yet: a C toolchain, OpenSSL's headers, SoftHSM, a module that
+# counts calls for the tests, and libclang, with which the tests' second token (kryoptic) reads OpenSSL's headers.
 # Says what it does; does nothing when nothing is missing.
 set -eu
 
@@ -20,6 +20,12 @@ for candidate in /usr/lib/*/pkcs11-spy.so /usr/lib/pkcs11-spy.so; do
     [ -e "$candidate" ] && spy=$candidate
 done
 [ -n "$spy" ] || missing="$missing opensc-pkcs11"
+
+clang=""
+for candidate in /usr/lib/llvm*/lib/libclang.so /usr/lib/*/libclang.so; do
+    [ -e "$candidate" ] && clang=$candidate
+done
+[ -n "$clang" ] || missing="$missing libclang-dev"
 
 if [ -n "$missing" ]; then
     command -v apt-get >/dev/null 2>&1 || { echo "please install:$missing" >&2; exit 1; }
