@@ -1,6 +1,8 @@
 //! A yard to run the real binary in: a demo site with its own token, a fleet, orders. Shared by the test binaries.
 #![allow(dead_code)] // each test binary uses a part of it
 
+pub(crate) mod shim;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -205,4 +207,10 @@ pub(crate) fn files_below(dir: &Path) -> Vec<PathBuf> {
         if path.is_dir() { found.extend(files_below(&path)) } else { found.push(path) }
     }
     found
+}
+
+/// SoftHSM's module, where the distribution put it.
+pub(crate) fn softhsm() -> PathBuf {
+    let known = bindery::hsm::profile::HsmProfile::softhsm().unwrap().module_paths;
+    known.into_iter().find(|path| path.is_file()).unwrap_or_else(|| panic!("SoftHSM is not installed: `make setup`"))
 }
