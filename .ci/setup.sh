@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what Bindery needs on Debian or Ubuntu and is not there yet: a C toolchain, OpenSSL's headers, SoftHSM, a module that
-# counts calls for the tests, and libclang, with which the tests' second token (kryoptic) reads OpenSSL's headers.
+# Installs what Bindery needs on Debian or Ubuntu and is not there yet: a C toolchain, OpenSSL's headers, SoftHSM,
+# and libclang, with which the tests' second token (kryoptic) reads OpenSSL's headers.
 # Says what it does; does nothing when nothing is missing.
 set -eu
 
@@ -14,13 +14,6 @@ for candidate in /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.
     [ -e "$candidate" ] && module=$candidate
 done
 [ -n "$module" ] || missing="$missing softhsm2"
-# The tests count the calls that reach the token through OpenSC's spy module.
-spy=""
-for candidate in /usr/lib/*/pkcs11-spy.so /usr/lib/pkcs11-spy.so; do
-    [ -e "$candidate" ] && spy=$candidate
-done
-[ -n "$spy" ] || missing="$missing opensc-pkcs11"
-
 clang=""
 for candidate in /usr/lib/llvm*/lib/libclang.so /usr/lib/*/libclang.so; do
     [ -e "$candidate" ] && clang=$candidate

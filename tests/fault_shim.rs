@@ -16,6 +16,7 @@ use cryptoki::session::{Session, SessionState, UserType};
 use cryptoki::slot::{Limit, Slot};
 use cryptoki::types::AuthPin;
 use cryptoki_sys::{CKR_DEVICE_ERROR, CKR_DEVICE_REMOVED, CKR_FUNCTION_FAILED, CKR_GENERAL_ERROR};
+use yard::provider::Provider;
 use yard::shim::{Shim, everywhere, on};
 
 const TOKEN: &str = "shimmed";
@@ -47,7 +48,7 @@ impl Bench {
         let text = format!("directories.tokendir = {}\nobjectstore.backend = file\n", token.path().display());
         std::fs::write(&conf, text).unwrap();
         bindery::ffi::set_environment("SOFTHSM2_CONF", conf.as_os_str());
-        let shim = Shim::before(yard::softhsm());
+        let shim = Shim::before(Provider::SoftHsm.module());
         for (name, value) in shim.environment() {
             bindery::ffi::set_environment(name, value.as_ref());
         }

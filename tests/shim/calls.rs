@@ -53,7 +53,11 @@ impl Shim {
     ) -> CK_RV {
         let Some((slot, today, own)) = self.slots.of_session(session) else {
             let _flight = self.begin(function, None);
-            return if self.initialised.load(SeqCst) { CKR_SESSION_HANDLE_INVALID } else { CKR_CRYPTOKI_NOT_INITIALIZED };
+            return if self.initialised.load(SeqCst) {
+                CKR_SESSION_HANDLE_INVALID
+            } else {
+                CKR_CRYPTOKI_NOT_INITIALIZED
+            };
         };
         self.on(function, slot, || if today { forward(self.list, slot, own) } else { CKR_SESSION_HANDLE_INVALID })
     }
@@ -428,7 +432,12 @@ unsafe extern "C" fn C_InitPIN(session: CK_SESSION_HANDLE, pin: *mut CK_UTF8CHAR
 }
 
 /// Not on a face: it would wipe the token of its twin.
-unsafe extern "C" fn C_InitToken(id: CK_SLOT_ID, pin: *mut CK_UTF8CHAR, length: CK_ULONG, name: *mut CK_UTF8CHAR) -> CK_RV {
+unsafe extern "C" fn C_InitToken(
+    id: CK_SLOT_ID,
+    pin: *mut CK_UTF8CHAR,
+    length: CK_ULONG,
+    name: *mut CK_UTF8CHAR,
+) -> CK_RV {
     const FUNCTION: usize = number("C_InitToken");
     let Some(shim) = shim() else { return CKR_GENERAL_ERROR };
     shim.on_id(FUNCTION, id, |slot| {

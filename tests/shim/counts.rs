@@ -57,8 +57,9 @@ impl Counts {
         };
         // SAFETY: a new mapping at an address of the kernel's choice, of a file that is as long as the mapping; the result is
         // checked below.
-        let at =
-            unsafe { libc::mmap(std::ptr::null_mut(), octets, libc::PROT_READ | libc::PROT_WRITE, flags, descriptor, 0) };
+        let at = unsafe {
+            libc::mmap(std::ptr::null_mut(), octets, libc::PROT_READ | libc::PROT_WRITE, flags, descriptor, 0)
+        };
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }

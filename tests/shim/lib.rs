@@ -119,9 +119,10 @@ impl Shim {
     fn overlap(&self, what: &str) {
         self.counts.table().finalize_overlaps.fetch_add(1, SeqCst);
         let line = format!("process {}: C_Finalize while in flight: {what}\n", std::process::id());
-        let told = self.overlaps.as_ref().map(|path| {
-            std::fs::OpenOptions::new().create(true).append(true).open(path)?.write_all(line.as_bytes())
-        });
+        let told = self
+            .overlaps
+            .as_ref()
+            .map(|path| std::fs::OpenOptions::new().create(true).append(true).open(path)?.write_all(line.as_bytes()));
         if !matches!(told, Some(Ok(()))) {
             eprint!("pkcs11_shim: {line}");
         }

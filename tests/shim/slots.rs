@@ -209,7 +209,8 @@ impl Slot {
 
     /// The handle to give out for a session of the module.
     pub(crate) fn session(&self, handle: CK_SESSION_HANDLE) -> Option<CK_SESSION_HANDLE> {
-        (handle >> SLOT_SHIFT == 0).then(|| handle | (self.index as u64 + 1) << SLOT_SHIFT | self.epoch() << EPOCH_SHIFT)
+        (handle >> SLOT_SHIFT == 0)
+            .then(|| handle | (self.index as u64 + 1) << SLOT_SHIFT | self.epoch() << EPOCH_SHIFT)
     }
 
     /// The handle to give out for an object of the module.
