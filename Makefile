@@ -45,3 +45,4 @@ soak: setup
 	cargo build --release --locked
 	sh examples/soak.sh target/release/bindery target/soak 20000
 	BINDERY_TEST_EXITS=200 cargo test --locked --examples --test exits
+	BINDERY_TEST_AWAY_S=30 BINDERY_TEST_RECORDS=20000 cargo test --release --locked --examples --test hsm_faults vanishes

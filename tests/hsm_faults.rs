@@ -6,6 +6,7 @@ mod yard;
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -332,30 +333,31 @@ fn all_is_issued(yard: &Yard, records: usize) {
     verified.exits(0);
 }
 
-/// BINDERY_TEST_AWAY_S: how long the token vanishes (`make soak` says 30).
-fn away() -> Duration {
-    Duration::from_secs(std::env::var("BINDERY_TEST_AWAY_S").map_or(2, |text| text.parse().unwrap()))
+/// A number that `make soak` gives and `make test` does not.
+fn soaked(variable: &str, otherwise: usize) -> usize {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap())
 }
 
 #[test]
 fn a_token_that_vanishes_in_a_batch_costs_time_and_no_record() {
-    const RECORDS: usize = 300;
-    let (yard, mut shim) = yard_with(RECORDS, "lanes = 2");
+    let records = soaked("BINDERY_TEST_RECORDS", 300);
+    let away = Duration::from_secs(soaked("BINDERY_TEST_AWAY_S", 2) as u64);
+    let (yard, mut shim) = yard_with(records, "lanes = 2");
     shim.set(on(&["C_Sign"]).round_trip(Duration::from_millis(2)));
-    let child = yard.prepared(&["run"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let child = yard.prepared(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     eventually(|| shim.calls(TOKEN, "C_Sign") > 100);
     let began = Instant::now();
     let gone = shim.set(everywhere().vanishes_until_initialised(DEVICE_REMOVED));
-    thread::sleep(away());
+    thread::sleep(away);
     shim.clear(gone);
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(began.elapsed() > away());
+    assert!(began.elapsed() > away);
     assert!(said.contains("breaker open") && said.contains("breaker closed"), "{said}");
     assert_eq!(shim.finalize_overlaps(), 0, "{}", shim.overlaps_told());
     shim.clear_all();
-    all_is_issued(&yard, RECORDS);
+    all_is_issued(&yard, records);
 }
 
 #[test]
@@ -375,7 +377,7 @@ fn of_two_slots_one_dies_in_a_batch_and_nobody_waits() {
     const RECORDS: usize = 300;
     let (yard, mut shim) = two_slots(RECORDS, "");
     shim.set(on(&["C_Sign"]).round_trip(Duration::from_millis(2)));
-    let child = yard.prepared(&["run"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let child = yard.prepared(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     eventually(|| shim.calls(TOKEN, "C_Sign") > 50 && shim.calls("hsm-b", "C_Sign") > 50);
     shim.set(everywhere().of("hsm-b").vanishes(DEVICE_REMOVED));
     let output = child.wait_with_output().unwrap();
@@ -402,7 +404,7 @@ fn a_slot_that_hangs_loses_its_work_to_the_other_and_the_process_still_ends() {
     const RECORDS: usize = 200;
     let (yard, mut shim) = two_slots(RECORDS, "call_deadline_ms = 300");
     shim.set(on(&["C_Sign"]).round_trip(Duration::from_millis(2)));
-    let child = yard.prepared(&["run"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let child = yard.prepared(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     eventually(|| shim.calls("hsm-b", "C_Sign") > 20);
     shim.set(everywhere().of("hsm-b").hangs());
     let output = child.wait_with_output().unwrap(); // with calls still hanging
@@ -487,6 +489,16 @@ fn a_token_near_its_lock_is_left_alone() {
         assert_eq!(shim.calls(TOKEN, "C_Login"), before);
         shim.clear_all();
     }
+}
+
+#[test]
+fn data_that_the_token_refuses_fails_its_record_alone() {
+    let (yard, mut shim) = yard_with(40, "lanes = 2");
+    shim.set(on(&["C_SignInit"]).calls(20, 20).answers(0x21));
+    yard.run(&["run"]).exits(5);
+    let results = fs::read_to_string(yard.outbox("PO-1").join("results.csv")).unwrap();
+    assert_eq!(results.lines().filter(|line| line.contains("hsm_mech")).count(), 1, "{results}");
+    assert_eq!(yard.ledger_count("SELECT count(*) FROM devices WHERE state = 'exported'"), 39);
 }
 
 #[test]
