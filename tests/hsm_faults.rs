@@ -5,7 +5,6 @@
 mod yard;
 
 use std::fs;
-use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -64,7 +63,7 @@ const ROWS: &[(u64, &str, FaultClass)] = &[
 struct Bench {
     token: Arc<Token>,
     shim: Shim,
-    _dir: tempfile::TempDir,
+    _yard: Yard,
 }
 
 /// Calls of the token, by function.
@@ -84,25 +83,15 @@ impl Bench {
         bench
     }
 
-    /// `init` on the module itself in a child, because one library must not have two contexts in one process.
+    /// The site is made by the program, because one library must not have two contexts in one process.
     fn make() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let site = dir.path().join("site");
-        for (name, value) in provider().token_beside(dir.path()) {
+        let mut yard = Yard::demo();
+        let shim = yard.put_shim();
+        for (name, value) in provider().token_beside(&yard.path("")).into_iter().chain(shim.environment()) {
             bindery::ffi::set_environment(name, value.as_ref());
         }
-        let mut init = std::process::Command::new(env!("CARGO_BIN_EXE_bindery"));
-        init.arg("init").arg(&site).arg("--demo");
-        if provider() != Provider::SoftHsm {
-            init.arg("--module").arg(provider().module()).arg("--profile").arg(provider().profile());
-        }
-        assert!(init.output().unwrap().status.success());
-        let shim = put_shim(&site);
-        for (name, value) in shim.environment() {
-            bindery::ffi::set_environment(name, value.as_ref());
-        }
-        let token = Arc::new(Token::open(&Site::open(&site).unwrap()).unwrap());
-        Self { token, shim, _dir: dir }
+        let token = Arc::new(Token::open(&Site::open(&yard.site()).unwrap()).unwrap());
+        Self { token, shim, _yard: yard }
     }
 
     fn lanes(&self, count: usize, rules: Rules) -> Lanes {
@@ -165,15 +154,6 @@ struct Met {
     opened: u64,
     breaker: Breaker,
     faults: Vec<String>,
-}
-
-fn put_shim(site: &Path) -> Shim {
-    let file = site.join("bindery.toml");
-    let config = fs::read_to_string(&file).unwrap();
-    let line = config.lines().find(|line| line.starts_with("module = ")).unwrap();
-    let shim = Shim::before(line.split('"').nth(1).unwrap());
-    fs::write(&file, config.replace(line, &format!("module = {:?}", Shim::module().to_str().unwrap()))).unwrap();
-    shim
 }
 
 fn quick() -> Rules {
@@ -358,6 +338,28 @@ fn a_token_that_vanishes_in_a_batch_costs_time_and_no_record() {
     assert_eq!(shim.finalize_overlaps(), 0, "{}", shim.overlaps_told());
     shim.clear_all();
     all_is_issued(&yard, records);
+}
+
+#[test]
+fn a_token_directory_that_is_moved_away_and_back_costs_time_and_no_record() {
+    const RECORDS: usize = 200;
+    if provider() != Provider::SoftHsm {
+        return; // the other keeps its token in one open file
+    }
+    let (yard, mut shim) = yard_with(RECORDS, "lanes = 2");
+    shim.set(on(&["C_Sign"]).round_trip(Duration::from_millis(2)));
+    let child = yard.prepared(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually(|| shim.calls(TOKEN, "C_Sign") > 100);
+    let [tokens, elsewhere] = ["token/tokens", "token/elsewhere"].map(|path| yard.site().join(path));
+    fs::rename(&tokens, &elsewhere).unwrap();
+    thread::sleep(Duration::from_millis(1_500));
+    fs::rename(&elsewhere, &tokens).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("breaker open") && said.contains("breaker closed"), "{said}");
+    shim.clear_all();
+    all_is_issued(&yard, RECORDS);
 }
 
 #[test]

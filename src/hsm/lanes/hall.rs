@@ -3,14 +3,14 @@
 //!
 //! Rule: a lane takes work while its pool's breaker is closed. Calls go before signatures, because a chunk waits for them.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::health::{Breaker, Health, PoolHealth, Tally};
 use super::lane::Slip;
-use super::work::{Job, Work};
+use super::state::State;
+use super::work::Job;
 use super::{Rules, Seated};
 use crate::hsm::{FaultClass, HsmError};
 
@@ -28,37 +28,6 @@ pub(super) struct Seat {
     pub(super) tally: Tally,
 }
 
-struct State {
-    calls: VecDeque<Job>,
-    signs: VecDeque<Job>,
-    pools: Vec<Pool>,
-    /// One for each lane that is not stuck.
-    slips: Vec<Arc<Slip>>,
-    /// Threads that have not ended.
-    threads: usize,
-    stopping: bool,
-    /// Since when no pool serves.
-    dark_since: Option<Instant>,
-    /// Set when that lasted too long: what is handed over fails at once.
-    given_up: Option<HsmError>,
-}
-
-struct Pool {
-    breaker: Breaker,
-    /// Grows with each recovery: a fault of a session from before says nothing about the token of today.
-    generation: u64,
-    /// Lanes it should have.
-    wanted: usize,
-    running: usize,
-    stuck: usize,
-    /// Lanes started in place of stuck ones since the breaker last closed.
-    replaced: usize,
-    /// Lanes with a job in hand, and lanes waiting for one.
-    busy: usize,
-    waiting: usize,
-    last: Option<HsmError>,
-}
-
 /// What the recoverer of a module finds when it is woken.
 pub(super) struct Lost {
     /// Pools to bring back.
@@ -69,17 +38,7 @@ pub(super) struct Lost {
 
 impl Hall {
     pub(super) fn new(seats: Vec<Seat>, rules: Rules) -> Self {
-        let pools = seats.iter().map(|_| Pool::new()).collect();
-        let state = State {
-            calls: VecDeque::new(),
-            signs: VecDeque::new(),
-            pools,
-            slips: Vec::new(),
-            threads: 0,
-            stopping: false,
-            dark_since: None,
-            given_up: None,
-        };
+        let state = State::of(seats.len());
         Self { rules, seats, state: Mutex::new(state), bell: Condvar::new() }
     }
 
@@ -418,46 +377,6 @@ impl Hall {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn queue(&mut self, job: &Job) -> &mut VecDeque<Job> {
-        match job.work {
-            Work::Call { .. } => &mut self.calls,
-            Work::Sign { .. } => &mut self.signs,
-        }
-    }
-
-    /// No serving pool with an idle lane has less outstanding for its size.
-    fn is_least_loaded(&self, pool: usize) -> bool {
-        let own = &self.pools[pool];
-        let idle = |other: &&Pool| other.breaker == Breaker::Closed && other.waiting > 0;
-        // own.busy / own.running > other.busy / other.running, without the divisions
-        !self.pools.iter().filter(idle).any(|other| own.busy * other.running > other.busy * own.running)
-    }
-
-    /// Notes since when no pool serves.
-    fn look_for_light(&mut self) {
-        if !self.pools.iter().any(|pool| pool.breaker == Breaker::Closed) {
-            self.dark_since.get_or_insert_with(Instant::now);
-        }
-    }
-}
-
-impl Pool {
-    fn new() -> Self {
-        Self {
-            breaker: Breaker::Closed,
-            generation: 0,
-            wanted: 0,
-            running: 0,
-            stuck: 0,
-            replaced: 0,
-            busy: 0,
-            waiting: 0,
-            last: None,
-        }
     }
 }
 

@@ -10,6 +10,7 @@ mod hall;
 mod health;
 mod lane;
 mod recover;
+mod state;
 #[cfg(test)]
 pub(in crate::hsm) mod tests;
 mod work;
@@ -66,7 +67,7 @@ impl Rules {
     /// As a site wants them.
     pub fn of(config: &HsmConfig) -> Self {
         Self {
-            call_deadline: Duration::from_millis(config.call_deadline_ms.max(1)),
+            call_deadline: Duration::from_millis(config.call_deadline_ms),
             recover_for: Duration::from_secs(config.recover_s),
             verify_one_in: config.verify_one_in,
             ..Self::default()

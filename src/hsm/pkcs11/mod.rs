@@ -170,7 +170,7 @@ impl Held {
             let _in_call = self.module.enter();
             let TokenFacts { label, serial, .. } = &self.facts;
             let (slot, info) = module::slot_by_label(&self.module, label, Some(serial))?;
-            Login::begin(&self.module, slot, &info, &self.pin, &self.policy, &self.unknown)?
+            Login::begin(&self.module, slot, &info, &self.pin, &self.policy, &self.unknown).map_err(not_back_yet)?
         };
         if let Some((key, _)) = fresh.keys.iter().zip(&self.points).find(|(key, point)| key.point != **point) {
             return Err(other_key(&self.facts.label, &key.label));
@@ -367,10 +367,19 @@ fn public_point(session: &Pkcs11Session, public: ObjectHandle, label: &str) -> R
     })
 }
 
+/// Keys that were there at the start are not gone for good: SoftHSM shows none while its directory is away, others while they are
+/// still starting.
+fn not_back_yet(error: HsmError) -> HsmError {
+    let class = if error.code == NO_SUCH_KEY { FaultClass::Token } else { error.class };
+    HsmError { class, ..error }
+}
+
+const NO_SUCH_KEY: &str = "the token or the key policy has none";
+
 fn no_such_key(what: &str) -> HsmError {
     HsmError {
         what: format!("look for key {what}"),
-        code: "the token or the key policy has none".into(),
+        code: NO_SUCH_KEY.into(),
         class: FaultClass::Policy,
         hint: "`bindery keys list` shows the keys of the policy; a new key is made in a key ceremony",
     }

@@ -21,6 +21,13 @@ impl Token {
 
     /// Opens every token of a site and proves that all hold the same keys; the first comes first.
     pub fn open_all(site: &Site) -> Result<Vec<Arc<Self>>, Fault> {
+        if site.config.hsm.call_deadline_ms == 0 {
+            return Err(Fault::new(
+                Exit::Config,
+                "bindery.toml: hsm.call_deadline_ms is 0: no call answers in no time",
+            )
+            .hint("leave it out for 30 seconds"));
+        }
         let mut named = vec![Named::first(site)];
         for slot in &site.config.hsm.slot {
             let further = Named::further(slot, &named[0], site);
