@@ -1,11 +1,11 @@
 # Two commands for a fresh Debian or Ubuntu machine with a Rust toolchain: `make demo` and `make test`.
 # Both install what is missing (through sudo where needed) and then do their job.
 
-.PHONY: help demo test check bench docs soak fuzz setup
+.PHONY: help demo test kryoptic check bench docs soak fuzz setup
 
 help:
 	@echo "make demo    build, then run the main job: 1,000 devices from order file to verified bundle (target/demo/)"
-	@echo "make test    every test the project has"
+	@echo "make test    every test the project has, those of the HSM on SoftHSM and on kryoptic"
 	@echo "make check   formatting and clippy, warnings denied"
 	@echo "make bench   the throughput suite: bound profiles a second beside the floor (target/bench/report.json)"
 	@echo "make docs    the API documentation"
@@ -19,8 +19,16 @@ demo: setup
 	cargo build --release --locked
 	sh examples/demo.sh target/release/bindery target/demo 1000
 
-test: setup
+# The tests that depend on what a PKCS#11 token does; they run on every provider.
+HSM_SUITE = --test hsm_demo_site --test hsm_attacks --test hsm_processes --test token --test exits --test main_job
+
+test: setup kryoptic
 	cargo test --locked
+	BINDERY_TEST_PROVIDER=kryoptic cargo test --locked $(HSM_SUITE)
+
+# The second token of the tests, from the package registry; under a minute, and only once.
+kryoptic: setup
+	cargo build --locked --manifest-path tests/kryoptic/Cargo.toml --target-dir target/kryoptic
 
 check: setup
 	cargo fmt --check
@@ -37,6 +45,8 @@ docs: setup
 soak: setup
 	cargo build --release --locked
 	sh examples/soak.sh target/release/bindery target/soak 20000
+	BINDERY_TEST_EXITS=200 cargo test --locked --examples --test exits
+	BINDERY_TEST_AWAY_S=30 BINDERY_TEST_RECORDS=20000 cargo test --release --locked --examples --test hsm_faults vanishes
 
 # SQLite has two static tables of one name, which AddressSanitizer takes for a fault.
 fuzz: export ASAN_OPTIONS = detect_odr_violation=0

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what Bindery needs on Debian or Ubuntu and is not there yet: a C toolchain, OpenSSL's headers, SoftHSM, and a module
-# that counts calls for the tests.
+# Installs what Bindery needs on Debian or Ubuntu and is not there yet: a C toolchain, OpenSSL's headers, SoftHSM,
+# and libclang, with which the tests' second token (kryoptic) reads OpenSSL's headers.
 # Says what it does; does nothing when nothing is missing.
 set -eu
 
@@ -14,12 +14,11 @@ for candidate in /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.
     [ -e "$candidate" ] && module=$candidate
 done
 [ -n "$module" ] || missing="$missing softhsm2"
-# The tests count the calls that reach the token through OpenSC's spy module.
-spy=""
-for candidate in /usr/lib/*/pkcs11-spy.so /usr/lib/pkcs11-spy.so; do
-    [ -e "$candidate" ] && spy=$candidate
+clang=""
+for candidate in /usr/lib/llvm*/lib/libclang.so /usr/lib/*/libclang.so; do
+    [ -e "$candidate" ] && clang=$candidate
 done
-[ -n "$spy" ] || missing="$missing opensc-pkcs11"
+[ -n "$clang" ] || missing="$missing libclang-dev"
 
 if [ -n "$missing" ]; then
     command -v apt-get >/dev/null 2>&1 || { echo "please install:$missing" >&2; exit 1; }

@@ -2,9 +2,10 @@
 //! against the keys that `init --demo` made, and an exchange of keys behind our back. One token in this process.
 #![allow(clippy::unwrap_used, clippy::panic)] // clippy exempts test functions, but not their helpers
 
+mod yard;
+
 use std::sync::OnceLock;
 
-use bindery::cli::init::create_demo;
 use bindery::config::Site;
 use bindery::error::Exit;
 use bindery::hsm::pkcs11::Token;
@@ -14,6 +15,7 @@ use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeInfo, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
+use yard::provider::{Provider, demo_site, provider};
 
 struct Demo {
     _directory: tempfile::TempDir,
@@ -26,7 +28,7 @@ fn demo() -> &'static Demo {
     static DEMO: OnceLock<Demo> = OnceLock::new();
     DEMO.get_or_init(|| {
         let directory = tempfile::tempdir().unwrap();
-        let site = create_demo(&directory.path().join("site")).unwrap();
+        let site = demo_site(directory.path());
         let token = Token::open(&site).unwrap();
         Demo { _directory: directory, site, _token: token }
     })
@@ -93,11 +95,20 @@ fn no_key_can_be_wrapped_even_by_a_key_made_for_it() {
     let own =
         [Attribute::Wrap(true), Attribute::Decrypt(true), Attribute::Token(false), Attribute::ValueLen(32.into())];
     let wrapping = session.generate_key(&Mechanism::AesKeyGen, &own).unwrap();
+    // One that the token has and that takes keys of any length: were the key extractable, this would wrap it.
+    let mechanism = match provider() {
+        Provider::SoftHsm => Mechanism::AesKeyWrapPad,
+        Provider::Kryoptic => Mechanism::AesCbcPad([0; 16]),
+    };
+    for key in extractable(&session) {
+        session.wrap_key(&mechanism, wrapping, key).unwrap();
+    }
     for (label, key) in working_keys(&session) {
-        let code = refused(label, session.wrap_key(&Mechanism::AesKeyWrapPad, wrapping, key));
-        assert_eq!(code, RvError::KeyUnextractable, "{label}");
+        let code = refused(label, session.wrap_key(&mechanism, wrapping, key));
+        // kryoptic says of private keys that their function "extractable" is not permitted.
+        assert!(matches!(code, RvError::KeyUnextractable | RvError::KeyFunctionNotPermitted), "{label}: {code}");
         // And none of ours wraps another.
-        refused(label, session.wrap_key(&Mechanism::AesKeyWrapPad, key, wrapping));
+        refused(label, session.wrap_key(&mechanism, key, wrapping));
     }
 }
 
@@ -160,6 +171,17 @@ fn a_key_exchanged_behind_our_back_stops_the_next_start() {
     let fault = Token::open(site).err().unwrap();
     assert_eq!(fault.exit, Exit::HsmUnusable);
     assert!(fault.what.contains(label) && fault.what.contains("CKA_DERIVE"), "{}", fault.what);
+}
+
+/// A secret and a private key of nobody's, to show that the attack works where nothing stops it.
+fn extractable(session: &Session) -> [ObjectHandle; 2] {
+    let open = [Attribute::Extractable(true), Attribute::Token(false)];
+    let mut secret = open.to_vec();
+    secret.push(Attribute::ValueLen(32.into()));
+    let mut public = vec![Attribute::Token(false)];
+    public.push(Attribute::EcParams(vec![0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07]));
+    let (_, private) = session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &open).unwrap();
+    [session.generate_key(&Mechanism::AesKeyGen, &secret).unwrap(), private]
 }
 
 fn public_template(label: &str) -> Vec<Attribute> {

@@ -3,10 +3,10 @@
 
 mod yard;
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use yard::Yard;
+use yard::provider::{Provider, provider};
 
 #[test]
 fn a_wrong_pin_is_tried_once_and_told() {
@@ -22,86 +22,79 @@ fn a_wrong_pin_is_tried_once_and_told() {
     yard.run(&["run"]).exits(0);
 }
 
-/// Puts OpenSC's spy module (package opensc-pkcs11, installed by `make test`) between Bindery and the token.
-struct Spy {
-    module: String,
-    log: std::path::PathBuf,
-}
-
-impl Spy {
-    fn on(yard: &Yard) -> Self {
-        let spies = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"]
-            .map(|dir| format!("{dir}/pkcs11-spy.so"));
-        let spy = spies.iter().find(|path| fs::exists(path).unwrap()).expect("pkcs11-spy.so: install opensc-pkcs11");
-        let file = yard.site().join("bindery.toml");
-        let config = fs::read_to_string(&file).unwrap();
-        let line = config.lines().find(|line| line.starts_with("module = ")).unwrap();
-        fs::write(&file, config.replace(line, &format!("module = \"{spy}\""))).unwrap();
-        let module = line.split('"').nth(1).unwrap().to_owned();
-        Self { module, log: yard.path("spy.log") }
-    }
-
-    /// Runs a command; gives the number of calls of each function of the token.
-    fn calls(&self, yard: &Yard, args: &[&str], pin: &str, code: i32) -> BTreeMap<String, u32> {
-        let _ = fs::remove_file(&self.log);
-        let log = self.log.to_str().unwrap();
-        yard.run_with(args, &[("PKCS11SPY", &self.module), ("PKCS11SPY_OUTPUT", log), ("BINDERY_PIN", pin)])
-            .exits(code);
-        let mut calls = BTreeMap::new();
-        for line in String::from_utf8_lossy(&fs::read(&self.log).unwrap()).lines() {
-            if let Some((number, function)) = line.split_once(": C_")
-                && number.bytes().all(|b| b.is_ascii_digit())
-            {
-                *calls.entry(function.trim().to_owned()).or_insert(0) += 1;
-            }
-        }
-        calls
-    }
-}
-
 #[test]
 fn a_wrong_pin_reaches_the_token_exactly_once() {
-    let yard = Yard::demo();
+    let mut yard = Yard::demo();
     let keys = yard.fleet("fleet", 2);
     yard.prebound_order("PO-1", &keys).submit().exits(0);
-    let spy = Spy::on(&yard);
-    for command in [&["run"][..], &["doctor"], &["keys", "status"]] {
-        let calls = spy.calls(&yard, command, "000000", 7);
-        assert_eq!(calls.get("Login"), Some(&1), "{command:?}: {calls:?}");
+    let shim = yard.put_shim();
+    for (command, logins) in [&["run"][..], &["doctor"], &["keys", "status"]].into_iter().zip(1..) {
+        yard.run_with(command, &[("BINDERY_PIN", "000000")]).exits(7);
+        assert_eq!(shim.calls("bindery-demo", "C_Login"), logins, "{command:?}");
     }
+    assert_eq!(shim.wrong_pins("bindery-demo"), 3);
 }
 
 #[test]
 fn a_bound_profile_costs_the_token_one_signature_and_nothing_else() {
-    let yard = Yard::demo();
-    let pin = fs::read_to_string(yard.site().join("token/pin")).unwrap();
+    let mut yard = Yard::demo();
     let keys = yard.fleet("fleet", 300);
-    let spy = Spy::on(&yard);
+    let shim = yard.put_shim();
+    let functions = [
+        "C_SignInit",
+        "C_FindObjects",
+        "C_OpenSession",
+        "C_Login",
+        "C_GetAttributeValue",
+        "C_EncryptInit",
+        "C_GenerateRandom",
+    ];
     let calls_for = |order_id: &str, keys: &[serde_json::Value]| {
         yard.prebound_order(order_id, keys).submit().exits(0);
-        spy.calls(&yard, &["run"], pin.trim(), 0)
+        let before = functions.map(|function| shim.calls("bindery-demo", function));
+        yard.run(&["run"]).exits(0);
+        let after = functions.map(|function| shim.calls("bindery-demo", function));
+        std::array::from_fn::<u64, 7, _>(|i| after[i] - before[i])
     };
     // Two orders of one chunk each: what differs is what the 200 more profiles cost.
     let (few, many) = (calls_for("PO-1", &keys[..50]), calls_for("PO-2", &keys[50..]));
-    let more = |function: &str| many[function] - few[function];
-    assert_eq!(more("SignInit"), 200);
-    for function in ["FindObjects", "OpenSession", "Login", "GetAttributeValue", "EncryptInit"] {
-        assert_eq!(more(function), 0, "{function}");
-    }
+    let [signatures, others @ .., draws] = std::array::from_fn::<u64, 7, _>(|i| many[i] - few[i]);
+    assert_eq!(signatures, 200);
+    assert_eq!(others, [0; 5], "{functions:?}");
     // Randomness in draws of kilobytes, not one a record.
-    assert!(more("GenerateRandom") < 50, "{}", more("GenerateRandom"));
+    assert!(draws < 50, "{draws}");
+    assert_eq!(shim.finalize_overlaps(), 0);
 }
 
 #[test]
 fn a_missing_token_is_told_with_what_to_do() {
     let yard = Yard::demo();
-    fs::rename(yard.site().join("token/tokens"), yard.site().join("token/gone")).unwrap();
-    fs::create_dir(yard.site().join("token/tokens")).unwrap();
+    match provider() {
+        Provider::SoftHsm => {
+            fs::rename(yard.site().join("token/tokens"), yard.site().join("token/gone")).unwrap();
+            fs::create_dir(yard.site().join("token/tokens")).unwrap();
+        }
+        Provider::Kryoptic => fs::rename(yard.path("kryoptic.sql"), yard.path("gone.sql")).unwrap(),
+    }
     for command in [&["doctor"][..], &["run"]] {
         let ran = yard.run(command).exits(7);
         let told = format!("{}{}", ran.out, ran.err);
         assert!(told.contains("bindery-demo") || told.contains("token"), "{told}");
     }
+}
+
+#[test]
+fn a_token_file_that_a_kill_cut_off_comes_back() {
+    // SoftHSM alone rewrites its file in place: the site is on SoftHSM, whatever this run of the suite is on.
+    let yard = Yard::on(Provider::SoftHsm);
+    let keys = yard.fleet("fleet", 2);
+    yard.prebound_order("PO-1", &keys).submit().exits(0);
+    yard.run(&["doctor"]).exits(0);
+    let tokens = yard.site().join("token/tokens");
+    let object = fs::read_dir(&tokens).unwrap().next().unwrap().unwrap().path().join("token.object");
+    fs::write(&object, "").unwrap();
+    yard.run(&["run"]).exits(0);
+    assert!(!fs::read(&object).unwrap().is_empty());
 }
 
 #[test]

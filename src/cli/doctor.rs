@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -11,7 +12,7 @@ use crate::certs::{DpChain, DpChains, Trust};
 use crate::config::Site;
 use crate::durable;
 use crate::error::{Exit, Fault};
-use crate::hsm::lanes::Lanes;
+use crate::hsm::lanes::{Lanes, Rules};
 use crate::hsm::pkcs11::Token;
 use crate::hsm::policy::KeyPolicy;
 use crate::hsm::{Hsm, HsmSession, Role, own_points};
@@ -72,16 +73,17 @@ enum State {
 pub fn examine(site: &Site, now: Timestamp) -> Report {
     let mut report = Report::default();
     // The token first: SoftHSM wants to be opened before any thread runs.
-    let token = Token::open(site);
-    match &token {
-        Ok(token) => report.token(site, token),
+    let tokens = Token::open_all(site);
+    let token = tokens.as_ref().ok().and_then(|tokens| tokens.first()).map(|token| &**token);
+    match &tokens {
+        Ok(tokens) => report.tokens(site, tokens),
         Err(fault) => report.fault("token", fault),
     }
-    report.certificates(site, token.as_ref().ok(), now);
+    report.certificates(site, token, now);
     report.clock(site, now);
     report.store(site);
     report.disk(site);
-    report.targets(site, token.as_ref().ok());
+    report.targets(site, token);
     report
 }
 
@@ -132,10 +134,32 @@ impl Report {
         self.add(name, State::Fail(fault.exit), &fault.what).hint.clone_from(&fault.hint);
     }
 
-    fn token(&mut self, site: &Site, token: &Token) {
+    fn tokens(&mut self, site: &Site, tokens: &[Arc<Token>]) {
+        for token in tokens {
+            let facts = token.facts();
+            let about = format!("{:?}, {} ({}), serial {}", facts.label, facts.model, facts.firmware, facts.serial);
+            self.add("token", State::Ok, about);
+        }
+        let hsm = &site.config.hsm;
+        let named = std::iter::once(&hsm.token_label).chain(hsm.slot.iter().map(|slot| &slot.token_label));
+        for label in named.filter(|label| !tokens.iter().any(|token| token.facts().label == **label)) {
+            self.add("token", State::Warn, format!("{label:?} is away; the others would do its work"))
+                .hint("connect it, or remove its [[hsm.slot]] from bindery.toml");
+        }
+        if let Some(first) = tokens.first() {
+            self.login(site, first);
+        }
+        self.sessions(site, tokens);
+        if let (Some(op_file), Some(token)) = (&site.config.credentials.op_file, tokens.first()) {
+            match opens_op(&site.path(op_file), token) {
+                Ok(()) => _ = self.add("OP", State::Ok, "opens under the site KEK"),
+                Err(fault) => self.fault("OP", &fault),
+            }
+        }
+    }
+
+    fn login(&mut self, site: &Site, token: &Token) {
         let facts = token.facts();
-        let about = format!("{:?}, {} ({}), serial {}", facts.label, facts.model, facts.firmware, facts.serial);
-        self.add("token", State::Ok, about);
         let pin_file = site.path(&site.config.hsm.pin_file);
         match std::fs::metadata(&pin_file).map(|m| m.permissions().mode() & 0o077) {
             Ok(0) | Err(_) => self.add("login", State::Ok, "user PIN taken, one attempt"),
@@ -146,20 +170,18 @@ impl Report {
         let names: Vec<_> = facts.mechanisms.iter().map(|m| m.as_str().trim_start_matches("CKM_")).collect();
         self.add("mechanisms", State::Ok, names.join(", "));
         self.add("key policy", State::Ok, format!("{} keys as declared, known answers right", facts.keys));
-        let wanted = token.lane_count(site.config.hsm.lanes);
-        match Lanes::start(&std::sync::Arc::new(token.clone()), wanted) {
+    }
+
+    fn sessions(&mut self, site: &Site, tokens: &[Arc<Token>]) {
+        let wanted: usize = tokens.iter().map(|token| token.lanes()).sum();
+        let seats = tokens.iter().map(|token| (Arc::clone(token), token.lanes())).collect();
+        match Lanes::over(seats, Rules::of(&site.config.hsm)) {
             Ok(lanes) if lanes.count() == wanted => self.add("sessions", State::Ok, format!("{wanted} opened at once")),
             Ok(lanes) => self
                 .add("sessions", State::Warn, format!("{} opened, {wanted} wanted", lanes.count()))
                 .hint("lower hsm.lanes, or end what else holds sessions"),
             Err(e) => self.add("sessions", State::Fail(Exit::HsmUnusable), e.to_string()).hint(e.hint),
         };
-        if let Some(op_file) = &site.config.credentials.op_file {
-            match opens_op(&site.path(op_file), token) {
-                Ok(()) => _ = self.add("OP", State::Ok, "opens under the site KEK"),
-                Err(fault) => self.fault("OP", &fault),
-            }
-        }
     }
 
     fn certificates(&mut self, site: &Site, token: Option<&Token>, now: Timestamp) {

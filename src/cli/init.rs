@@ -28,12 +28,36 @@ pub struct Init {
     /// With an own SoftHSM token, keys by the key policy and a test PKI
     #[arg(long)]
     demo: bool,
+    /// With --demo: the free token of this PKCS#11 module instead of an own SoftHSM
+    #[arg(long, value_name = "FILE", requires = "demo", requires = "profile")]
+    module: Option<PathBuf>,
+    /// With --module: the profile file of its model (see hsm-config/profiles)
+    #[arg(long, value_name = "FILE", requires = "module")]
+    profile: Option<PathBuf>,
+}
+
+/// Where a demo site's token is made.
+#[derive(Clone, Debug)]
+pub enum DemoToken {
+    /// In a SoftHSM directory inside the site.
+    SoftHsm,
+    /// In the free token that this module shows.
+    Of {
+        /// PKCS#11 module.
+        module: PathBuf,
+        /// Profile file of its model.
+        profile: PathBuf,
+    },
 }
 
 impl Init {
     /// Creates the site; an existing one is left untouched (exit 3).
     pub fn run(self, _site_dir: &Path, json: bool) -> Result<Exit, Fault> {
-        let site = if self.demo { create_demo(&self.dir)? } else { create_empty(&self.dir)? };
+        let site = match (self.demo, self.module, self.profile) {
+            (false, ..) => create_empty(&self.dir)?,
+            (true, Some(module), Some(profile)) => create_demo_on(&self.dir, &DemoToken::Of { module, profile })?,
+            (true, ..) => create_demo(&self.dir)?,
+        };
         let dir = site.root().display().to_string();
         let doctor = format!("bindery --site {dir} doctor");
         let next = if self.demo {
@@ -64,13 +88,22 @@ pub fn create_empty(dir: &Path) -> Result<Site, Fault> {
     Ok(site)
 }
 
+/// A demo site with its own SoftHSM token.
+pub fn create_demo(dir: &Path) -> Result<Site, Fault> {
+    create_demo_on(dir, &DemoToken::SoftHsm)
+}
+
 /// A demo site, ready to take orders.
 ///
 /// Order: directories, token, keys, what needs the token (OP, certificates over its keys), templates, `bindery.toml`. Call it
 /// before other threads run, see [`Token::open`].
-pub fn create_demo(dir: &Path) -> Result<Site, Fault> {
+pub fn create_demo_on(dir: &Path, token_of: &DemoToken) -> Result<Site, Fault> {
     let unfinished = Unfinished::begin(dir)?;
-    let text = template::for_demo(&softhsm_module()?);
+    let absolute = |path: &PathBuf| path.canonicalize().map_err(|e| Fault::file(path, &e));
+    let text = match token_of {
+        DemoToken::SoftHsm => template::for_demo(&softhsm_module()?, None),
+        DemoToken::Of { module, profile } => template::for_demo(&absolute(module)?, Some(&absolute(profile)?)),
+    };
     let site = Site::being_made(unfinished.root.clone(), template::parse(&text)?);
     directories(&site)?;
     files::write_whole(&site.path("key-policy.toml"), policy::BUILT_IN.as_bytes(), 0o644)?;
@@ -166,9 +199,11 @@ fn softhsm_module() -> Result<PathBuf, Fault> {
 /// The token with its keys, its PIN beside it, and the core network's copy of the transport key.
 fn token(site: &Site) -> Result<(), Fault> {
     files::make_directory(&site.path("token"), 0o700)?;
-    let tokens = site.path("token/tokens");
-    files::make_directory(&tokens, 0o700)?;
-    provision::write_softhsm_conf(&site.path("token/softhsm2.conf"), &tokens)?;
+    if let Some(conf) = &site.config.hsm.softhsm_conf {
+        let tokens = site.path("token/tokens");
+        files::make_directory(&tokens, 0o700)?;
+        provision::write_softhsm_conf(&site.path(conf), &tokens)?;
+    }
     let pin = provision::random_pin()?;
     files::write_whole(&site.path("token/pin"), pin.as_bytes(), 0o600)?;
     for copy in provision::demo_token(site, &pin)? {

@@ -18,12 +18,14 @@ mod status;
 pub mod template;
 mod verify;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::error::{Exit, Fault};
+use crate::hsm;
 use crate::telemetry::{self, ProgressMode};
 
 /// SM-DP+ profile preparation: orders in, verified, bound, signed eSIM packages out; keys stay in the HSM
@@ -109,16 +111,27 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse(); // ends with 2 on a wrong command line
     telemetry::start_log(cli.progress == ProgressMode::Json);
     let result = harden().and_then(|()| cli.run());
-    match result {
-        Ok(exit) => ExitCode::from(exit as u8),
+    end(match result {
+        Ok(exit) => exit,
         Err(fault) => {
             eprintln!("error: {}", fault.what);
             if let Some(hint) = &fault.hint {
                 eprintln!("  hint: {hint}");
             }
-            ExitCode::from(fault.exit as u8)
+            fault.exit
         }
+    })
+}
+
+/// Finalises the HSM's module. Where a call is still inside, exit handlers would pull it from under the call: then the process
+/// ends without them.
+fn end(exit: Exit) -> ExitCode {
+    let quiet = hsm::pkcs11::shut_down();
+    if !quiet || hsm::lanes::left_behind() > 0 {
+        let _ = std::io::stdout().flush(); // stderr has no buffer
+        crate::ffi::exit_at_once(exit as u8);
     }
+    ExitCode::from(exit as u8)
 }
 
 /// No core dumps and no ptrace by strangers: this process handles K. What it writes is for its owner and group at most.

@@ -12,6 +12,7 @@ use super::Voice;
 use super::screen::{print_json, table};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
+use crate::hsm::lanes::Health;
 use crate::ids::OrderKey;
 use crate::pipeline::{self, Audit, Outcome, Report};
 
@@ -31,13 +32,17 @@ impl Run {
     pub(crate) fn run(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
         let site = Site::open(site_dir)?;
         let stop = stop_on_signal()?;
-        let Outcome { reports, faults } = pipeline::run(&site, &self.orders, self.audit, voice.progress, &stop)?;
+        let Outcome { reports, faults, health } =
+            pipeline::run(&site, &self.orders, self.audit, voice.progress, &stop)?;
         if voice.json {
             let failed = |(key, fault): &(OrderKey, Fault)| json!({"order": key.to_string(), "error": fault.what});
             let orders: Vec<_> = reports.iter().map(as_json).collect();
-            print_json(&json!({"orders": orders, "failed": faults.iter().map(failed).collect::<Vec<_>>()}))?;
+            print_json(
+                &json!({"orders": orders, "failed": faults.iter().map(failed).collect::<Vec<_>>(), "hsm": health}),
+            )?;
         } else {
             print_table(&reports, faults.is_empty());
+            print_health(&health);
         }
         for (key, fault) in &faults {
             eprintln!("error: {key}: {}", fault.what);
@@ -62,6 +67,21 @@ pub(super) fn stop_on_signal() -> Result<Arc<AtomicBool>, Fault> {
             .map_err(|e| Fault::new(Exit::Bug, format!("signals cannot be watched: {e}")))?;
     }
     Ok(stop)
+}
+
+/// Says nothing of one token that served throughout.
+fn print_health(health: &Health) {
+    if health.pools.len() < 2 && health.pools.iter().all(|pool| pool.faults.is_empty()) {
+        return;
+    }
+    for pool in &health.pools {
+        let faults: Vec<String> = pool.faults.iter().map(|(code, times)| format!("{times} x {code}")).collect();
+        let faults = if faults.is_empty() { "no faults".to_owned() } else { faults.join(", ") };
+        eprintln!(
+            "token {}: {} signatures, p50 {} us, p99 {} us, lost {} times, {faults}",
+            pool.name, pool.signatures, pool.p50_us, pool.p99_us, pool.opened
+        );
+    }
 }
 
 fn as_json(report: &Report) -> serde_json::Value {

@@ -59,6 +59,49 @@ pub struct HsmConfig {
     /// Sessions that sign at once; 0: as many as the machine has cores.
     #[serde(default)]
     pub lanes: usize,
+    /// How long one call of the token may take before its lane counts as stuck and its work is given to another.
+    #[serde(default = "call_deadline_ms")]
+    pub call_deadline_ms: u64,
+    /// How long a run waits for a token to come back when none serves, before it stops.
+    #[serde(default = "recover_s")]
+    pub recover_s: u64,
+    /// Of so many signatures one is verified in software; 0: the first of each session and of each chunk only.
+    #[serde(default)]
+    pub verify_one_in: u64,
+    /// Further tokens that hold the same keys, each with what differs from the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slot: Vec<SlotConfig>,
+}
+
+fn call_deadline_ms() -> u64 {
+    30_000
+}
+
+fn recover_s() -> u64 {
+    60
+}
+
+/// `[[hsm.slot]]`: one more token. What is left out is as in `[hsm]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlotConfig {
+    /// Label of this token.
+    pub token_label: String,
+    /// PKCS#11 module of this token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<PathBuf>,
+    /// Profile of its model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// File with its user PIN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin_file: Option<PathBuf>,
+    /// Environment variable with its user PIN; comes before `pin_file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin_env: Option<String>,
+    /// Sessions that sign at once on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lanes: Option<usize>,
 }
 
 /// `[smdp]`.

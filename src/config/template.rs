@@ -12,6 +12,7 @@ pub(crate) fn for_production() -> String {
     fill(&[
         ("demo", ""),
         ("module", &quoted("/opt/hsm/lib/libpkcs11.so")),
+        ("profile", &quoted("softhsm")),
         ("token_label", &quoted("bindery")),
         ("pin_file", &quoted("/run/secrets/bindery-pin")),
         ("softhsm_conf", ""),
@@ -28,14 +29,19 @@ pub(crate) fn for_production() -> String {
     ])
 }
 
-/// A demo site with its own SoftHSM token.
-pub(crate) fn for_demo(module: &Path) -> String {
+/// A demo site with its own SoftHSM token, or on the module of a profile file.
+pub(crate) fn for_demo(module: &Path, profile: Option<&Path>) -> String {
+    let softhsm_conf = match profile {
+        None => "# This site's own SoftHSM configuration.\nsofthsm_conf = \"token/softhsm2.conf\"\n",
+        Some(_) => "",
+    };
     fill(&[
         ("demo", "# A test site: own token, test PKI, accepts secrets.jsonl. Never for production.\ndemo = true\n"),
         ("module", &quoted(&module.display().to_string())),
+        ("profile", &quoted(&profile.map_or("softhsm".into(), |path| path.display().to_string()))),
         ("token_label", &quoted("bindery-demo")),
         ("pin_file", &quoted("token/pin")),
-        ("softhsm_conf", "# This site's own SoftHSM configuration.\nsofthsm_conf = \"token/softhsm2.conf\"\n"),
+        ("softhsm_conf", softhsm_conf),
         ("address", &quoted("smdp.example.com")),
         ("host_id", &quoted("bindery-demo")),
         (
@@ -71,11 +77,13 @@ mod tests {
 
     #[test]
     fn both_new_configurations_parse_and_leave_no_blank() {
-        let demo = parse(&for_demo(Path::new("/opt/with \"quotes\"/lib.so"))).unwrap();
-        assert!(demo.demo);
+        let demo = parse(&for_demo(Path::new("/opt/with \"quotes\"/lib.so"), None)).unwrap();
+        assert!(demo.demo && demo.hsm.softhsm_conf.is_some() && demo.hsm.profile == "softhsm");
         assert_eq!(demo.hsm.module, Path::new("/opt/with \"quotes\"/lib.so"));
         assert_eq!(demo.export.core["demo"].transport_key, "core-demo");
         assert_eq!(demo.smdp.host_id, "bindery-demo");
+        let other = parse(&for_demo(Path::new("/opt/lib.so"), Some(Path::new("/etc/model.toml")))).unwrap();
+        assert!(other.demo && other.hsm.softhsm_conf.is_none() && other.hsm.profile == "/etc/model.toml");
         assert!(!for_production().contains('{'));
         let production = parse(&for_production()).unwrap();
         assert!(!production.demo && production.credentials.op_file.is_none());

@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 
 use super::{FaultClass, HsmError, HsmSession};
 
-/// Octets of one draw: one round trip of a network HSM pays for 128 keys of 32 octets.
-const DRAW_OCTETS: usize = 4_096;
+/// Octets of one draw: what is handed to a lane at once. The token's own limit for one call stands in its profile.
+const DRAW_OCTETS: usize = 32_768;
 /// The health check compares windows of this size; two equal ones by chance have probability 2^-256.
 const WINDOW: usize = 32;
 
@@ -78,7 +78,8 @@ mod tests {
     #[test]
     fn zeros_and_repeats_are_refused() {
         for stuck in [[0; WINDOW], [0x5A; WINDOW]] {
-            let mut session = FakeSession { stuck_random: Some(stuck), ..FakeSession::default() };
+            let mut session = FakeSession::default();
+            session.stuck_random = Some(stuck);
             for length in [1, 2, 16, 64, 4_096, 10_000] {
                 let error = fill_random(&mut session, &mut vec![0; length]).unwrap_err();
                 assert_eq!(error.class, FaultClass::Token);

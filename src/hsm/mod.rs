@@ -107,6 +107,13 @@ pub struct HsmError {
     pub hint: &'static str,
 }
 
+impl HsmError {
+    /// No session is to be had: asking again at once would spin.
+    fn is_session_count(&self) -> bool {
+        self.code == "CKR_SESSION_COUNT"
+    }
+}
+
 /// A token error that ends a command: exit 7.
 impl From<HsmError> for Fault {
     fn from(error: HsmError) -> Self {
@@ -124,6 +131,18 @@ pub trait Hsm: Send + Sync {
     fn key(&self, role: &Role) -> Result<KeyRef, HsmError>;
     /// The public point of a signing key, uncompressed, 65 octets.
     fn public_point(&self, key: KeyRef) -> Result<[u8; 65], HsmError>;
+}
+
+/// A token that can be lost and brought back: what a pool of sessions needs of it besides [`Hsm`].
+pub trait Recoverable: Hsm {
+    /// For people: which token.
+    fn name(&self) -> String;
+    /// Tokens of the same number share a module and with it C_Finalize: they have one recoverer.
+    fn module(&self) -> usize;
+    /// Finalises and initialises the module when no call is in flight; every session of every token of it is dead afterwards.
+    fn restart_module(&self) -> Result<(), HsmError>;
+    /// Finds the token again, logs in at most once, resolves its keys anew and compares them with those of the start.
+    fn revive(&self) -> Result<(), HsmError>;
 }
 
 /// The points that our own certificates must be over.

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::config::Site;
-use crate::error::{Exit, Fault};
+use super::{FaultClass, HsmError};
+use crate::config::{Site, SlotConfig};
 
 /// PKCS#11 tokens take far less; a longer file is not a PIN file.
 const MAX_OCTETS: usize = 255;
@@ -17,7 +17,7 @@ pub struct UserPin(Zeroizing<Vec<u8>>);
 
 impl UserPin {
     /// From `BINDERY_PIN_FD`, `BINDERY_PIN_FILE`, `BINDERY_PIN` or the site's `hsm.pin_file`: the first that is set.
-    pub fn of(site: &Site) -> Result<Self, Fault> {
+    pub fn of(site: &Site) -> Result<Self, HsmError> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         if let Some(number) = variable("BINDERY_PIN_FD") {
             let number = number.to_str().and_then(|text| text.parse::<u32>().ok());
@@ -35,12 +35,24 @@ impl UserPin {
         Self::read(&site.path(&site.config.hsm.pin_file))
     }
 
+    /// Of a further token: from its own variable, its own file, or as the first token's.
+    pub fn of_slot(site: &Site, slot: &SlotConfig) -> Result<Self, HsmError> {
+        match (&slot.pin_env, &slot.pin_file) {
+            (Some(name), _) => match std::env::var(name).map(Zeroizing::new) {
+                Ok(value) if !value.is_empty() => Self::check(Zeroizing::new(value.as_bytes().to_vec()), name),
+                _ => Err(unreadable(&format!("{name} is not set (pin_env of token {:?})", slot.token_label))),
+            },
+            (None, Some(file)) => Self::read(&site.path(file)),
+            (None, None) => Self::of(site),
+        }
+    }
+
     /// The PIN as text, for the login call only.
     pub(in crate::hsm) fn expose(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default() // `check` refused anything else
     }
 
-    fn read(path: &Path) -> Result<Self, Fault> {
+    fn read(path: &Path) -> Result<Self, HsmError> {
         let failed = |e: &std::io::Error| unreadable(&format!("{}: {e}", path.display()));
         let mut file = File::open(path).map_err(|e| failed(&e))?;
         // Capacity for all that will be read: a growing vector would leave copies behind.
@@ -56,7 +68,7 @@ impl UserPin {
         Self::check(octets, &path.display().to_string())
     }
 
-    fn check(mut octets: Zeroizing<Vec<u8>>, source: &str) -> Result<Self, Fault> {
+    fn check(mut octets: Zeroizing<Vec<u8>>, source: &str) -> Result<Self, HsmError> {
         for end in [b'\n', b'\r'] {
             if octets.last() == Some(&end) {
                 octets.pop();
@@ -69,16 +81,20 @@ impl UserPin {
     }
 }
 
-fn unreadable(what: &str) -> Fault {
-    Fault::new(Exit::HsmUnusable, format!("no PIN: {what}"))
-        .hint("set hsm.pin_file in bindery.toml, or BINDERY_PIN_FILE, BINDERY_PIN or BINDERY_PIN_FD; nothing was sent")
+fn unreadable(what: &str) -> HsmError {
+    HsmError {
+        what: "no PIN".into(),
+        code: what.into(),
+        class: FaultClass::Pin,
+        hint: "set hsm.pin_file in bindery.toml, or BINDERY_PIN_FILE, BINDERY_PIN or BINDERY_PIN_FD; nothing was sent",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pin(octets: &[u8]) -> Result<UserPin, Fault> {
+    fn pin(octets: &[u8]) -> Result<UserPin, HsmError> {
         UserPin::check(Zeroizing::new(octets.to_vec()), "the PIN")
     }
 
@@ -93,9 +109,9 @@ mod tests {
     #[test]
     fn what_is_no_pin_is_refused_without_being_shown() {
         for wrong in [&b""[..], b"\n", &[b'7'; 300], &[0xFF, 0xFE]] {
-            let fault = pin(wrong).err().unwrap();
-            assert_eq!(fault.exit, Exit::HsmUnusable);
-            assert!(!fault.what.contains("777"));
+            let error = pin(wrong).err().unwrap();
+            assert_eq!(error.class, FaultClass::Pin);
+            assert!(!error.to_string().contains("777"));
         }
     }
 
@@ -105,7 +121,7 @@ mod tests {
         let path = dir.path().join("pin");
         std::fs::write(&path, "s3cret pin\n").unwrap();
         assert_eq!(UserPin::read(&path).unwrap().expose(), "s3cret pin");
-        let fault = UserPin::read(&dir.path().join("none")).err().unwrap();
-        assert!(fault.hint.unwrap().contains("hsm.pin_file"));
+        let error = UserPin::read(&dir.path().join("none")).err().unwrap();
+        assert!(error.hint.contains("hsm.pin_file"));
     }
 }

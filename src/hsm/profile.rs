@@ -53,9 +53,14 @@ impl HsmProfile {
         Self::parse("softhsm", SOFTHSM)
     }
 
-    /// The profile a site names: `softhsm`, or the path of a file ending in `.toml`.
+    /// The profile a site names for its first token.
     pub fn load(site: &Site) -> Result<Self, Fault> {
-        match site.config.hsm.profile.as_str() {
+        Self::named(site, &site.config.hsm.profile)
+    }
+
+    /// A profile by name: `softhsm`, or the path of a file ending in `.toml`.
+    pub fn named(site: &Site, name: &str) -> Result<Self, Fault> {
+        match name {
             "softhsm" => Self::softhsm(),
             name if name.ends_with(".toml") => {
                 let path = site.path(name);

@@ -16,7 +16,8 @@ use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
 use crate::bind::{Curve, Workbench};
 use crate::certs;
 use crate::error::{Exit, Fault};
-use crate::hsm::{Hsm, HsmSession, draw};
+use crate::hsm::lanes::Signed;
+use crate::hsm::{FaultClass, Hsm, HsmSession, draw};
 use crate::ids::RecordId;
 use crate::store::packages::{LocalFiles, Packages};
 use crate::store::sealed::Content;
@@ -58,14 +59,13 @@ impl<H: Hsm> Engine<'_, H> {
         let ticket = self.lanes.submit(self.keys.dppb, digests.clone());
         let core = self.encrypt_for_core(line, &started, session)?;
         let sealed = self.cpu.map_with(started, workbench, |bench, record| record.seal(bench, &order.batch_key));
-        let signatures = ticket.wait().into_iter().collect::<Result<Vec<_>, _>>()?;
-        self.check_first_signature(&digests, &signatures)?;
+        let signatures = self.usable(&digests, ticket.wait())?;
 
         // A line's records all want a signature or none does, and their secrets have one length: position is enough.
         let mut signatures = signatures.into_iter();
         let with_results =
             sealed.into_iter().zip(core).map(|(sealed, core)| (sealed, core, signatures.next())).collect();
-        let finish = |(), (sealed, core, signature): (Result<Sealed, Failed>, CoreSecrets, Option<[u8; 64]>)| {
+        let finish = |(), (sealed, core, signature): (Result<Sealed, Failed>, CoreSecrets, Option<Signed>)| {
             sealed.and_then(|record| record.finish(signature, core.ki, core.opc))
         };
         let finished = keep_sound(&mut outcomes, self.cpu.map_with(with_results, || (), |(), input| finish((), input)));
@@ -150,11 +150,15 @@ impl<H: Hsm> Engine<'_, H> {
         Ok(encrypted)
     }
 
-    /// A token that signs with another key than the certificate's would ruin every package: look at one a chunk.
-    pub(super) fn check_first_signature(&self, digests: &[[u8; 32]], signatures: &[[u8; 64]]) -> Result<(), Fault> {
-        let (Some(digest), Some(signature)) = (digests.first(), signatures.first()) else { return Ok(()) };
-        if certs::signature_fits(&self.keys.dppb_point, digest, signature) {
-            return Ok(());
+    /// What the token refuses as a record's data is that record's; any other error ends the chunk. A token that signs with
+    /// another key than the certificate's would ruin every package: look at one a chunk.
+    pub(super) fn usable(&self, digests: &[[u8; 32]], signed: Vec<Signed>) -> Result<Vec<Signed>, Fault> {
+        if let Some(error) = signed.iter().find_map(|s| s.as_ref().err().filter(|e| e.class != FaultClass::Data)) {
+            return Err(error.clone().into());
+        }
+        let first = digests.iter().zip(&signed).find_map(|(digest, signed)| Some((digest, signed.as_ref().ok()?)));
+        if first.is_none_or(|(digest, signature)| certs::signature_fits(&self.keys.dppb_point, digest, signature)) {
+            return Ok(signed);
         }
         let what = "the token's signature does not verify with the DPpb certificate's key";
         Err(Fault::new(Exit::HsmUnusable, what).hint("run `bindery doctor`; nothing of this chunk was issued"))

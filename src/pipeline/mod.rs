@@ -30,6 +30,7 @@ use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::export::manifest::Counts;
 use crate::hsm::Hsm;
+use crate::hsm::lanes::Health;
 use crate::ids::OrderKey;
 use crate::store::sqlite::Ledger;
 use crate::store::{DeviceState, OrderState, Store, StoredOrder};
@@ -61,6 +62,8 @@ pub struct Outcome {
     pub reports: Vec<Report>,
     /// Orders that could not be worked on, and why; the others were.
     pub faults: Vec<(OrderKey, Fault)>,
+    /// How the tokens were.
+    pub health: Health,
 }
 
 /// Works the named orders, or all that are due, to their sealed bundles; `audit`: which profiles are read back. Stops between
@@ -90,7 +93,7 @@ pub fn run(
                     .hint("run again: it continues where it stood"));
             }
         }
-        Ok(Outcome { reports, faults })
+        Ok(Outcome { reports, faults, health: engine.lanes.health() })
     })
 }
 

@@ -1,35 +1,34 @@
-//! Opens a site for work: token, certificates, ledger, lanes, threads - checked against each other before the first record.
-
-use std::sync::Arc;
+//! Opens a site for work: tokens, certificates, ledger, lanes, threads - checked against each other before the first record.
 
 use super::fan_out::FanOut;
 use super::work::{Engine, Keys};
 use crate::certs::{DpChains, Trust};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
-use crate::hsm::lanes::Lanes;
+use crate::hsm::lanes::{Lanes, Rules};
 use crate::hsm::pkcs11::Token;
 use crate::hsm::{Hsm, HsmSession, Role, own_points};
 use crate::secret::SubscriberKey;
 use crate::store::sealed::OP_AAD;
 use crate::store::sqlite::Ledger;
 
-/// Opens everything, lets `work` run, closes in order: lanes before the token.
-pub fn with_engine<R>(site: &Site, work: impl FnOnce(&Engine<'_, Token>) -> Result<R, Fault>) -> Result<R, Fault> {
-    let token = Arc::new(Token::open(site)?);
-    let chains = load_chains(site, &*token)?;
+/// Opens everything, lets `work` run, closes in order: lanes before the tokens.
+pub fn with_engine<R>(site: &Site, work: impl FnOnce(&Engine<'_, Lanes>) -> Result<R, Fault>) -> Result<R, Fault> {
+    let tokens = Token::open_all(site)?;
+    let seats = tokens.iter().map(|token| (token.clone(), token.lanes())).collect();
+    let lanes = Lanes::over(seats, Rules::of(&site.config.hsm))?;
+    let chains = load_chains(site, &lanes)?;
     let ledger = Ledger::open(&site.state_db())?;
-    let lanes = Lanes::start(&token, token.lane_count(site.config.hsm.lanes))?;
     let cpu = FanOut::new(site.config.run.threads)?;
-    let dppb = token.key(&Role::DpPb)?;
+    let dppb = lanes.key(&Role::DpPb)?;
     let keys = Keys {
         dppb,
-        dppb_point: token.public_point(dppb)?,
-        kek: token.key(&Role::SiteKek)?,
-        manifest: token.key(&Role::Manifest)?,
+        dppb_point: lanes.public_point(dppb)?,
+        kek: lanes.key(&Role::SiteKek)?,
+        manifest: lanes.key(&Role::Manifest)?,
     };
-    let op = open_op(site, &token, &keys)?;
-    let engine = Engine { site, hsm: &token, store: &ledger, lanes: &lanes, cpu: &cpu, keys, chains, op };
+    let op = open_op(site, &lanes, &keys)?;
+    let engine = Engine { site, hsm: &lanes, store: &ledger, lanes: &lanes, cpu: &cpu, keys, chains, op };
     work(&engine)
 }
 
@@ -42,12 +41,12 @@ pub fn load_chains<H: Hsm>(site: &Site, hsm: &H) -> Result<DpChains, Fault> {
 }
 
 /// OP of the operator, where the site has one: sealed under the KEK, opened in the token.
-fn open_op(site: &Site, token: &Token, keys: &Keys) -> Result<Option<SubscriberKey>, Fault> {
+fn open_op<H: Hsm>(site: &Site, hsm: &H, keys: &Keys) -> Result<Option<SubscriberKey>, Fault> {
     let Some(file) = &site.config.credentials.op_file else { return Ok(None) };
     let path = site.path(file);
     let sealed = std::fs::read(&path)
         .map_err(|e| Fault::file(&path, &e).hint("restore the file or remove credentials.op_file"))?;
-    let plain = token.open_session()?.open(keys.kek, OP_AAD, &sealed)?;
+    let plain = hsm.open_session()?.open(keys.kek, OP_AAD, &sealed)?;
     match SubscriberKey::copy_of(&plain) {
         Some(op) if plain.len() == 16 => Ok(Some(op)),
         _ => Err(Fault::new(Exit::IntegrityFailure, format!("{}: does not hold an OP of 16 octets", path.display()))

@@ -13,6 +13,8 @@ use super::work::{Binding, LineWork, OrderWork};
 use crate::bind::{self, Bpp, Draft, OneTimeKey, OpenDraft, Parts, Workbench};
 use crate::error::{ErrorClass, RecordError};
 use crate::formats::bsp::segment::Sealer;
+use crate::hsm::HsmError;
+use crate::hsm::lanes::Signed;
 use crate::ids::{Iccid, MatchingId, RecordId, TransactionId};
 use crate::personalise::{Credentials, Draw, Identity, PersonaliseError, Upp};
 use crate::protect::{self, Ppk, Ppp, ProtectError};
@@ -227,11 +229,12 @@ impl Sealed {
     /// Puts the signature in its place and hashes the final octets.
     pub(super) fn finish(
         self,
-        signature: Option<[u8; 64]>,
+        signature: Option<Signed>,
         ki_enc: Vec<u8>,
         opc_enc: Vec<u8>,
     ) -> Result<Finished, Failed> {
         let Self { name, mut issue, package } = self;
+        let signature = signature.transpose().map_err(|e| name.refused(&e))?;
         let package = match (package, signature) {
             (SealedPackage::Unsigned(draft), Some(signature)) => Package::Bpp(draft.sign(&signature)),
             (SealedPackage::Stored(ppp), None) => Package::Ppp(ppp),
@@ -286,6 +289,11 @@ impl Name {
 
     pub(super) fn failed(&self, what: &dyn std::fmt::Display) -> Failed {
         self.failed_as(ErrorClass::Internal, &what.to_string(), AGAIN)
+    }
+
+    /// The token would not work on this record's data.
+    pub(super) fn refused(&self, error: &HsmError) -> Failed {
+        self.failed_as(ErrorClass::HsmMech, &error.to_string(), error.hint)
     }
 
     pub(super) fn failed_as(&self, class: ErrorClass, what: &str, hint: &'static str) -> Failed {

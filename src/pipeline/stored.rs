@@ -308,12 +308,23 @@ fn bind_all<H: Hsm>(
         }
         let digests: Vec<[u8; 32]> = sound.iter().map(|(_, draft, _)| draft.digest()).collect();
         let signatures = engine.lanes.submit(engine.keys.dppb, digests.clone()).wait();
-        let signatures = signatures.into_iter().collect::<Result<Vec<_>, _>>()?;
-        engine.check_first_signature(&digests, &signatures)?;
+        let mut signed = Vec::with_capacity(sound.len());
+        for ((pair, draft, transaction_id), signature) in sound.into_iter().zip(engine.usable(&digests, signatures)?) {
+            match signature {
+                Ok(signature) => signed.push((pair, draft, transaction_id, signature)),
+                Err(error) => {
+                    let refused = Name::of(pair.device).map(|name| name.refused(&error));
+                    failed.push(refused.unwrap_or_else(|| Failed::bug(pair.device, "stored without ICCID")).error);
+                }
+            }
+        }
+        if signed.is_empty() {
+            continue;
+        }
         let object = package_object(number);
         let mut segment = files.create(&object)?;
-        let records = sound.len() as u64;
-        for ((pair, draft, transaction_id), signature) in sound.into_iter().zip(signatures) {
+        let records = signed.len() as u64;
+        for (pair, draft, transaction_id, signature) in signed {
             let bpp: Bpp = draft.sign(&signature);
             let offset = segment.append(bpp.as_bytes())?;
             let issue = Issue {

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::distinct::{Distinct, Print};
 use crate::certs::DpChains;
@@ -26,8 +25,8 @@ use crate::store::{OrderPk, Store};
 pub struct Engine<'a, H: Hsm> {
     /// The site.
     pub site: &'a Site,
-    /// The open token.
-    pub hsm: &'a Arc<H>,
+    /// The open tokens; its sessions go to whichever serves.
+    pub hsm: &'a H,
     /// The ledger.
     pub store: &'a dyn Store,
     /// Sessions that sign.

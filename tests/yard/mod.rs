@@ -1,6 +1,9 @@
 //! A yard to run the real binary in: a demo site with its own token, a fleet, orders. Shared by the test binaries.
 #![allow(dead_code)] // each test binary uses a part of it
 
+pub(crate) mod provider;
+pub(crate) mod shim;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -8,9 +11,14 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use provider::{Provider, provider};
+use shim::Shim;
+
 /// A demo site in a directory of its own.
 pub(crate) struct Yard {
     dir: TempDir,
+    /// What the token's module needs.
+    environment: Vec<(&'static str, String)>,
 }
 
 /// What a command did.
@@ -36,13 +44,38 @@ impl Ran {
 }
 
 impl Yard {
-    /// `init --demo`.
+    /// `init --demo`, on the token of this run.
     pub(crate) fn demo() -> Self {
-        let yard = Self { dir: tempfile::tempdir().unwrap() };
+        Self::on(provider())
+    }
+
+    /// The same on a token of this kind.
+    pub(crate) fn on(provider: Provider) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let environment = provider.token_beside(dir.path());
+        let yard = Self { dir, environment };
         let site = yard.site();
-        yard.command(&["init", site.to_str().unwrap(), "--demo"], &[]).exits(0);
+        let mut init = vec!["init".to_owned(), site.to_str().unwrap().to_owned(), "--demo".to_owned()];
+        if provider != Provider::SoftHsm {
+            for (option, path) in [("--module", provider.module()), ("--profile", provider.profile())] {
+                init.extend([option.to_owned(), path.to_str().unwrap().to_owned()]);
+            }
+        }
+        yard.command(&init.iter().map(String::as_str).collect::<Vec<_>>(), &[]).exits(0);
         fs::create_dir(yard.path("orders")).unwrap();
         yard
+    }
+
+    /// Puts a fault shim before the site's module.
+    pub(crate) fn put_shim(&mut self) -> Shim {
+        let file = self.site().join("bindery.toml");
+        let config = fs::read_to_string(&file).unwrap();
+        let line = config.lines().find(|line| line.starts_with("module = ")).unwrap();
+        let shim = Shim::before(line.split('"').nth(1).unwrap());
+        let shimmed = format!("module = {:?}", Shim::module().to_str().unwrap());
+        fs::write(&file, config.replace(line, &shimmed)).unwrap();
+        self.environment.extend(shim.environment());
+        shim
     }
 
     pub(crate) fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
@@ -65,11 +98,22 @@ impl Yard {
         self.command(&all, env)
     }
 
-    fn command(&self, args: &[&str], env: &[(&str, &str)]) -> Ran {
+    /// `bindery --site site ARGS`, not yet started.
+    pub(crate) fn prepared(&self, args: &[&str]) -> Command {
+        let mut command = self.bindery();
+        command.arg("--site").arg(self.site()).args(args);
+        command
+    }
+
+    fn bindery(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bindery"));
-        command.args(args).current_dir(self.dir.path()).env_remove("SOFTHSM2_CONF").env_remove("BINDERY_PIN");
-        command.envs(env.iter().copied());
-        let Output { status, stdout, stderr } = command.output().unwrap();
+        command.current_dir(self.dir.path()).env_remove("SOFTHSM2_CONF").env_remove("BINDERY_PIN");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    fn command(&self, args: &[&str], env: &[(&str, &str)]) -> Ran {
+        let Output { status, stdout, stderr } = self.bindery().args(args).envs(env.iter().copied()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ran { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
     }

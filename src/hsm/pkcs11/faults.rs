@@ -1,6 +1,8 @@
 //! PKCS#11 return codes and what they mean for us: one table, a test for each row.
 //! By code and, where a module's answer is only understood so, by function.
 
+use std::mem::discriminant;
+
 use cryptoki::context::Function;
 use cryptoki::error::{Error, RvError};
 
@@ -38,12 +40,10 @@ fn hint(class: FaultClass) -> &'static str {
 
 /// The code's name in the standard and its class.
 fn meaning(code: RvError, function: Function) -> (String, FaultClass) {
-    // A failed tag check: SoftHSM 2.6.1 has no other word for it than this.
-    if code == RvError::GeneralError && matches!(function, Function::Decrypt) {
-        return ("CKR_GENERAL_ERROR".to_owned(), Data);
-    }
+    let is_it = |other: &Function| discriminant(other) == discriminant(&function);
+    let by_function = || BY_FUNCTION.iter().find(|row| row.0 == code && row.1.iter().any(is_it)).map(|row| row.2);
     match TABLE.iter().find(|(row, ..)| *row == code) {
-        Some((_, name, class)) => ((*name).to_owned(), *class),
+        Some((_, name, class)) => ((*name).to_owned(), by_function().unwrap_or(*class)),
         None => match code {
             RvError::VendorDefined(number) => (format!("vendor code {number:#010x}"), Token),
             RvError::UnknownErrorCode(number) => (format!("unknown code {number:#010x}"), Token),
@@ -53,6 +53,29 @@ fn meaning(code: RvError, function: Function) -> (String, FaultClass) {
     }
 }
 
+/// Functions that work before there is a session, or make one: what they fail of is not a session's.
+const SESSIONLESS: &[Function] = &[
+    Function::Initialize,
+    Function::Finalize,
+    Function::GetSlotList,
+    Function::GetTokenInfo,
+    Function::GetMechanismList,
+    Function::Login,
+];
+
+/// Where the function tells more than the code: this class instead of the table's.
+const BY_FUNCTION: &[(RvError, &[Function], FaultClass)] = &[
+    // A failed tag check: SoftHSM 2.6.1 has no other word for it than this.
+    (RvError::GeneralError, &[Function::Decrypt], Data),
+    // A client that cannot reach its HSM says so in these words, before any session is there to be replaced.
+    (RvError::GeneralError, SESSIONLESS, Token),
+    (RvError::FunctionFailed, SESSIONLESS, Token),
+    (RvError::HostMemory, SESSIONLESS, Token),
+    // Not an item's data but our own set-up: flags and slot numbers.
+    (RvError::ArgumentsBad, &[Function::Initialize, Function::OpenSession, Function::Login], Policy),
+];
+
+/// Meanings by code alone.
 const TABLE: &[(RvError, &str, FaultClass)] = &[
     (RvError::DataInvalid, "CKR_DATA_INVALID", Data),
     (RvError::DataLenRange, "CKR_DATA_LEN_RANGE", Data),
@@ -169,6 +192,20 @@ mod tests {
     fn a_failed_tag_check_is_the_datas_fault() {
         assert_eq!(met(0x005, Function::Decrypt).class, Data);
         assert_eq!(met(0x005, Function::Encrypt).class, Session);
+    }
+
+    #[test]
+    fn every_row_by_function_differs_from_the_table_and_is_met_with_its_functions_only() {
+        for (code, functions, class) in BY_FUNCTION {
+            let (.., by_code) = TABLE.iter().find(|(row, ..)| row == code).unwrap();
+            assert_ne!(by_code, class, "{code:?}: this row says nothing");
+            for function in *functions {
+                let error = Error::Pkcs11(*code, *function);
+                assert_eq!(hsm_error("test", &error).class, *class, "{code:?} of {function:?}");
+            }
+            let error = Error::Pkcs11(*code, Function::GenerateRandom);
+            assert_eq!(hsm_error("test", &error).class, *by_code, "{code:?}");
+        }
     }
 
     #[test]

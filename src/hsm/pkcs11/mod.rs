@@ -1,35 +1,39 @@
-//! The PKCS#11 token: the only room that names cryptoki.
+//! The PKCS#11 tokens: the only room that names cryptoki.
 //!
 //! Start order: load the module, find the slot by label, look at the PIN flags, log in once, find every key of the policy and
 //! compare it, known answers; only then work. An anchor session holds the login as long as anybody holds the token, because
-//! closing the last session logs out. Sources: PKCS#11 v2.40, `hsm-config/README.md`.
+//! closing the last session logs out. What one life of the module knows of a token (login, slot number, handles) is a
+//! [`Login`]; it is made anew, by one caller while the others wait, when the module was restarted or a handle failed.
+//! Sources: PKCS#11 v2.40, `hsm-config/README.md`.
 
 mod attributes;
 mod faults;
+mod login;
 mod module;
 pub mod provision;
 mod selftest;
 mod session;
+mod slots;
+mod witness;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cryptoki::context::Pkcs11;
-use cryptoki::error::{Error, RvError};
 use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
-use cryptoki::session::{Session as Pkcs11Session, UserType};
-use cryptoki::slot::{Slot, TokenInfo};
-use cryptoki::types::AuthPin;
+use cryptoki::session::Session as Pkcs11Session;
+use cryptoki::slot::{Limit, Slot, TokenInfo};
 
 use self::attributes::Half;
 use self::faults::hsm_error;
+use self::login::{PinSource, log_in};
+use self::module::Module;
+pub use self::module::shut_down;
 pub use self::session::Session;
-use super::pin::UserPin;
+use self::witness::Witness;
 use super::policy::{KeyPolicy, KeyRule, MechanismName, Purpose, compare};
 use super::profile::{HsmProfile, Limits};
-use super::{FaultClass, Hsm, HsmError, KeyRef, Role};
-use crate::config::Site;
-use crate::error::{Exit, Fault};
+use super::{FaultClass, Hsm, HsmError, KeyRef, Recoverable, Role};
 
 /// An open token: logged in, its keys compared with the policy and tried. Cheap to clone, usable by many threads.
 #[derive(Clone)]
@@ -52,20 +56,37 @@ pub struct TokenFacts {
     pub keys: usize,
     /// Mechanisms the profile asks for, all present.
     pub mechanisms: Vec<MechanismName>,
-    /// Sessions that sign at once, at most.
+    /// Sessions that sign at once, at most: the profile's bound, or what the token grants.
     pub max_lanes: usize,
 }
 
-/// What all sessions of a token share.
+/// What stays the same of a token for the life of the process, and its login of today.
 struct Held {
-    keys: Vec<HeldKey>,
-    roles: Vec<Role>,
+    module: Arc<Module>,
+    policy: KeyPolicy,
+    /// Attributes that the model has no notion of.
+    unknown: Vec<String>,
     limits: Limits,
-    context: Pkcs11,
-    slot: Slot,
     facts: TokenFacts,
-    // Last field, dropped last: the login ends when nobody uses the token any more.
-    anchor: Mutex<Pkcs11Session>,
+    pin: Arc<PinSource>,
+    /// Lanes this token should have, if the site says so.
+    lanes: usize,
+    /// Public points of the start, in the order of the policy.
+    points: Vec<Option<[u8; 65]>>,
+    /// What the keys did at the start; whoever comes back has to do the same.
+    witness: OnceLock<Witness>,
+    login: Mutex<Option<Arc<Login>>>,
+}
+
+/// A token in one life of its module. Sessions hold it, so that the anchor outlives them.
+struct Login {
+    module: Arc<Module>,
+    epoch: u64,
+    slot: Slot,
+    keys: Vec<HeldKey>,
+    /// A call said that the session, the login or a handle is not valid: the next session wants a new login.
+    doubtful: AtomicBool,
+    anchor: Mutex<Option<Pkcs11Session>>,
 }
 
 struct HeldKey {
@@ -75,52 +96,39 @@ struct HeldKey {
     point: Option<[u8; 65]>,
 }
 
-impl Held {
-    fn key(&self, key: KeyRef) -> Result<&HeldKey, HsmError> {
-        self.keys.get(key.0).ok_or_else(|| no_such_key("a key of another token"))
-    }
-}
-
-/// Set when a PIN was refused: this process never sends one again, so no loop can lock the token.
-static PIN_REFUSED: AtomicBool = AtomicBool::new(false);
-
 impl Token {
-    /// Opens the token of a site. Call it before other threads run (SoftHSM reads its configuration from the environment).
-    /// Every failure is exit 7 with what to do, or exit 3 when the site's own files are wrong.
-    pub fn open(site: &Site) -> Result<Self, Fault> {
-        let profile = HsmProfile::load(site)?;
-        let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
-        let context = module::load(site)?;
-        let (slot, info) = module::slot_by_label(&context, &site.config.hsm.token_label)?;
-        mechanisms_there(&context, slot, &profile.mechanisms)?;
-        let anchor = context.open_ro_session(slot).map_err(|e| hsm_error("open a session", &e))?;
-        // Other threads of this process may hold the login already; then the PIN is neither read nor sent.
-        login(&anchor, &info, || UserPin::of(site))?;
-        Self::compared(context, slot, &info, anchor, &policy, &profile)
-    }
-
     /// What people see of it.
     pub fn facts(&self) -> &TokenFacts {
         &self.held.facts
     }
 
-    /// Lanes to start: as configured, by default one for each core, never more than the profile says.
+    /// Lanes to start: as configured, by default one for each core, never more than profile and token allow.
     pub fn lane_count(&self, configured: usize) -> usize {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let wanted = if configured == 0 { cores } else { configured };
-        wanted.clamp(1, self.held.limits.lanes)
+        wanted.clamp(1, self.held.facts.max_lanes.max(1))
     }
 
-    fn compared(
-        context: Pkcs11,
-        slot: Slot,
-        info: &TokenInfo,
-        anchor: Pkcs11Session,
-        policy: &KeyPolicy,
+    /// Lanes to start as the site says for this token.
+    pub fn lanes(&self) -> usize {
+        self.lane_count(self.held.lanes)
+    }
+
+    /// Opens the token of this label: login, policy, known answers.
+    fn open_in(
+        module: Arc<Module>,
+        label: &str,
+        policy: KeyPolicy,
         profile: &HsmProfile,
-    ) -> Result<Self, Fault> {
-        let unknown = &profile.attributes_unknown;
-        let keys: Result<_, HsmError> = policy.keys.iter().map(|rule| resolve(&anchor, rule, unknown)).collect();
+        pin: Arc<PinSource>,
+        lanes: usize,
+    ) -> Result<Self, HsmError> {
+        let (login, info) = {
+            let _in_call = module.enter();
+            let (slot, info) = module::slot_by_label(&module, label, None)?;
+            mechanisms_there(&module, slot, &profile.mechanisms)?;
+            (Login::begin(&module, slot, &info, &pin, &policy, &profile.attributes_unknown)?, info)
+        };
         let facts = TokenFacts {
             model: profile.model.clone(),
             label: info.label().to_owned(),
@@ -128,17 +136,104 @@ impl Token {
             firmware: info.firmware_version().to_string(),
             keys: policy.keys.len(),
             mechanisms: profile.mechanisms.clone(),
-            max_lanes: profile.limits.lanes,
+            max_lanes: profile.limits.lanes.min(granted_lanes(&info)),
         };
-        let roles = policy.keys.iter().map(|rule| rule.role.clone()).collect();
-        let held =
-            Held { keys: keys?, roles, limits: profile.limits, context, slot, facts, anchor: Mutex::new(anchor) };
+        let held = Held {
+            module,
+            policy,
+            unknown: profile.attributes_unknown.clone(),
+            limits: profile.limits,
+            facts,
+            pin,
+            lanes,
+            points: login.keys.iter().map(|key| key.point).collect(),
+            witness: OnceLock::new(),
+            login: Mutex::new(Some(Arc::new(login))),
+        };
         let token = Self { held: Arc::new(held) };
         let mut session = token.open_session()?;
-        let anchor = token.held.anchor.lock().unwrap_or_else(PoisonError::into_inner);
-        selftest::run(&mut session, &anchor, &token.held)?;
-        drop(anchor);
+        selftest::run(&mut session)?;
+        let witness = Witness::of(&mut session)?;
+        token.held.witness.get_or_init(|| witness);
         Ok(token)
+    }
+}
+
+impl Held {
+    /// The login of today; made anew by the first who needs it.
+    fn login(&self) -> Result<Arc<Login>, HsmError> {
+        let mut login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(today) = login.as_ref().filter(|login| login.is_good()) {
+            return Ok(Arc::clone(today));
+        }
+        let fresh = {
+            let _in_call = self.module.enter();
+            let TokenFacts { label, serial, .. } = &self.facts;
+            let (slot, info) = module::slot_by_label(&self.module, label, Some(serial))?;
+            Login::begin(&self.module, slot, &info, &self.pin, &self.policy, &self.unknown).map_err(not_back_yet)?
+        };
+        if let Some((key, _)) = fresh.keys.iter().zip(&self.points).find(|(key, point)| key.point != **point) {
+            return Err(other_key(&self.facts.label, &key.label));
+        }
+        let fresh = Arc::new(fresh);
+        let old = login.replace(Arc::clone(&fresh));
+        drop(login);
+        drop(old); // may close its anchor, which is a call
+        Ok(fresh)
+    }
+}
+
+impl Login {
+    /// One C_Login at most. The caller holds the module's gate.
+    fn begin(
+        module: &Arc<Module>,
+        slot: Slot,
+        info: &TokenInfo,
+        pin: &PinSource,
+        policy: &KeyPolicy,
+        unknown: &[String],
+    ) -> Result<Self, HsmError> {
+        let anchor = module.open_ro_session(slot).map_err(|e| hsm_error("open a session", &e))?;
+        // Other threads of this process may hold the login already; then the PIN is neither read nor sent.
+        log_in(&anchor, info, pin)?;
+        let keys: Result<_, HsmError> = policy.keys.iter().map(|rule| resolve(&anchor, rule, unknown)).collect();
+        Ok(Self {
+            module: Arc::clone(module),
+            epoch: module.epoch(),
+            slot,
+            keys: keys?,
+            doubtful: AtomicBool::new(false),
+            anchor: Mutex::new(Some(anchor)),
+        })
+    }
+
+    fn is_good(&self) -> bool {
+        self.is_of_today() && !self.doubtful.load(Ordering::Relaxed)
+    }
+
+    fn is_of_today(&self) -> bool {
+        self.epoch == self.module.epoch()
+    }
+
+    fn key(&self, key: KeyRef) -> Result<&HeldKey, HsmError> {
+        self.keys.get(key.0).ok_or_else(|| no_such_key("a key of another token"))
+    }
+
+    /// Closes a session of this login: never one of another life of the module, whose handle may be somebody else's today.
+    fn close(&self, session: Pkcs11Session) {
+        let _in_call = self.module.enter();
+        if self.is_of_today() {
+            drop(session);
+        } else {
+            std::mem::forget(session);
+        }
+    }
+}
+
+impl Drop for Login {
+    fn drop(&mut self) {
+        let anchor = self.anchor.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        anchor.into_iter().for_each(|anchor| self.close(anchor));
     }
 }
 
@@ -146,56 +241,57 @@ impl Hsm for Token {
     type Session = Session;
 
     fn open_session(&self) -> Result<Session, HsmError> {
-        let session = self.held.context.open_ro_session(self.held.slot).map_err(|e| hsm_error("open a session", &e))?;
-        Ok(Session::new(session, Arc::clone(&self.held)))
+        let login = self.held.login()?;
+        let _in_call = self.held.module.enter();
+        if !login.is_of_today() {
+            return Err(module_restarted());
+        }
+        let session = self.held.module.open_ro_session(login.slot).map_err(|e| hsm_error("open a session", &e))?;
+        Ok(Session::new(session, login.clone(), Arc::clone(&self.held)))
     }
 
     fn key(&self, role: &Role) -> Result<KeyRef, HsmError> {
-        let at = self.held.roles.iter().position(|held| held == role);
+        let at = self.held.policy.keys.iter().position(|rule| rule.role == *role);
         at.map(KeyRef).ok_or_else(|| no_such_key(&role.to_string()))
     }
 
     fn public_point(&self, key: KeyRef) -> Result<[u8; 65], HsmError> {
-        let held = self.held.key(key)?;
-        held.point.ok_or_else(|| no_such_key(&format!("{} as a key pair", held.label)))
+        let point = self.held.points.get(key.0).copied();
+        let point = point.ok_or_else(|| no_such_key("a key of another token"))?;
+        let label = || self.held.policy.keys.get(key.0).map_or("", |rule| &rule.label);
+        point.ok_or_else(|| no_such_key(&format!("{} as a key pair", label())))
     }
 }
 
-/// One C_Login, or none: a token one try away from its lock is left alone.
-fn login(session: &Pkcs11Session, info: &TokenInfo, pin: impl FnOnce() -> Result<UserPin, Fault>) -> Result<(), Fault> {
-    let refuse = |why: &str, todo: &str| Err(Fault::new(Exit::HsmUnusable, why).hint(todo));
-    if PIN_REFUSED.load(Ordering::SeqCst) {
-        return refuse("the token refused the PIN before; it is not sent again", "correct the PIN and start anew");
+impl Recoverable for Token {
+    fn name(&self) -> String {
+        self.held.facts.label.clone()
     }
-    if !info.user_pin_initialized() {
-        return refuse("the token has no user PIN yet", "finish the token's initialisation (C_InitPIN)");
+
+    fn module(&self) -> usize {
+        self.held.module.number
     }
-    if info.user_pin_locked() {
-        return refuse("the user PIN is locked", "the security officer has to set a new one; no login was tried");
+
+    fn restart_module(&self) -> Result<(), HsmError> {
+        self.held.module.restart()
     }
-    if info.user_pin_final_try() {
-        return refuse(
-            "one more wrong PIN would lock the token",
-            "log in once with the vendor's tool and the right PIN; no login was tried",
-        );
-    }
-    let already = session.get_session_info().map_err(|e| hsm_error("look at the session", &e))?;
-    if matches!(already.session_state(), cryptoki::session::SessionState::RoUser) {
-        return Ok(());
-    }
-    let pin = pin()?;
-    // An exact box: a String would grow and leave copies. Wiped on drop by its type.
-    let pin = AuthPin::new(Box::from(pin.expose()));
-    match session.login(UserType::User, Some(&pin)) {
-        Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-        Err(e) => {
-            let error = hsm_error("log in to the token", &e);
-            if error.class != FaultClass::Pin {
-                return Err(error.into());
-            }
-            PIN_REFUSED.store(true, Ordering::SeqCst);
-            refuse(&format!("the token refused the PIN ({})", error.code), error.hint)
+
+    fn revive(&self) -> Result<(), HsmError> {
+        let old = self.held.login.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(old);
+        let mut session = self.open_session()?;
+        match self.held.witness.get() {
+            Some(witness) => witness.check(&self.held.facts.label, &mut session),
+            None => Ok(()),
         }
+    }
+}
+
+/// What the token's own limit leaves for lanes: one session is the anchor's, one the probe's after a recovery.
+fn granted_lanes(info: &TokenInfo) -> usize {
+    match info.max_session_count() {
+        Limit::Max(max) => usize::try_from(max).unwrap_or(usize::MAX).saturating_sub(2).max(1),
+        Limit::Infinite | Limit::Unavailable => usize::MAX,
     }
 }
 
@@ -271,11 +367,38 @@ fn public_point(session: &Pkcs11Session, public: ObjectHandle, label: &str) -> R
     })
 }
 
+/// Keys that were there at the start are not gone for good: SoftHSM shows none while its directory is away, others while they are
+/// still starting.
+fn not_back_yet(error: HsmError) -> HsmError {
+    let class = if error.code == NO_SUCH_KEY { FaultClass::Token } else { error.class };
+    HsmError { class, ..error }
+}
+
+const NO_SUCH_KEY: &str = "the token or the key policy has none";
+
 fn no_such_key(what: &str) -> HsmError {
     HsmError {
         what: format!("look for key {what}"),
-        code: "the token or the key policy has none".into(),
+        code: NO_SUCH_KEY.into(),
         class: FaultClass::Policy,
         hint: "`bindery keys list` shows the keys of the policy; a new key is made in a key ceremony",
+    }
+}
+
+fn other_key(token: &str, key: &str) -> HsmError {
+    HsmError {
+        what: format!("compare the keys of token {token:?}"),
+        code: format!("{key} is another key there"),
+        class: FaultClass::Policy,
+        hint: "all slots must hold the same keys: clone them in a key ceremony, or remove the slot from bindery.toml",
+    }
+}
+
+fn module_restarted() -> HsmError {
+    HsmError {
+        what: "use a session".into(),
+        code: "the module was restarted".into(),
+        class: FaultClass::Session,
+        hint: "nothing was done with it; running again is safe",
     }
 }

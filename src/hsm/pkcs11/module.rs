@@ -1,42 +1,74 @@
-//! The PKCS#11 module of this process: loaded and initialised once, never finalised.
+//! The PKCS#11 modules of this process: each loaded once and never unloaded, finalised only while no call is in flight.
 //!
 //! Why so: SoftHSM 2.6.1 crashes when two contexts initialise one library, and when C_Finalize or the unloading of the library
-//! meets a call in flight. A process that closes its sessions and exits leaves nothing behind that C_Finalize would save.
+//! meets a call. Every call holds the gate's read side; whoever finalises takes the write side or leaves it.
 
 use std::ffi::OsString;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::time::{Duration, Instant};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::slot::{Slot, TokenInfo};
 
 use super::faults::hsm_error;
-use crate::config::Site;
+use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
+use crate::hsm::{FaultClass, HsmError};
 
 const SOFTHSM2_CONF: &str = "SOFTHSM2_CONF";
 const TOKENDIR: &str = "directories.tokendir";
+/// How long a restart waits for the calls in flight. Longer would only hold up the tokens that do answer.
+const QUIESCE: Duration = Duration::from_secs(2);
+/// The same at the end of the process.
+const LAST_QUIESCE: Duration = Duration::from_millis(500);
+/// Between two looks at the gate.
+const STEP: Duration = Duration::from_millis(1);
 
-struct Loaded {
+/// A loaded module.
+pub(super) struct Module {
+    /// Tells modules apart.
+    pub(super) number: usize,
     path: PathBuf,
-    softhsm_conf: Option<PathBuf>,
     context: Pkcs11,
+    gate: RwLock<()>,
+    /// Somebody wants to finalise: calls that have not begun wait.
+    closing: AtomicBool,
+    initialised: AtomicBool,
+    /// Grows with each C_Initialize: handles and sessions of another epoch are dead, or worse, somebody else's.
+    epoch: AtomicU64,
 }
 
-static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
+/// Modules of this process, and what SOFTHSM2_CONF was set to for them.
+struct Loaded {
+    modules: Vec<Arc<Module>>,
+    softhsm_conf: Option<PathBuf>,
+}
 
-/// The module a site names. Call it before other threads run: it may have to set SOFTHSM2_CONF.
-pub(super) fn load(site: &Site) -> Result<Pkcs11, Fault> {
-    let path = site.path(&site.config.hsm.module);
+static LOADED: Mutex<Loaded> = Mutex::new(Loaded { modules: Vec::new(), softhsm_conf: None });
+
+/// The module a site names for its first token.
+pub(super) fn load(site: &Site) -> Result<Arc<Module>, Fault> {
+    load_from(site, &site.config.hsm.module)
+}
+
+/// A module of a site. Call it before other threads run: it may have to set SOFTHSM2_CONF.
+pub(super) fn load_from(site: &Site, module: &Path) -> Result<Arc<Module>, Fault> {
+    let path = site.path(module);
     let softhsm_conf = site.config.hsm.softhsm_conf.as_ref().map(|conf| site.path(conf));
-    let mut loaded = LOADED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(loaded) = loaded.as_ref() {
-        if loaded.path == path && loaded.softhsm_conf == softhsm_conf {
-            return Ok(loaded.context.clone());
-        }
-        let what = format!("this process already uses the token of {}", loaded.path.display());
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(first) = loaded.modules.first()
+        && loaded.softhsm_conf != softhsm_conf
+    {
+        let what = format!("this process already uses the token of {}", first.path.display());
         return Err(Fault::new(Exit::HsmUnusable, what).hint("work on one site in one process"));
+    }
+    if let Some(there) = loaded.modules.iter().find(|there| there.path == path) {
+        there.initialise_again()?;
+        return Ok(Arc::clone(there));
     }
     if let Some(conf) = &softhsm_conf {
         softhsm_directory(site, conf)?;
@@ -55,40 +87,170 @@ pub(super) fn load(site: &Site) -> Result<Pkcs11, Fault> {
             .hint("check hsm.module in bindery.toml and the HSM client's own configuration")
     };
     let context = Pkcs11::new(&path).map_err(|e| unusable(&e))?;
-    // Without OS_LOCKING_OK SoftHSM switches its locks off altogether.
-    match context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-        Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
-        Err(e) => return Err(unusable(&e)),
-    }
-    *loaded = Some(Loaded { path, softhsm_conf, context: context.clone() });
-    Ok(context)
+    initialise(&context).map_err(|e| unusable(&e))?;
+    let module = Arc::new(Module {
+        number: loaded.modules.len(),
+        path,
+        context,
+        gate: RwLock::new(()),
+        closing: AtomicBool::new(false),
+        initialised: AtomicBool::new(true),
+        epoch: AtomicU64::new(1),
+    });
+    loaded.modules.push(Arc::clone(&module));
+    loaded.softhsm_conf = softhsm_conf;
+    Ok(module)
 }
 
-/// The slot whose token has this label: numbers change, labels do not.
-pub(super) fn slot_by_label(context: &Pkcs11, label: &str) -> Result<(Slot, TokenInfo), Fault> {
-    let failed = |e: &Error| Fault::from(hsm_error("list the token slots", e));
+/// Finalises every module in which no call is in flight; the last thing before the process ends. `false`: some call did not come
+/// back, and exit handlers of the module must not run under it.
+pub fn shut_down() -> bool {
+    let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = true;
+    for module in &loaded.modules {
+        match module.quiesce(LAST_QUIESCE) {
+            Some(quiet) => module.finalise(&quiet),
+            None => all = false,
+        }
+    }
+    all
+}
+
+impl Module {
+    /// For one call, or several that belong together. Not to be nested: a restart in between would wait for itself.
+    pub(super) fn enter(&self) -> RwLockReadGuard<'_, ()> {
+        while self.closing.load(Ordering::Acquire) {
+            std::thread::sleep(STEP);
+        }
+        self.gate.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which life of the module this is. It does not change while [`Self::enter`]'s guard is held.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// C_Finalize and C_Initialize, with no call in flight. All sessions, logins and handles of the module are gone then.
+    pub(super) fn restart(&self) -> Result<(), HsmError> {
+        let what = || format!("restart PKCS#11 module {}", self.path.display());
+        let Some(quiet) = self.quiesce(QUIESCE) else {
+            return Err(HsmError {
+                what: what(),
+                code: "a call is still in flight".into(),
+                class: FaultClass::Token,
+                hint: "the HSM does not answer; a restart under a call would crash its client",
+            });
+        };
+        self.finalise(&quiet);
+        let begun = initialise(&self.context).map_err(|e| hsm_error(what(), &e));
+        self.initialised.store(begun.is_ok(), Ordering::Release);
+        begun
+    }
+
+    /// After [`shut_down`] somebody opens a token once more.
+    fn initialise_again(&self) -> Result<(), Fault> {
+        if !self.initialised.load(Ordering::Acquire) {
+            self.restart()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until no call is in flight; calls that have not begun wait meanwhile, as long as the guard is held.
+    fn quiesce(&self, patience: Duration) -> Option<Quiet<'_>> {
+        let until = Instant::now() + patience;
+        self.closing.store(true, Ordering::Release);
+        loop {
+            // No queueing for the lock: a writer that waits would stop the readers for as long as one call hangs.
+            match self.gate.try_write() {
+                Ok(guard) => return Some(Quiet { module: self, _guard: guard }),
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    return Some(Quiet { module: self, _guard: poisoned.into_inner() });
+                }
+                Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(STEP),
+                Err(TryLockError::WouldBlock) => {
+                    self.closing.store(false, Ordering::Release);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn finalise(&self, _: &Quiet<'_>) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.initialised.store(false, Ordering::Release);
+        // A dead connection may well answer with an error; C_Initialize tells what became of it.
+        if let Err(error) = self.context.clone().finalize() {
+            let error = hsm_error("finalise the module", &error);
+            tracing::debug!(code = %error.code, "C_Finalize");
+        }
+    }
+}
+
+impl Deref for Module {
+    type Target = Pkcs11;
+    fn deref(&self) -> &Pkcs11 {
+        &self.context
+    }
+}
+
+/// No call is in flight as long as this lives.
+struct Quiet<'a> {
+    module: &'a Module,
+    _guard: RwLockWriteGuard<'a, ()>,
+}
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        self.module.closing.store(false, Ordering::Release);
+    }
+}
+
+fn initialise(context: &Pkcs11) -> Result<(), Error> {
+    // Without OS_LOCKING_OK SoftHSM switches its locks off altogether.
+    match context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+        Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// The slot whose token has this label: numbers change, labels do not. `serial`: the one that was seen at the start.
+pub(super) fn slot_by_label(
+    context: &Pkcs11,
+    label: &str,
+    serial: Option<&str>,
+) -> Result<(Slot, TokenInfo), HsmError> {
+    let failed = |e: &Error| hsm_error("list the token slots", e);
     let mut found = Vec::new();
     let mut others = Vec::new();
     for slot in context.get_slots_with_token().map_err(|e| failed(&e))? {
         let info = context.get_token_info(slot).map_err(|e| failed(&e))?;
-        if info.token_initialized() && info.label() == label {
+        if !info.token_initialized() {
+            continue;
+        }
+        if info.label() == label && serial.is_none_or(|serial| info.serial_number() == serial) {
             found.push((slot, info));
-        } else if info.token_initialized() {
+        } else {
             others.push(info.label().to_owned());
         }
     }
     if found.len() > 1 {
-        return Err(Fault::new(Exit::HsmUnusable, format!("{} tokens are labelled {label:?}", found.len()))
-            .hint("give each token its own label; Bindery will not choose"));
+        return Err(HsmError {
+            what: format!("look for token {label:?}"),
+            code: format!("{} tokens are labelled so", found.len()),
+            class: FaultClass::Policy,
+            hint: "give each token its own label; Bindery will not choose",
+        });
     }
     found.pop().ok_or_else(|| {
         let seen = if others.is_empty() { "no token at all".to_owned() } else { format!("{others:?}") };
-        Fault::new(Exit::HsmUnusable, format!("no token is labelled {label:?}; the module shows {seen}")).hint(
-            "connect the HSM or restore the token directory, or correct hsm.token_label; a new demo site: `bindery init DIR --demo`",
-        )
+        HsmError {
+            what: "look for the token".into(),
+            code: format!("no token is labelled {label:?}; the module shows {seen}"),
+            class: FaultClass::Token,
+            hint: "connect the HSM or restore the token directory, or correct hsm.token_label; a new demo site: `bindery init DIR --demo`",
+        }
     })
 }
-
 /// Checks that the directory SoftHSM is told to use is there; on a demo site the file follows a move of the site first.
 fn softhsm_directory(site: &Site, conf: &Path) -> Result<(), Fault> {
     let restore = "restore it from the backup; for a new demo site run `bindery init DIR --demo` in another directory";
@@ -106,7 +268,29 @@ fn softhsm_directory(site: &Site, conf: &Path) -> Result<(), Fault> {
         told.unwrap_or(own)
     };
     if directory.is_dir() {
-        return Ok(());
+        return if site.config.demo { keep_token_objects(&directory) } else { Ok(()) };
     }
     Err(Fault::new(Exit::HsmUnusable, format!("token missing: {} is not there", directory.display())).hint(restore))
+}
+
+/// SoftHSM 2.6.1 rewrites `token.object` in place at each login (truncate, then write): a process that is killed in between
+/// leaves it empty, and with it all keys of the token are lost. So a whole one is kept beside the tokens, and an empty one comes
+/// back from there. A real HSM has no such moment.
+fn keep_token_objects(tokens: &Path) -> Result<(), Fault> {
+    let failed = |path: &Path, e: &std::io::Error| Fault::file(path, e);
+    for token in std::fs::read_dir(tokens).map_err(|e| failed(tokens, &e))? {
+        let token = token.map_err(|e| failed(tokens, &e))?;
+        let object = token.path().join("token.object");
+        let kept = tokens.with_file_name(format!("{}.token.object", token.file_name().display()));
+        let read = |path: &Path| std::fs::read(path).unwrap_or_default();
+        match (read(&object), read(&kept)) {
+            (now, before) if now.is_empty() && !before.is_empty() => {
+                tracing::warn!(file = %object.display(), "the token's file was cut off by a crash; restored");
+                files::write_whole(&object, &before, 0o600)?;
+            }
+            (now, before) if !now.is_empty() && now != before => files::write_whole(&kept, &now, 0o600)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -47,7 +47,7 @@ pub fn demo_token(site: &Site, user_pin: &str) -> Result<Vec<TransportCopy>, Fau
     let so_pin = random_pin()?;
     let so_pin = AuthPin::new(Box::from(so_pin.as_str()));
     context.init_token(free, &so_pin, &site.config.hsm.token_label).map_err(failed("initialise the token"))?;
-    let (slot, _) = module::slot_by_label(&context, &site.config.hsm.token_label)?; // its number has changed
+    let (slot, _) = module::slot_by_label(&context, &site.config.hsm.token_label, None)?; // its number has changed
     mechanisms_there(&context, slot, &profile.mechanisms_for_making_keys)?;
     let session = context.open_rw_session(slot).map_err(failed("open a session"))?;
     let user_pin = AuthPin::new(Box::from(user_pin));

@@ -1,10 +1,10 @@
 //! Known answers before work: each key proves that it is the one its public half or check value says.
 
-use cryptoki::object::{Attribute, AttributeType};
-use cryptoki::session::Session as Pkcs11Session;
+use std::sync::Arc;
 
-use super::faults::hsm_error;
-use super::{Held, HeldKey, Session};
+use cryptoki::object::{Attribute, AttributeType};
+
+use super::{HeldKey, Login, Session};
 use crate::certs::point::{public_key, verifies};
 use crate::hsm::policy::Purpose;
 use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef};
@@ -12,12 +12,13 @@ use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef};
 const QUESTION: [u8; 32] = *b"bindery: known answer test, v. 1";
 
 /// Signs and verifies in software, seals and opens, encrypts and compares the check value: whatever each key is for.
-pub(super) fn run(session: &mut Session, anchor: &Pkcs11Session, held: &Held) -> Result<(), HsmError> {
-    for (i, key) in held.keys.iter().enumerate() {
+pub(super) fn run(session: &mut Session) -> Result<(), HsmError> {
+    let login: Arc<Login> = session.shared_login();
+    for (i, key) in login.keys.iter().enumerate() {
         match key.purpose {
             Purpose::Sign => signs(session, KeyRef(i), key)?,
             Purpose::Seal => seals(session, KeyRef(i), key)?,
-            Purpose::Encrypt => encrypts(session, anchor, KeyRef(i), key)?,
+            Purpose::Encrypt => encrypts(session, KeyRef(i), key)?,
         }
     }
     Ok(())
@@ -40,16 +41,13 @@ fn seals(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(), 
 }
 
 /// An encrypt-only key cannot be asked back; its check value (the first octets of AES of a zero block) must agree instead.
-fn encrypts(session: &mut Session, anchor: &Pkcs11Session, reference: KeyRef, key: &HeldKey) -> Result<(), HsmError> {
+fn encrypts(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(), HsmError> {
     let answer = session.encrypt_blocks(reference, &[0; 32])?;
     if answer[..16] != answer[16..] || answer[..16] == [0; 16] {
         return Err(failed(key, "does not encrypt as AES-ECB does"));
     }
-    let told = anchor
-        .get_attributes(key.working, &[AttributeType::CheckValue])
-        .map_err(|e| hsm_error(format!("read the check value of {}", key.label), &e))?;
-    match told.first() {
-        Some(Attribute::CheckValue(check)) if !check.is_empty() && !answer.starts_with(check) => {
+    match session.attribute(key, AttributeType::CheckValue)? {
+        Some(Attribute::CheckValue(check)) if !check.is_empty() && !answer.starts_with(&check) => {
             Err(failed(key, "encrypts otherwise than its check value says"))
         }
         _ => Ok(()), // CKA_CHECK_VALUE is optional

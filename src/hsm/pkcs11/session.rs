@@ -1,16 +1,17 @@
 //! One PKCS#11 session: the calls of the run, on key handles found when the token was opened.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, RwLockReadGuard};
 
 use cryptoki::error::Error;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::aead::GcmParams;
-use cryptoki::object::ObjectHandle;
+use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
 use cryptoki::session::Session as Pkcs11Session;
 use zeroize::Zeroizing;
 
-use super::Held;
 use super::faults::hsm_error;
+use super::{Held, HeldKey, Login, module_restarted};
 use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef, draw};
 
 const IV_OCTETS: usize = 12;
@@ -19,34 +20,82 @@ const BLOCK_OCTETS: usize = 16;
 
 /// One session of an open token. Dropping it closes it.
 pub struct Session {
-    // Closed before the token's anchor can be: fields drop in this order.
-    session: Pkcs11Session,
+    /// Always there until the drop.
+    session: Option<Pkcs11Session>,
+    login: Arc<Login>,
     held: Arc<Held>,
 }
 
+/// The module cannot be finalised while this lives.
+struct InCall<'a> {
+    session: &'a Pkcs11Session,
+    login: &'a Login,
+    _gate: RwLockReadGuard<'a, ()>,
+}
+
 impl Session {
-    pub(super) fn new(session: Pkcs11Session, held: Arc<Held>) -> Self {
-        Self { session, held }
+    pub(super) fn new(session: Pkcs11Session, login: Arc<Login>, held: Arc<Held>) -> Self {
+        Self { session: Some(session), login, held }
+    }
+
+    /// The token as this session knows it.
+    pub(super) fn shared_login(&self) -> Arc<Login> {
+        Arc::clone(&self.login)
+    }
+
+    /// For one call. A session from before a restart of the module must not reach it: its handle may be another's today.
+    fn enter(&self) -> Result<InCall<'_>, HsmError> {
+        let gate = self.held.module.enter();
+        match &self.session {
+            Some(session) if self.login.is_of_today() => Ok(InCall { session, login: &self.login, _gate: gate }),
+            _ => Err(module_restarted()),
+        }
+    }
+
+    /// One attribute of a key's working object.
+    pub(super) fn attribute(&self, key: &HeldKey, wanted: AttributeType) -> Result<Option<Attribute>, HsmError> {
+        let call = self.enter()?;
+        let told = call.session.get_attributes(key.working, &[wanted]);
+        Ok(told.map_err(|e| call.failed(format!("read {wanted} of {}", key.label), &e))?.into_iter().next())
     }
 
     fn key(&self, key: KeyRef) -> Result<(ObjectHandle, &str), HsmError> {
-        let held = self.held.key(key)?;
+        let held = self.login.key(key)?;
         Ok((held.working, &held.label))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.session.take().into_iter().for_each(|session| self.login.close(session));
+    }
+}
+
+impl InCall<'_> {
+    /// What a failed call means; one of class session puts login and handles in doubt as well.
+    fn failed(&self, what: String, error: &Error) -> HsmError {
+        let error = hsm_error(what, error);
+        if error.class == FaultClass::Session {
+            self.login.doubtful.store(true, Ordering::Relaxed);
+        }
+        error
     }
 }
 
 impl HsmSession for Session {
     fn sign(&mut self, key: KeyRef, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
         let (handle, label) = self.key(key)?;
-        let failed = |e: &Error| hsm_error(format!("sign with {label}"), e);
+        let call = self.enter()?;
+        let failed = |e: &Error| call.failed(format!("sign with {label}"), e);
         // Digest and signature have fixed sizes: modules sign 20 or 65 octets just as gladly.
-        let signature = self.session.sign(&Mechanism::Ecdsa, handle, digest).map_err(|e| failed(&e))?;
+        let signature = call.session.sign(&Mechanism::Ecdsa, handle, digest).map_err(|e| failed(&e))?;
         signature.as_slice().try_into().map_err(|e| failed(&Error::TryFromSlice(e)))
     }
 
     fn random(&mut self, out: &mut [u8]) -> Result<(), HsmError> {
         for piece in out.chunks_mut(self.held.limits.random_octets) {
-            self.session.generate_random_slice(piece).map_err(|e| hsm_error("draw random", &e))?;
+            let call = self.enter()?;
+            call.session.generate_random_slice(piece).map_err(|e| call.failed("draw random".into(), &e))?;
         }
         Ok(())
     }
@@ -58,8 +107,9 @@ impl HsmSession for Session {
         }
         let mut encrypted = Vec::with_capacity(blocks.len());
         for piece in blocks.chunks(self.held.limits.encrypt_octets / BLOCK_OCTETS * BLOCK_OCTETS) {
-            let part = self.session.encrypt(&Mechanism::AesEcb, handle, piece);
-            encrypted.extend_from_slice(&part.map_err(|e| hsm_error(format!("encrypt with {label}"), &e))?);
+            let call = self.enter()?;
+            let part = call.session.encrypt(&Mechanism::AesEcb, handle, piece);
+            encrypted.extend_from_slice(&part.map_err(|e| call.failed(format!("encrypt with {label}"), &e))?);
         }
         if encrypted.len() == blocks.len() {
             Ok(encrypted)
@@ -79,7 +129,8 @@ impl HsmSession for Session {
         let mut sealed = Vec::with_capacity(IV_OCTETS + plain.len() + TAG_OCTETS);
         sealed.extend_from_slice(&iv);
         let gcm = gcm(&mut iv, aad).map_err(|e| hsm_error(what(), &e))?;
-        let body = self.session.encrypt(&Mechanism::AesGcm(gcm), handle, plain).map_err(|e| hsm_error(what(), &e))?;
+        let call = self.enter()?;
+        let body = call.session.encrypt(&Mechanism::AesGcm(gcm), handle, plain).map_err(|e| call.failed(what(), &e))?;
         sealed.extend_from_slice(&body);
         if sealed.len() == IV_OCTETS + plain.len() + TAG_OCTETS {
             Ok(sealed)
@@ -98,8 +149,9 @@ impl HsmSession for Session {
         };
         let mut iv = *iv;
         let gcm = gcm(&mut iv, aad).map_err(|e| hsm_error(what(), &e))?;
-        let plain = self.session.decrypt(&Mechanism::AesGcm(gcm), handle, body);
-        plain.map(Zeroizing::new).map_err(|e| hsm_error(what(), &e))
+        let call = self.enter()?;
+        let plain = call.session.decrypt(&Mechanism::AesGcm(gcm), handle, body);
+        plain.map(Zeroizing::new).map_err(|e| call.failed(what(), &e))
     }
 }
 

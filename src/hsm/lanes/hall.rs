@@ -1,0 +1,390 @@
+//! Where lanes, recoverers and callers meet: the queue, the state of every pool, one lock and one bell for all of it.
+//! A piece of work is a millisecond of signing or one bulk call, so the lock is no bottleneck.
+//!
+//! Rule: a lane takes work while its pool's breaker is closed. Calls go before signatures, because a chunk waits for them.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::health::{Breaker, Health, PoolHealth, Tally};
+use super::lane::Slip;
+use super::state::State;
+use super::work::Job;
+use super::{Rules, Seated};
+use crate::hsm::{FaultClass, HsmError};
+
+/// The meeting place.
+pub(super) struct Hall {
+    pub(super) rules: Rules,
+    pub(super) seats: Vec<Seat>,
+    state: Mutex<State>,
+    bell: Condvar,
+}
+
+/// One token and its counters.
+pub(super) struct Seat {
+    pub(super) token: Arc<dyn Seated>,
+    pub(super) tally: Tally,
+}
+
+/// What the recoverer of a module finds when it is woken.
+pub(super) struct Lost {
+    /// Pools to bring back.
+    pub(super) pools: Vec<usize>,
+    /// Another pool of the same module serves: a restart would hurt it.
+    pub(super) neighbour_serves: bool,
+}
+
+impl Hall {
+    pub(super) fn new(seats: Vec<Seat>, rules: Rules) -> Self {
+        let state = State::of(seats.len());
+        Self { rules, seats, state: Mutex::new(state), bell: Condvar::new() }
+    }
+
+    /// Hands work over; it fails at once when no token is to be hoped for.
+    pub(super) fn submit(&self, jobs: impl IntoIterator<Item = Job>) {
+        let mut state = self.state();
+        match state.given_up.clone() {
+            Some(error) => {
+                drop(state);
+                jobs.into_iter().for_each(|job| job.fail(&error));
+            }
+            None => {
+                jobs.into_iter().for_each(|job| state.queue(&job).push_back(job));
+                drop(state);
+                self.bell.notify_all();
+            }
+        }
+    }
+
+    /// The next job for a lane of this pool; `None` when the lane is to end.
+    pub(super) fn take(&self, pool: usize) -> Option<Job> {
+        let mut state = self.state();
+        loop {
+            let out = state.pools[pool].breaker == Breaker::Out;
+            let served = state.pools[pool].breaker == Breaker::Closed;
+            let empty = state.calls.is_empty() && state.signs.is_empty();
+            if out || (state.stopping && (empty || !served)) {
+                return None;
+            }
+            if served && !empty && state.is_least_loaded(pool) {
+                let job = state.calls.pop_front().or_else(|| state.signs.pop_front());
+                state.pools[pool].busy += 1;
+                let others_may = state.pools.len() > 1 && !(state.calls.is_empty() && state.signs.is_empty());
+                drop(state);
+                if others_may {
+                    self.bell.notify_all(); // lanes that stood back for this one look again
+                }
+                return job;
+            }
+            state.pools[pool].waiting += 1;
+            state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.pools[pool].waiting -= 1;
+        }
+    }
+
+    /// A lane has put its job down.
+    pub(super) fn done(&self, pool: usize) {
+        let mut state = self.state();
+        state.pools[pool].busy = state.pools[pool].busy.saturating_sub(1);
+    }
+
+    /// What a lane could not finish, for another to take: first in its queue, for it has waited longest.
+    pub(super) fn put_back(&self, mut job: Job, error: &HsmError) {
+        let failing_since = *job.failing_since.get_or_insert_with(Instant::now);
+        let mut state = self.state();
+        let hopeless = failing_since.elapsed() > self.rules.recover_for;
+        match state.given_up.clone().or(hopeless.then(|| error.clone())) {
+            Some(error) => {
+                drop(state);
+                job.fail(&error);
+            }
+            None => {
+                state.queue(&job).push_front(job);
+                drop(state);
+                self.bell.notify_all();
+            }
+        }
+    }
+
+    /// A fault that a fresh session did not cure: no work for this pool until its recoverer has brought it back. A lane that
+    /// speaks of a session from before the last recovery is not believed.
+    pub(super) fn fault(&self, pool: usize, generation: u64, error: &HsmError) {
+        let mut state = self.state();
+        let lost = &mut state.pools[pool];
+        if lost.breaker != Breaker::Closed || lost.generation != generation {
+            return;
+        }
+        let name = self.seats[pool].token.name();
+        self.seats[pool].tally.opened.fetch_add(1, Relaxed);
+        if error.class == FaultClass::Pin {
+            tracing::error!(token = %name, code = %error.code, "the token refuses the PIN: it is not used any more");
+            lost.breaker = Breaker::Out;
+        } else {
+            tracing::warn!(token = %name, code = %error.code, "breaker open: the token gets no work until it is back");
+            lost.breaker = Breaker::Open;
+        }
+        lost.last = Some(error.clone());
+        state.look_for_light();
+        drop(state);
+        self.bell.notify_all();
+    }
+
+    /// Waits until pools of this module are lost; `None` when the lanes stop.
+    pub(super) fn lost(&self, module: usize) -> Option<Lost> {
+        let mut state = self.state();
+        loop {
+            if state.stopping {
+                return None;
+            }
+            let mine = |pool: &usize| self.seats[*pool].token.module() == module;
+            let of = |wanted: Breaker| -> Vec<usize> {
+                (0..state.pools.len()).filter(mine).filter(|pool| state.pools[*pool].breaker == wanted).collect()
+            };
+            let pools = of(Breaker::Open);
+            if !pools.is_empty() {
+                return Some(Lost { neighbour_serves: !of(Breaker::Closed).is_empty(), pools });
+            }
+            state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits between two rounds of a recoverer, or until the lanes stop.
+    pub(super) fn rest(&self, for_this: Duration) {
+        let until = Instant::now() + for_this;
+        let mut state = self.state();
+        while !state.stopping {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            state = self.bell.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The token answers again; one signature has to prove it.
+    pub(super) fn half_open(&self, pool: usize) {
+        self.state().pools[pool].breaker = Breaker::HalfOpen;
+    }
+
+    /// The token is still lost.
+    pub(super) fn still_lost(&self, pool: usize, error: HsmError) {
+        self.seats[pool].tally.fault(&error.code);
+        let mut state = self.state();
+        tracing::debug!(token = %self.seats[pool].token.name(), code = %error.code, "the token is not back yet");
+        state.pools[pool].breaker = Breaker::Open;
+        state.pools[pool].last = Some(error);
+    }
+
+    /// The token must not be used again in this process.
+    pub(super) fn out(&self, pool: usize, error: HsmError) {
+        self.seats[pool].tally.fault(&error.code);
+        let name = self.seats[pool].token.name();
+        tracing::error!(token = %name, what = %error.what, code = %error.code, "the token is not used any more");
+        let mut state = self.state();
+        state.pools[pool].breaker = Breaker::Out;
+        state.pools[pool].last = Some(error);
+        state.look_for_light();
+        drop(state);
+        self.bell.notify_all();
+    }
+
+    /// The token proved itself: it gets work again. Gives the number of lanes to start anew.
+    pub(super) fn close(&self, pool: usize) -> usize {
+        tracing::warn!(token = %self.seats[pool].token.name(), "breaker closed: the token serves again");
+        let mut state = self.state();
+        let back = &mut state.pools[pool];
+        back.breaker = Breaker::Closed;
+        back.generation += 1;
+        back.replaced = 0;
+        let missing = back.wanted.saturating_sub(back.running);
+        state.dark_since = None;
+        state.given_up = None;
+        drop(state);
+        self.bell.notify_all();
+        missing
+    }
+
+    pub(super) fn generation(&self, pool: usize) -> u64 {
+        self.state().pools[pool].generation
+    }
+
+    /// A lane begins: from now on it is watched.
+    pub(super) fn enter(&self, slip: &Arc<Slip>) {
+        let mut state = self.state();
+        state.slips.push(Arc::clone(slip));
+        state.threads += 1;
+        let pool = &mut state.pools[slip.pool];
+        pool.running += 1;
+        pool.wanted = pool.wanted.max(pool.running);
+    }
+
+    /// A lane ends.
+    pub(super) fn leave(&self, slip: &Arc<Slip>) {
+        let mut state = self.state();
+        let before = state.slips.len();
+        state.slips.retain(|other| !Arc::ptr_eq(other, slip));
+        if state.slips.len() < before {
+            state.pools[slip.pool].running -= 1;
+        }
+        state.threads -= 1;
+        drop(state);
+        self.bell.notify_all();
+    }
+
+    /// A lane may end for want of a session as long as another one of its pool runs.
+    pub(super) fn may_retire(&self, slip: &Arc<Slip>) -> bool {
+        let mut state = self.state();
+        let Some(at) = state.slips.iter().position(|other| Arc::ptr_eq(other, slip)) else { return false };
+        let pool = &mut state.pools[slip.pool];
+        if pool.running < 2 {
+            return false;
+        }
+        pool.running -= 1;
+        pool.wanted = pool.running; // what was granted; a recovery does not ask for more either
+        let granted = pool.wanted;
+        state.slips.swap_remove(at);
+        tracing::warn!(token = %self.seats[slip.pool].token.name(), granted, "no session for every lane: fewer lanes");
+        true
+    }
+
+    /// A lane that was stuck has its answer at last. It goes on if its pool has too few, under the new slip.
+    pub(super) fn came_back(&self, slip: &Arc<Slip>) -> bool {
+        self.seats[slip.pool].tally.late.fetch_add(1, Relaxed);
+        let mut state = self.state();
+        let stopping = state.stopping;
+        let pool = &mut state.pools[slip.pool];
+        pool.stuck -= 1;
+        let goes_on = !stopping && pool.running < pool.wanted;
+        if goes_on {
+            pool.running += 1;
+            state.slips.push(Arc::clone(slip));
+        }
+        goes_on
+    }
+
+    /// Looks for lanes past their deadline and for a darkness that lasts too long. Gives the pools that want a new lane.
+    pub(super) fn watch(&self) -> Vec<usize> {
+        let overdue: Vec<Arc<Slip>> =
+            self.state().slips.iter().filter(|slip| slip.in_call_for() > self.rules.call_deadline).cloned().collect();
+        let mut replace = Vec::new();
+        for slip in overdue {
+            let mut state = self.state();
+            let at = state.slips.iter().position(|other| Arc::ptr_eq(other, &slip));
+            let Some(at) = at.filter(|_| slip.in_call_for() > self.rules.call_deadline) else {
+                continue; // it answered or ended meanwhile
+            };
+            state.slips.swap_remove(at);
+            // From here on its answer is nobody's: `snatch` and the lane's own hand exclude each other.
+            let job = slip.snatch();
+            let pool = &mut state.pools[slip.pool];
+            pool.running -= 1;
+            pool.stuck += 1;
+            pool.busy = pool.busy.saturating_sub(1);
+            let most_are_stuck = 2 * pool.stuck > pool.wanted;
+            if !most_are_stuck && pool.replaced < pool.wanted {
+                pool.replaced += 1;
+                replace.push(slip.pool);
+            }
+            let generation = pool.generation;
+            drop(state);
+            let error = overdue_error(self.rules.call_deadline);
+            self.seats[slip.pool].tally.fault(&error.code);
+            tracing::warn!(token = %self.seats[slip.pool].token.name(), "a call of the token is past its deadline");
+            if most_are_stuck {
+                self.fault(slip.pool, generation, &error);
+            }
+            if let Some(job) = job {
+                self.put_back(job, &error);
+            }
+        }
+        self.give_up_in_time();
+        replace
+    }
+
+    /// Ends the waiting for tokens that do not come back.
+    fn give_up_in_time(&self) {
+        let mut state = self.state();
+        let all_out = state.pools.iter().all(|pool| pool.breaker == Breaker::Out);
+        let too_long = state.dark_since.is_some_and(|since| since.elapsed() > self.rules.recover_for);
+        if state.given_up.is_none() && (all_out || too_long) {
+            let last = state.pools.iter().rev().find_map(|pool| pool.last.clone());
+            state.given_up = Some(last.unwrap_or_else(|| super::stopped("no token serves")));
+        }
+        let Some(error) = state.given_up.clone() else { return };
+        let left: Vec<Job> = {
+            let State { calls, signs, .. } = &mut *state;
+            calls.drain(..).chain(signs.drain(..)).collect()
+        };
+        drop(state);
+        left.into_iter().for_each(|job| job.fail(&error));
+    }
+
+    pub(super) fn stopping(&self) -> bool {
+        self.state().stopping
+    }
+
+    /// Another thread that is no lane begins.
+    pub(super) fn thread_begins(&self) {
+        self.state().threads += 1;
+    }
+
+    pub(super) fn thread_ends(&self) {
+        self.state().threads -= 1;
+        self.bell.notify_all();
+    }
+
+    /// Tells everybody to end and waits for it, as long as a call in flight may last. Gives the number of those that did not.
+    pub(super) fn stop(&self, patience: Duration) -> usize {
+        let until = Instant::now() + patience;
+        let mut state = self.state();
+        state.stopping = true;
+        self.bell.notify_all();
+        while state.threads > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.bell.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.threads
+    }
+
+    /// The figures.
+    pub(super) fn health(&self) -> Health {
+        let state = self.state();
+        let pools = state.pools.iter().zip(&self.seats).enumerate().map(|(number, (pool, seat))| {
+            let (calls, p50_us, p99_us) = seat.tally.latency();
+            PoolHealth {
+                name: seat.token.name(),
+                breaker: pool.breaker,
+                lanes: pool.running,
+                stuck: pool.stuck,
+                in_flight: pool.stuck
+                    + state.slips.iter().filter(|slip| slip.pool == number && !slip.in_call_for().is_zero()).count(),
+                calls,
+                signatures: seat.tally.signatures.load(Relaxed),
+                faults: seat.tally.faults(),
+                p50_us,
+                p99_us,
+                opened: seat.tally.opened.load(Relaxed),
+                late: seat.tally.late.load(Relaxed),
+            }
+        });
+        Health { queue_depth: state.calls.len() + state.signs.len(), pools: pools.collect() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn overdue_error(deadline: Duration) -> HsmError {
+    HsmError {
+        what: "wait for the token".into(),
+        code: format!("no answer within {} ms", deadline.as_millis()),
+        class: FaultClass::Token,
+        hint: "look at the HSM and its connection, then run again: finished work is kept",
+    }
+}

@@ -1,0 +1,95 @@
+//! Pieces of work on their way to a lane. A piece is always in one place, the queue or one lane's hand, and leaves it once:
+//! that is why every digest gets exactly one outcome, whatever happens to tokens and lanes.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use zeroize::Zeroizing;
+
+use super::Signed;
+use crate::hsm::{HsmError, HsmSession, KeyRef};
+
+/// Octets that a call gives; wiped, for they may be random or opened.
+pub(super) type Octets = Zeroizing<Vec<u8>>;
+
+/// One call besides signing, with its own copies of what goes in: it may have to be made on another token.
+pub(super) type Call = Arc<dyn Fn(&mut dyn HsmSession) -> Result<Octets, HsmError> + Send + Sync>;
+
+/// A piece of work.
+pub(super) struct Job {
+    pub(super) work: Work,
+    /// Since when tokens have failed it without getting anywhere.
+    pub(super) failing_since: Option<Instant>,
+}
+
+pub(super) enum Work {
+    /// Digests `range` of `digests`.
+    Sign {
+        key: KeyRef,
+        digests: Arc<Vec<[u8; 32]>>,
+        range: Range<usize>,
+        answer: Sender<(usize, Vec<Signed>)>,
+    },
+    Call {
+        call: Call,
+        answer: Sender<Result<Octets, HsmError>>,
+    },
+}
+
+/// A job in a lane's hand: what is done of it stays done when another lane has to take over.
+pub(super) struct InHand {
+    pub(super) job: Job,
+    pub(super) done: Vec<Signed>,
+}
+
+impl Job {
+    pub(super) fn new(work: Work) -> Self {
+        Self { work, failing_since: None }
+    }
+
+    /// Every outcome it still owes is this error.
+    pub(super) fn fail(self, error: &HsmError) {
+        // A caller that went away waits for nothing.
+        match self.work {
+            Work::Sign { range, answer, .. } => {
+                let _ = answer.send((range.start, range.map(|_| Err(error.clone())).collect()));
+            }
+            Work::Call { answer, .. } => _ = answer.send(Err(error.clone())),
+        }
+    }
+}
+
+impl InHand {
+    pub(super) fn of(job: Job) -> Self {
+        Self { job, done: Vec::new() }
+    }
+
+    /// The next digest, if this is a signing job with one left.
+    pub(super) fn next_digest(&self) -> Option<(KeyRef, [u8; 32])> {
+        match &self.job.work {
+            Work::Sign { key, digests, range, .. } => {
+                digests[range.clone()].get(self.done.len()).map(|digest| (*key, *digest))
+            }
+            Work::Call { .. } => None,
+        }
+    }
+
+    /// Answers what is done; gives back what is not, if anything.
+    pub(super) fn put_down(self) -> Option<Job> {
+        let Self { mut job, done } = self;
+        if let Work::Sign { range, answer, .. } = &mut job.work
+            && !done.is_empty()
+        {
+            let start = range.start;
+            range.start += done.len();
+            job.failing_since = None;
+            let _ = answer.send((start, done));
+            if range.start >= range.end {
+                return None;
+            }
+        }
+        Some(job)
+    }
+}

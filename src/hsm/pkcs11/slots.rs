@@ -1,0 +1,131 @@
+//! The tokens a site names: the first of `[hsm]`, the further ones of `[[hsm.slot]]`, which must hold the same keys.
+//! One that is away at the start is left out with a warning as long as another is there; one that refuses us stops the start.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::login::PinSource;
+use super::{Token, module};
+use crate::config::{Site, SlotConfig};
+use crate::error::{Exit, Fault};
+use crate::hsm::policy::KeyPolicy;
+use crate::hsm::profile::HsmProfile;
+use crate::hsm::{FaultClass, Hsm, HsmError};
+
+impl Token {
+    /// Opens the first token of a site. Call it before other threads run (SoftHSM reads its configuration from the environment).
+    /// Every failure is exit 7 with what to do, or exit 3 when the site's own files are wrong.
+    pub fn open(site: &Site) -> Result<Self, Fault> {
+        Ok(Named::first(site).load(site)?.open()?)
+    }
+
+    /// Opens every token of a site and proves that all hold the same keys; the first comes first.
+    pub fn open_all(site: &Site) -> Result<Vec<Arc<Self>>, Fault> {
+        if site.config.hsm.call_deadline_ms == 0 {
+            return Err(Fault::new(
+                Exit::Config,
+                "bindery.toml: hsm.call_deadline_ms is 0: no call answers in no time",
+            )
+            .hint("leave it out for 30 seconds"));
+        }
+        let mut named = vec![Named::first(site)];
+        for slot in &site.config.hsm.slot {
+            let further = Named::further(slot, &named[0], site);
+            if named.iter().any(|other| other.label == further.label && other.module == further.module) {
+                let what = format!("bindery.toml: two slots name token {:?}", further.label);
+                return Err(Fault::new(Exit::Config, what).hint("name each token once"));
+            }
+            named.push(further);
+        }
+        // All modules first: the environment is set before any of them may start threads.
+        let loaded = named.iter().map(|slot| slot.load(site)).collect::<Result<Vec<_>, _>>()?;
+        let mut tokens: Vec<Arc<Self>> = Vec::new();
+        let mut away = None;
+        for slot in loaded {
+            let label = slot.named.label;
+            match slot.open() {
+                Ok(token) => tokens.push(Arc::new(token)),
+                Err(error) if matches!(error.class, FaultClass::Token | FaultClass::Session) => {
+                    tracing::warn!(token = label, what = %error.what, code = %error.code,
+                        "a slot is away: this process does without it");
+                    away.get_or_insert(error);
+                }
+                Err(error) if tokens.is_empty() && away.is_none() => return Err(error.into()),
+                Err(error) => return Err(HsmError { what: format!("slot {label:?}: {}", error.what), ..error }.into()),
+            }
+        }
+        let Some((first, others)) = tokens.split_first() else {
+            return Err(away.map_or_else(|| Fault::new(Exit::Config, "bindery.toml names no token"), Fault::from));
+        };
+        others.iter().try_for_each(|other| first.holds_the_keys_of(other))?;
+        Ok(tokens)
+    }
+
+    /// Both ways: what the one seals the other opens.
+    fn holds_the_keys_of(&self, other: &Self) -> Result<(), HsmError> {
+        for (shows, proves) in [(self, other), (other, self)] {
+            if let Some(witness) = shows.held.witness.get() {
+                witness.check(&other.held.facts.label, &mut proves.open_session()?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One token as the site names it.
+struct Named<'a> {
+    label: &'a str,
+    module: &'a Path,
+    profile: &'a str,
+    pin: Arc<PinSource>,
+    lanes: usize,
+}
+
+/// The same with its module loaded.
+struct Loaded<'a> {
+    named: &'a Named<'a>,
+    module: Arc<module::Module>,
+    policy: KeyPolicy,
+    profile: HsmProfile,
+}
+
+impl<'a> Named<'a> {
+    fn first(site: &'a Site) -> Self {
+        let hsm = &site.config.hsm;
+        Self {
+            label: &hsm.token_label,
+            module: &hsm.module,
+            profile: &hsm.profile,
+            pin: Arc::new(PinSource::new(site, None)),
+            lanes: hsm.lanes,
+        }
+    }
+
+    /// What a slot does not say is as with the first.
+    fn further(slot: &'a SlotConfig, first: &Named<'a>, site: &Site) -> Self {
+        let own_pin = slot.pin_file.is_some() || slot.pin_env.is_some();
+        Self {
+            label: &slot.token_label,
+            module: slot.module.as_deref().unwrap_or(first.module),
+            profile: slot.profile.as_deref().unwrap_or(first.profile),
+            pin: if own_pin { Arc::new(PinSource::new(site, Some(slot))) } else { Arc::clone(&first.pin) },
+            lanes: slot.lanes.unwrap_or(first.lanes),
+        }
+    }
+
+    fn load(&'a self, site: &Site) -> Result<Loaded<'a>, Fault> {
+        Ok(Loaded {
+            named: self,
+            profile: HsmProfile::named(site, self.profile)?,
+            policy: KeyPolicy::load(&site.path(&site.config.hsm.policy))?,
+            module: module::load_from(site, self.module)?,
+        })
+    }
+}
+
+impl Loaded<'_> {
+    fn open(self) -> Result<Token, HsmError> {
+        let Self { named, module, policy, profile } = self;
+        Token::open_in(module, named.label, policy, &profile, Arc::clone(&named.pin), named.lanes)
+    }
+}
