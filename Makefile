@@ -44,4 +44,5 @@ docs: setup
 soak: setup
 	cargo build --release --locked
 	sh examples/soak.sh target/release/bindery target/soak 20000
-	BINDERY_TEST_EXITS=200 cargo test --locked --examples --test exits
+	cargo build --locked --examples
+	BINDERY_TEST_EXITS=200 cargo test --locked --test exits
