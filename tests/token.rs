@@ -84,6 +84,20 @@ fn a_missing_token_is_told_with_what_to_do() {
 }
 
 #[test]
+fn a_token_file_that_a_kill_cut_off_comes_back() {
+    // SoftHSM alone rewrites its file in place: the site is on SoftHSM, whatever this run of the suite is on.
+    let yard = Yard::on(Provider::SoftHsm);
+    let keys = yard.fleet("fleet", 2);
+    yard.prebound_order("PO-1", &keys).submit().exits(0);
+    yard.run(&["doctor"]).exits(0);
+    let tokens = yard.site().join("token/tokens");
+    let object = fs::read_dir(&tokens).unwrap().next().unwrap().unwrap().path().join("token.object");
+    fs::write(&object, "").unwrap();
+    yard.run(&["run"]).exits(0);
+    assert!(!fs::read(&object).unwrap().is_empty());
+}
+
+#[test]
 fn a_missing_module_is_told_with_what_to_do() {
     let yard = Yard::demo();
     let file = yard.site().join("bindery.toml");

@@ -12,7 +12,7 @@ use cryptoki::error::{Error, RvError};
 use cryptoki::slot::{Slot, TokenInfo};
 
 use super::faults::hsm_error;
-use crate::config::Site;
+use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
 
 const SOFTHSM2_CONF: &str = "SOFTHSM2_CONF";
@@ -106,7 +106,29 @@ fn softhsm_directory(site: &Site, conf: &Path) -> Result<(), Fault> {
         told.unwrap_or(own)
     };
     if directory.is_dir() {
-        return Ok(());
+        return if site.config.demo { keep_token_objects(&directory) } else { Ok(()) };
     }
     Err(Fault::new(Exit::HsmUnusable, format!("token missing: {} is not there", directory.display())).hint(restore))
+}
+
+/// SoftHSM 2.6.1 rewrites `token.object` in place at each login (truncate, then write): a process that is killed in between
+/// leaves it empty, and with it all keys of the token are lost. So a whole one is kept beside the tokens, and an empty one comes
+/// back from there. A real HSM has no such moment.
+fn keep_token_objects(tokens: &Path) -> Result<(), Fault> {
+    let failed = |path: &Path, e: &std::io::Error| Fault::file(path, e);
+    for token in std::fs::read_dir(tokens).map_err(|e| failed(tokens, &e))? {
+        let token = token.map_err(|e| failed(tokens, &e))?;
+        let object = token.path().join("token.object");
+        let kept = tokens.with_file_name(format!("{}.token.object", token.file_name().display()));
+        let read = |path: &Path| std::fs::read(path).unwrap_or_default();
+        match (read(&object), read(&kept)) {
+            (now, before) if now.is_empty() && !before.is_empty() => {
+                tracing::warn!(file = %object.display(), "the token's file was cut off by a crash; restored");
+                files::write_whole(&object, &before, 0o600)?;
+            }
+            (now, before) if !now.is_empty() && now != before => files::write_whole(&kept, &now, 0o600)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
