@@ -20,7 +20,7 @@ demo: setup
 	sh examples/demo.sh target/release/bindery target/demo 1000
 
 # The tests that depend on what a PKCS#11 token does; they run on every provider.
-HSM_SUITE = --test hsm_demo_site --test hsm_attacks --test hsm_processes --test token --test exits --test main_job
+HSM_SUITE = --test hsm_demo_site --test hsm_attacks --test hsm_processes --test token --test exits --test fault_shim --test main_job
 
 test: setup kryoptic
 	cargo test --locked
@@ -45,7 +45,8 @@ docs: setup
 soak: setup
 	cargo build --release --locked
 	sh examples/soak.sh target/release/bindery target/soak 20000
-	BINDERY_TEST_EXITS=200 cargo test --locked --examples --test exits
+	cargo build --locked --examples
+	BINDERY_TEST_EXITS=200 cargo test --locked --test exits
 	BINDERY_TEST_AWAY_S=30 BINDERY_TEST_RECORDS=20000 cargo test --release --locked --examples --test hsm_faults vanishes
 
 # SQLite has two static tables of one name, which AddressSanitizer takes for a fault.

@@ -7,6 +7,9 @@
 //!            {"id": 2, "token": "hsm-a", "functions": ["C_Sign"], "effect": {"engines": {"count": 4, "service_us": 200}}},
 //!            {"id": 3, "functions": ["C_SignInit"], "calls": [10, 12], "effect": {"answer": {"code": 48}}}]}
 //! ```
+//!
+//! Rules 1 and 2 are a network HSM. A caller that asks for the length of a signature first calls C_Sign twice and waits twice: for
+//! one round trip a signature, name C_SignInit. Codes are numbers: 48 is CKR_DEVICE_ERROR.
 
 use serde::{Deserialize, Serialize};
 

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
 
 use super::functions::COUNT;
 
@@ -40,6 +41,7 @@ pub(crate) struct Row {
 pub(crate) struct Counts {
     table: &'static Table,
     file: Option<File>,
+    claiming: Mutex<()>,
 }
 
 impl Counts {
@@ -66,7 +68,7 @@ impl Counts {
         // SAFETY: page-aligned, as long as a Table, never unmapped; a Table is nothing but atomics, for which every content is
         // valid and which other processes may change at any time.
         let table = unsafe { &*at.cast::<Table>() };
-        Ok(Self { table, file })
+        Ok(Self { table, file, claiming: Mutex::default() })
     }
 
     /// The table.
@@ -87,7 +89,8 @@ impl Counts {
 
     /// The row of a label, a free one if it is new; the first row when the table is full.
     pub(crate) fn claim(&self, label: &str) -> usize {
-        // Two processes must not take the same row.
+        // Two threads must not take the same row (the file's lock is the process's), nor two processes.
+        let _one_thread = self.claiming.lock().unwrap_or_else(PoisonError::into_inner);
         let locked = self.file.as_ref().is_some_and(|file| file.lock().is_ok());
         let number = self.find(label).or_else(|| {
             let free = (1..ROWS).find(|number| self.table.rows[*number].is([0; NAME_WORDS]))?;

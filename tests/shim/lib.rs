@@ -7,6 +7,7 @@
 #![allow(unsafe_code)] // a C interface is nothing else
 #![allow(clippy::panic)] // `functions::number`, at compile time
 
+mod by_hand;
 mod calls;
 mod control;
 mod counts;

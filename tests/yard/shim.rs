@@ -139,11 +139,11 @@ impl Shim {
         shim
     }
 
-    /// The shim's own shared object, which `cargo test` built as an example.
+    /// The shim's own shared object, which `cargo test` built as an example; `cargo test --test NAME` alone builds none.
     pub(crate) fn module() -> PathBuf {
         let profile = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
         let module = profile.join("examples/libpkcs11_shim.so");
-        assert!(module.is_file(), "{}: `cargo test --examples` builds it", module.display());
+        assert!(module.is_file(), "{}: `cargo build --examples` builds it", module.display());
         module
     }
 
