@@ -1,8 +1,9 @@
 //! Binding without the token's signature. Unit: one bound profile, one key agreement.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)] // a benchmark may stop; criterion's macros document nothing
 
-use bindery::bind::{Agreement, Bpp, Curve, Draft, OneTimeKey, Parts, Workbench, agree};
+use bindery::bind::{Agreement, Bpp, Draft, OneTimeKey, Parts, Workbench, agree};
 use bindery::formats::bsp::kdf::HostId;
+use bindery::formats::curve::Curve;
 use bindery::formats::rsp::metadata::StoreMetadata;
 use bindery::ids::{Eid, TransactionId};
 use bindery::personalise::Upp;
@@ -21,7 +22,7 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
-        let workbench = Workbench::new(Curve::p256().unwrap()).unwrap();
+        let workbench = Workbench::new().unwrap();
         let host_id = HostId::new(b"smdp.example.com").unwrap();
         let eid = "89049032123451234512345678901235".parse().unwrap();
         // Any point of the curve serves as the eUICC's key: take the generator.
@@ -33,7 +34,7 @@ impl Desk {
     }
 
     fn agree(&mut self) -> Agreement {
-        let one_time = OneTimeKey::from_scalar(&mut self.workbench, &[0x3D; 32]).unwrap();
+        let one_time = OneTimeKey::from_scalar(&mut self.workbench, Curve::P256, &[0x3D; 32]).unwrap();
         agree(&mut self.workbench, one_time, &self.eid, &self.otpk_euicc, &self.host_id).unwrap()
     }
 }

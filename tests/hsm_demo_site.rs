@@ -109,7 +109,7 @@ fn every_signing_role_signs_with_its_own_key() {
     let token = &demo().token;
     let mut session = token.open_session().unwrap();
     let digest = sha256(b"what is signed");
-    let roles = [Role::DpAuth, Role::DpPb, Role::Manifest, Role::Audit];
+    let roles = [Role::DpAuth(Curve::P256), Role::DpPb(Curve::P256), Role::Manifest, Role::Audit];
     let points = roles.each_ref().map(|role| token.public_point(token.key(role).unwrap()).unwrap());
     for (i, role) in roles.iter().enumerate() {
         let signature = session.sign(token.key(role).unwrap(), &digest).unwrap();
@@ -132,7 +132,7 @@ fn a_key_does_nothing_but_its_purpose() {
     refused(session().encrypt_blocks(key(Role::SiteKek), &[0; 16]).unwrap_err().class);
     refused(session().seal(key(Role::Transport("core-demo".into())), b"aad", &[0; 16]).unwrap_err().class);
     refused(session().open(key(Role::Transport("core-demo".into())), b"aad", &[0; 44]).unwrap_err().class);
-    assert!(session().encrypt_blocks(key(Role::DpPb), &[0; 16]).is_err());
+    assert!(session().encrypt_blocks(key(Role::DpPb(Curve::P256)), &[0; 16]).is_err());
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn the_operator_op_opens_under_the_kek_to_16_octets() {
 fn lanes_sign_on_the_token_in_order_and_count() {
     let token = &demo().token;
     let lanes = Lanes::start(token, 3).unwrap();
-    let key = token.key(&Role::DpPb).unwrap();
+    let key = token.key(&Role::DpPb(Curve::P256)).unwrap();
     let point = token.public_point(key).unwrap();
     let digests: Vec<[u8; 32]> = (0..100_u32).map(|i| sha256(&i.to_be_bytes())).collect();
     let signed = lanes.submit(key, digests.clone()).wait();
@@ -211,7 +211,7 @@ fn threads_sign_seal_and_draw_at_once() {
     std::thread::scope(|scope| {
         for thread in 0..4_u8 {
             scope.spawn(move || {
-                let key = token.key(&Role::DpAuth).unwrap();
+                let key = token.key(&Role::DpAuth(Curve::P256)).unwrap();
                 let kek = token.key(&Role::SiteKek).unwrap();
                 let point = token.public_point(key).unwrap();
                 for round in 0..20_u8 {
@@ -235,7 +235,7 @@ fn a_second_opening_of_the_site_shares_the_login() {
     let again = Token::open(site).unwrap();
     assert_eq!(again.facts().serial, token.facts().serial);
     drop(again);
-    token.open_session().unwrap().sign(token.key(&Role::DpPb).unwrap(), &[9; 32]).unwrap();
+    token.open_session().unwrap().sign(token.key(&Role::DpPb(Curve::P256)).unwrap(), &[9; 32]).unwrap();
 }
 
 #[test]

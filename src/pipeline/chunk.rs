@@ -13,8 +13,7 @@ use zeroize::Zeroizing;
 use super::audit::Audit;
 use super::record::{EXTRA_DRAW_LEN, Failed, Finished, Job, Sealed, Started};
 use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
-use crate::bind::{Curve, Workbench};
-use crate::certs;
+use crate::bind::Workbench;
 use crate::error::{Exit, Fault};
 use crate::hsm::{Hsm, HsmSession, draw};
 use crate::ids::RecordId;
@@ -54,15 +53,11 @@ impl<H: Hsm> Engine<'_, H> {
         let started = keep_sound(&mut outcomes, self.start((order, line), &jobs, session)?);
         order.distinct.enter(&started.iter().map(|record| (record.record(), record.prints())).collect::<Vec<_>>())?;
         let audited = started.iter().filter(|record| record.is_audited()).count() as u64;
-        let digests: Vec<[u8; 32]> = started.iter().filter_map(Started::digest).collect();
-        let ticket = self.lanes.submit(self.keys.dppb, digests.clone());
+        let signing = self.sign_all(&started.iter().filter_map(Started::to_sign).collect::<Vec<_>>());
         let core = self.encrypt_for_core(line, &started, session)?;
         let sealed = self.cpu.map_with(started, workbench, |bench, record| record.seal(bench, &order.batch_key));
-        let signatures = ticket.wait().into_iter().collect::<Result<Vec<_>, _>>()?;
-        self.check_first_signature(&digests, &signatures)?;
-
         // A line's records all want a signature or none does, and their secrets have one length: position is enough.
-        let mut signatures = signatures.into_iter();
+        let mut signatures = signing.wait()?.into_iter();
         let with_results =
             sealed.into_iter().zip(core).map(|(sealed, core)| (sealed, core, signatures.next())).collect();
         let finish = |(), (sealed, core, signature): (Result<Sealed, Failed>, CoreSecrets, Option<[u8; 64]>)| {
@@ -149,16 +144,6 @@ impl<H: Hsm> Engine<'_, H> {
         }
         Ok(encrypted)
     }
-
-    /// A token that signs with another key than the certificate's would ruin every package: look at one a chunk.
-    pub(super) fn check_first_signature(&self, digests: &[[u8; 32]], signatures: &[[u8; 64]]) -> Result<(), Fault> {
-        let (Some(digest), Some(signature)) = (digests.first(), signatures.first()) else { return Ok(()) };
-        if certs::signature_fits(&self.keys.dppb_point, digest, signature) {
-            return Ok(());
-        }
-        let what = "the token's signature does not verify with the DPpb certificate's key";
-        Err(Fault::new(Exit::HsmUnusable, what).hint("run `bindery doctor`; nothing of this chunk was issued"))
-    }
 }
 
 /// K and OPc as the core network gets them.
@@ -168,7 +153,7 @@ struct CoreSecrets {
 }
 
 pub(super) fn workbench() -> Result<Workbench, ErrorStack> {
-    Workbench::new(Curve::p256()?)
+    Workbench::new()
 }
 
 /// Failed records get their outcome, the others go on.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::fan_out::FanOut;
-use super::work::{Engine, Keys};
+use super::work::{DppbKey, Engine, Keys};
 use crate::certs::{DpChains, Trust};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::hsm::lanes::Lanes;
 use crate::hsm::pkcs11::Token;
-use crate::hsm::{Hsm, HsmSession, Role, own_points};
+use crate::hsm::{Hsm, HsmError, HsmSession, Role, own_points};
 use crate::secret::SubscriberKey;
 use crate::store::sealed::OP_AAD;
 use crate::store::sqlite::Ledger;
@@ -21,10 +21,12 @@ pub fn with_engine<R>(site: &Site, work: impl FnOnce(&Engine<'_, Token>) -> Resu
     let ledger = Ledger::open(&site.state_db())?;
     let lanes = Lanes::start(&token, token.lane_count(site.config.hsm.lanes))?;
     let cpu = FanOut::new(site.config.run.threads)?;
-    let dppb = token.key(&Role::DpPb)?;
+    let dppb = chains.curves().into_iter().map(|curve| {
+        let key = token.key(&Role::DpPb(curve))?;
+        Ok(DppbKey { curve, key, point: token.public_point(key)? })
+    });
     let keys = Keys {
-        dppb,
-        dppb_point: token.public_point(dppb)?,
+        dppb: dppb.collect::<Result<_, HsmError>>()?,
         kek: token.key(&Role::SiteKek)?,
         manifest: token.key(&Role::Manifest)?,
     };
