@@ -1,5 +1,7 @@
 //! What must hold for any octets whatever. A broken promise is a panic, as libFuzzer and the mutation runner want it.
 
+use std::time::{Duration, Instant};
+
 use bindery::formats::saip::algorithm::Algorithm;
 use bindery::formats::saip::lint::{self, Lint};
 use bindery::formats::saip::package::Package;
@@ -29,15 +31,26 @@ pub struct Outcome {
     pub personalised: bool,
     /// Read back.
     pub audited: bool,
+    /// What each stage took: reader, types, rules, template.
+    pub took: [Duration; 4],
 }
+
+/// Names of [`Outcome::took`].
+pub const STAGES: [&str; 4] = ["reader", "types", "rules", "template"];
 
 /// All of it.
 pub fn run(der: &[u8], random: &mut Random) -> Outcome {
+    let mut stage = Instant::now();
+    let mut lap = || std::mem::replace(&mut stage, Instant::now()).elapsed();
     let mut outcome = Outcome { strict: reader(der), ..Outcome::default() };
+    outcome.took[0] = lap();
     (outcome.decoded, outcome.unknown) = elements(der);
+    outcome.took[1] = lap();
     assert!(outcome.strict || !outcome.decoded, "decoded what is not DER");
     outcome.clean = !rules(der).has_errors();
+    outcome.took[2] = lap();
     template(der, random, &mut outcome);
+    outcome.took[3] = lap();
     assert!(outcome.strict || !outcome.compiled, "compiled what is not DER");
     outcome
 }

@@ -142,14 +142,13 @@ impl Work<'_> {
             return Err(place(element, member.offset, &what));
         }
         let view = views.remove(0);
-        if is_nai(target.name) && !self.is_ordered(target) {
-            if view.writes.iter().any(|write| write.content.iter().any(|octet| !matches!(octet, 0 | 0xFF))) {
-                let what = format!(
-                    "{} holds an identity, which would be the same in every profile: leave it empty or order it per record",
-                    target.name
-                );
-                return Err(place(element, member.offset, &what));
-            }
+        let is_filled = || view.writes.iter().any(|write| write.content.iter().any(|octet| !matches!(octet, 0 | 0xFF)));
+        if is_nai(target.name) && !self.is_ordered(target) && is_filled() {
+            let what = format!(
+                "{} holds an identity, which would be the same in every profile: leave it empty or order it per record",
+                target.name
+            );
+            return Err(place(element, member.offset, &what));
         }
         Ok((!view.do_not_create).then_some(view))
     }

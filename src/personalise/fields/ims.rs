@@ -119,3 +119,14 @@ impl Text<'_> {
         self.len += piece.len();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_realm_of_the_operator_is_kept() {
+        assert_eq!(Realm::read("test.3gpp.com", 2), Realm::Fixed("test.3gpp.com".into()));
+        assert_eq!(Realm::read("mnc0x1.mcc001.org", 2), Realm::Fixed("mnc0x1.mcc001.org".into()));
+    }
+}

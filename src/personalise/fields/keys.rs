@@ -71,11 +71,10 @@ impl Work<'_> {
         node: &mut Rope<'t>,
     ) -> Result<(), TemplateError> {
         let sets = if self.domains == 0 { self.key_sets()? } else { Vec::new() };
-        if let (Some(list), false) = (node.children(), sets.is_empty()) {
-            if !list.iter().any(|member| member.tag() == Some(constructed(2))) {
-                let at = list.iter().position(|member| member.tag() > Some(constructed(2))).unwrap_or(list.len());
-                list.insert(at, Node::Group(constructed(2), Vec::new()));
-            }
+        let has_keys = node.child(constructed(2)).is_some();
+        if let (Some(list), false, false) = (node.children(), has_keys, sets.is_empty()) {
+            let at = list.iter().position(|member| member.tag() > Some(constructed(2))).unwrap_or(list.len());
+            list.insert(at, Node::Group(constructed(2), Vec::new()));
         }
         let Some(keys) = node.child(constructed(2)).and_then(Node::children) else { return Ok(()) };
         for set in &sets {

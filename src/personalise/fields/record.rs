@@ -228,3 +228,57 @@ fn write_msisdn(digits: Option<&str>, record_len: usize, gap: &mut [u8]) {
     record[alpha + 1] = 0x91;
     record[alpha + 2..alpha + 12].copy_from_slice(&bcd::swapped::<10>(digits));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::ims::Realm;
+    use super::*;
+    use crate::formats::saip::algorithm::Algorithm;
+    use crate::personalise::Draw;
+    use crate::personalise::credentials::Layout;
+
+    fn written(field: Field, imsi: &str, msisdn: Option<&str>, len: usize) -> Vec<u8> {
+        let identity = Identity {
+            iccid: "89000123456789012341".parse().unwrap(),
+            imsi: Some(imsi.parse().unwrap()),
+            msisdn,
+            vars: &[],
+        };
+        let layout = Arc::new(Layout::default());
+        let credentials = Credentials::draw(&layout, Algorithm::Milenage, &mut Draw::new(&[]), None).unwrap();
+        let mut gap = vec![0; len];
+        Coded::new(&identity, &Variables::default(), &credentials).unwrap().write(&field, &mut gap);
+        gap
+    }
+
+    #[test]
+    fn an_ims_identity_follows_from_the_imsi() {
+        let realm = |mnc_len| Realm::read("ims.mnc001.mcc001.3gppnetwork.org", mnc_len);
+        let two = written(Field::Nai { scheme: "", realm: realm(2) }, "262011234567893", None, 60);
+        assert_eq!(&two[..2], [0x80, 49]);
+        assert_eq!(&two[2..51], b"262011234567893@ims.mnc001.mcc262.3gppnetwork.org");
+        assert!(two[51..].iter().all(|octet| *octet == 0xFF));
+        let three = written(Field::Nai { scheme: "sip:", realm: realm(3) }, "310410123456789", None, 60);
+        assert_eq!(&three[2..55], b"sip:310410123456789@ims.mnc410.mcc310.3gppnetwork.org");
+    }
+
+    #[test]
+    fn an_msisdn_record_is_coded_as_in_ts_31_102_and_the_others_are_free() {
+        let field = || Field::Msisdn { record_len: 16 };
+        let file = written(field(), "001010123456063", Some("+4915112345678"), 32);
+        assert_eq!(
+            file[..16],
+            [0xFF, 0xFF, 8, 0x91, 0x94, 0x51, 0x11, 0x32, 0x54, 0x76, 0xF8, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]
+        );
+        assert_eq!(file[16..], [0xFF; 16]);
+        assert_eq!(written(field(), "001010123456063", None, 16), [0xFF; 16]);
+    }
+
+    #[test]
+    fn the_access_class_is_the_last_digit_of_the_imsi() {
+        assert_eq!(written(Field::Acc, "001010123456063", None, 2), [0x00, 0x08]);
+        assert_eq!(written(Field::Acc, "001010123456069", None, 2), [0x02, 0x00]);
+    }
+}

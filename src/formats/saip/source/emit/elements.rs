@@ -36,61 +36,51 @@ pub(super) fn puk_codes(header: PeHeader, source: &schema::PukCodes) -> types::P
     types::PukCodes { header, puk_codes: puks.collect() }
 }
 
+pub(super) fn aka_parameter(header: PeHeader, source: &schema::AkaParameter) -> types::AkaParameter {
+    let or = |given: &Option<Hex>, default: &'static [u8]| {
+        given.as_ref().map(octets).unwrap_or(OctetString::from_static(default))
+    };
+    let algo_configuration = match &source.mapping {
+        Some(mapping) => types::AlgoConfiguration::Mapping(types::MappingParameter {
+            mapping_options: octets(&mapping.options),
+            mapping_source: octets(&mapping.aid),
+        }),
+        None => types::AlgoConfiguration::Algorithm(algorithm(source)),
+    };
+    types::AkaParameter {
+        header,
+        algo_configuration,
+        sqn_options: or(&source.sqn_options, &[2]),
+        sqn_delta: or(&source.sqn_delta, &[0, 0, 0x10, 0, 0, 0]),
+        sqn_age_limit: or(&source.sqn_age_limit, &[0, 0, 0x10, 0, 0, 0]),
+        sqn_init: source.sqn_init.as_ref().map(|counters| counters.iter().map(octets).collect()),
+        ssim_parameters: None,
+    }
+}
+
+fn algorithm(source: &schema::AkaParameter) -> types::AlgoParameter {
+    let (algorithm_id, opc_len) = match source.algorithm {
+        AkaAlgorithm::Milenage => (1, 16),
+        AkaAlgorithm::Tuak => (2, 32),
+        AkaAlgorithm::UsimTest => (3, 16),
+    };
+    let zeros = |len: usize| OctetString::from(vec![0; len]);
+    // Lengths that do not fit the algorithm are a finding of rule A01, here as in any other template.
+    let key = source.key.as_ref().map_or_else(|| zeros(16), octets);
+    let opc = source.opc.as_ref().map_or_else(|| zeros(opc_len), octets);
+    types::AlgoParameter {
+        algorithm_id,
+        algorithm_options: source.options.as_ref().map_or(OctetString::from_static(&[1]), octets),
+        key,
+        opc,
+        rotation_constants: source.rotation.as_ref().map_or_else(types::rotation_constants, octets),
+        xoring_constants: source.constants.as_ref().map_or_else(types::xoring_constants, octets),
+        auth_counter_max: source.auth_counter_max.as_ref().map(octets),
+        number_of_keccak: source.keccak.unwrap_or(1),
+    }
+}
+
 impl Context {
-    pub(super) fn aka_parameter(
-        &self,
-        header: PeHeader,
-        source: &schema::AkaParameter,
-    ) -> Result<types::AkaParameter, Wrong> {
-        let or = |given: &Option<Hex>, default: &'static [u8]| {
-            given.as_ref().map(octets).unwrap_or(OctetString::from_static(default))
-        };
-        let algo_configuration = match &source.mapping {
-            Some(mapping) => types::AlgoConfiguration::Mapping(types::MappingParameter {
-                mapping_options: octets(&mapping.options),
-                mapping_source: octets(&mapping.aid),
-            }),
-            None => types::AlgoConfiguration::Algorithm(self.algorithm(source)?),
-        };
-        Ok(types::AkaParameter {
-            header,
-            algo_configuration,
-            sqn_options: or(&source.sqn_options, &[2]),
-            sqn_delta: or(&source.sqn_delta, &[0, 0, 0x10, 0, 0, 0]),
-            sqn_age_limit: or(&source.sqn_age_limit, &[0, 0, 0x10, 0, 0, 0]),
-            sqn_init: source.sqn_init.as_ref().map(|counters| counters.iter().map(octets).collect()),
-            ssim_parameters: None,
-        })
-    }
-
-    fn algorithm(&self, source: &schema::AkaParameter) -> Result<types::AlgoParameter, Wrong> {
-        let (algorithm_id, opc_len) = match source.algorithm {
-            AkaAlgorithm::Milenage => (1, 16),
-            AkaAlgorithm::Tuak => (2, 32),
-            AkaAlgorithm::UsimTest => (3, 16),
-        };
-        let zeros = |len: usize| OctetString::from(vec![0; len]);
-        let key = source.key.as_ref().map_or_else(|| zeros(16), octets);
-        let opc = source.opc.as_ref().map_or_else(|| zeros(opc_len), octets);
-        let key_fits = key.len() == 16 || (algorithm_id == 2 && key.len() == 32);
-        if !key_fits {
-            return Err(self.wrong(&format!("key: {} octets, the algorithm takes another number", key.len())));
-        }
-        if opc.len() != opc_len {
-            return Err(self.wrong(&format!("opc: {} octets, the algorithm takes {opc_len}", opc.len())));
-        }
-        Ok(types::AlgoParameter {
-            algorithm_id,
-            algorithm_options: source.options.as_ref().map_or(OctetString::from_static(&[1]), octets),
-            key,
-            opc,
-            rotation_constants: source.rotation.as_ref().map_or_else(types::rotation_constants, octets),
-            xoring_constants: source.constants.as_ref().map_or_else(types::xoring_constants, octets),
-            auth_counter_max: source.auth_counter_max.as_ref().map(octets),
-            number_of_keccak: source.keccak.unwrap_or(1),
-        })
-    }
-
     pub(super) fn security_domain(
         &self,
         header: PeHeader,

@@ -182,8 +182,9 @@ fn written(
             end += content.0.len();
         }
     }
-    match size {
-        Some(size) if end > size => Err(wrong(format!("{end} octets are written, the file has {size}"))),
+    // Against the source's own size only: the template's is a matter of the rules.
+    match descriptor_size(file) {
+        Some(size) if end > size as usize => Err(wrong(format!("{end} octets are written, the file has {size}"))),
         _ => Ok(entries),
     }
 }

@@ -113,7 +113,7 @@ impl Context {
             }
             Body::PinCodes(pins) => self.tagged(Kind::PinCodes, &elements::pin_codes(header, pins)),
             Body::PukCodes(puks) => self.tagged(Kind::PukCodes, &elements::puk_codes(header, puks)),
-            Body::AkaParameter(aka) => self.tagged(Kind::AkaParameter, &self.aka_parameter(header, aka)?),
+            Body::AkaParameter(aka) => self.tagged(Kind::AkaParameter, &elements::aka_parameter(header, aka)),
             Body::CdmaParameter(cdma) => self.tagged(Kind::CdmaParameter, &elements::cdma_parameter(header, cdma)),
             Body::SecurityDomain(domain) => self.tagged(Kind::SecurityDomain, &self.security_domain(header, domain)?),
             Body::Rfm(instance) => self.tagged(Kind::Rfm, &elements::rfm(header, instance)),
