@@ -7,6 +7,9 @@ mod yard;
 use std::fs;
 use std::path::Path;
 
+use bindery::certs::Curve;
+use bindery::hsm::Role;
+use bindery::hsm::policy::KeyPolicy;
 use openssl::nid::Nid;
 use openssl::x509::X509;
 use serde_json::{Value, json};
@@ -186,4 +189,17 @@ fn keys_and_doctor_show_both_chains() {
     for line in ["P-256, OID 2.999.10", "brainpoolP256r1, OID 2.999.10"] {
         assert_eq!(screen.matches(line).count(), 2, "{screen}");
     }
+}
+
+#[test]
+fn a_production_site_adds_the_second_curve_by_taking_comment_marks_away() {
+    let yard = Yard::demo();
+    let site = yard.path("production");
+    yard.run(&["init", site.to_str().unwrap()]).exits(0);
+    let text = fs::read_to_string(site.join("key-policy.toml")).unwrap();
+    assert_eq!(KeyPolicy::parse(&text).unwrap().keys.len(), 6);
+    let (one, two) = text.split_once("take away the first # of each line:\n#\n").unwrap();
+    let added: String = two.lines().map(|line| format!("{}\n", line.strip_prefix('#').unwrap())).collect();
+    let both = KeyPolicy::parse(&format!("{one}\n{added}")).unwrap();
+    assert_eq!(both.rule(&Role::DpPb(Curve::Brainpool)).unwrap().label, "bindery/dppb/brainpool/1");
 }

@@ -103,7 +103,7 @@ impl TestPki {
 
     /// Key and certificate of the CI, key and certificate of the EUM.
     fn files(site: &Site, curve: Curve) -> [PathBuf; 4] {
-        let tail = file_tail(curve);
+        let tail = curve.file_tail();
         [
             site.path(format!("test-pki/ci{tail}.key.pem")),
             site.path(format!("certs/ci/test-ci{tail}.pem")),
@@ -220,11 +220,6 @@ pub fn issue_euicc(eum: &EumKey, eid: &Eid, public_point: &[u8; 65]) -> Result<V
         more: Vec::new(),
     };
     certificate(&Issuer { name: &eum.certificate.subject_der, key: &eum.key }, public_point, &wording)
-}
-
-/// `-brainpool` behind names of files of that curve, nothing behind those of P-256.
-pub(crate) fn file_tail(curve: Curve) -> String {
-    curve.suffix().map(|suffix| format!("-{suffix}")).unwrap_or_default()
 }
 
 fn titled(title: &str, curve: Curve) -> String {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::certs::certificate::pem;
-use crate::certs::test_pki::{TEST_OID, TestPki, file_tail};
+use crate::certs::test_pki::{TEST_OID, TestPki};
 use crate::certs::{Curve, DpPoints, DpRole, Trust};
 use crate::config::{Site, files, template};
 use crate::error::{Exit, Fault};
@@ -207,7 +207,7 @@ fn test_pki(site: &Site, token: &Token, now: Timestamp) -> Result<(), Fault> {
         pki.save(site)?;
         for (role, point) in [(DpRole::Auth, auth), (DpRole::Pb, pb)] {
             let leaf = pki.issue_dp(role, TEST_OID, point, now).map_err(bug)?;
-            let path = site.path(format!("certs/{0}/{0}{1}.pem", role.as_str(), file_tail(*curve)));
+            let path = site.path(format!("certs/{0}/{0}{1}.pem", role.as_str(), curve.file_tail()));
             files::write_whole(&path, pem(&leaf).as_bytes(), 0o644)?;
         }
         // Bundles are signed on P-256 whatever the eUICCs are on.

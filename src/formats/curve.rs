@@ -32,11 +32,19 @@ impl Curve {
         }
     }
 
-    /// What stands behind names of roles, labels and files of keys on this curve; nothing for P-256, which was there first.
+    /// What stands behind names of roles and titles of keys on this curve; nothing for P-256, which was there first.
     pub fn suffix(self) -> Option<&'static str> {
         match self {
             Self::P256 => None,
             Self::Brainpool => Some("brainpool"),
+        }
+    }
+
+    /// The same behind names of files.
+    pub fn file_tail(self) -> &'static str {
+        match self {
+            Self::P256 => "",
+            Self::Brainpool => "-brainpool",
         }
     }
 

@@ -278,7 +278,7 @@ fn write_certificates(
 ) -> io::Result<BTreeMap<String, String>> {
     let mut files = vec![("manifest".to_owned(), manifest.pem(), manifest)];
     for (at, pair) in pairs.iter().enumerate() {
-        let tail = pair.curve().suffix().filter(|_| at > 0).map(|suffix| format!("-{suffix}")).unwrap_or_default();
+        let tail = if at == 0 { "" } else { pair.curve().file_tail() };
         for (role, chain) in [("dpauth", &pair.auth), ("dppb", &pair.pb)] {
             files.push((format!("{role}{tail}"), chain.pem(), chain.leaf()));
         }
