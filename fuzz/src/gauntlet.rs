@@ -9,8 +9,8 @@ use bindery::formats::saip::source;
 use bindery::formats::saip::types::{self, Fault};
 use bindery::formats::tlv::{self, Reader};
 use bindery::ids::Iccid;
-use bindery::personalise::compile::VarSource;
-use bindery::personalise::{CompiledTemplate, Draw, Identity, Settings, audit};
+use bindery::personalise::audit::{self, Expected};
+use bindery::personalise::{CompiledTemplate, Draw, Identity, Settings, VarSource};
 
 use crate::random::Random;
 
@@ -133,9 +133,18 @@ pub fn template(der: &[u8], random: &mut Random, outcome: &mut Outcome) {
     let Ok(upp) = template.personalise(&identity, &credentials) else { return };
     outcome.personalised = true;
     assert!(Package::parse(upp.expose()).is_ok(), "a profile that is not DER");
-    let Ok(found) = audit::read(upp.expose()) else { return };
-    outcome.audited = true;
-    assert!(found.iccids.iter().all(|iccid| iccid == identity.iccid.as_str()), "an ICCID of the template survived");
+    let template = audit::read(der).ok();
+    let expected = Expected {
+        identity: &identity,
+        settings: &settings,
+        credentials: &credentials,
+        template: template.as_ref(),
+        op: None,
+    };
+    match audit::check(upp.expose(), &expected) {
+        Ok(()) => outcome.audited = true,
+        Err(error) => panic!("the profile is not what was ordered: {error}"),
+    }
 }
 
 /// A source, as it stands in a file: it builds a package, or it is told why not.
@@ -152,6 +161,12 @@ const VARS: &[(&str, &str)] = &[
     ("gid1", "FF"),
     ("routing_indicator", "17"),
     ("profile_type", "Example"),
-    ("acc", "0001"),
+    ("acc", "3,15"),
+    ("sqn", "000000000020"),
+    ("pin1_state", "disabled 3/3"),
+    ("hplmnwact", "26201:E-UTRAN+NG-RAN,26202"),
+    ("suci_calc_info", "null"),
+    ("keyset.0F", "aes-32"),
+    ("usim/ef-spn", "01FF"),
     ("no_such_variable", ""),
 ];
