@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use bindery::certs::Curve;
 use bindery::cli::init::create_demo;
 use bindery::hsm::lanes::Lanes;
 use bindery::hsm::pkcs11::Token;
@@ -13,8 +14,8 @@ fn token(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let site = create_demo(&dir.path().join("site")).unwrap();
     let token = Arc::new(Token::open(&site).unwrap());
-    let [dppb, kek, core] =
-        [Role::DpPb, Role::SiteKek, Role::Transport("core-demo".to_owned())].map(|role| token.key(&role).unwrap());
+    let [dppb, kek, core] = [Role::DpPb(Curve::P256), Role::SiteKek, Role::Transport("core-demo".to_owned())]
+        .map(|role| token.key(&role).unwrap());
     let mut session = token.open_session().unwrap();
 
     let mut group = c.benchmark_group("hsm");

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bindery::certs::chain::days_left;
 use bindery::certs::euicc::signed_data;
 use bindery::certs::test_pki::{EumForm, TestPki, issue_euicc};
-use bindery::certs::{DpChains, EuiccJudge, Trust};
+use bindery::certs::{Curve, DpChains, DpPair, EuiccJudge, OneTimePoint, Trust};
 use bindery::cli::doctor;
 use bindery::cli::init::{create_demo, create_empty};
 use bindery::config::Site;
@@ -48,14 +48,23 @@ fn demo() -> &'static Demo {
     })
 }
 
-fn group() -> EcGroup {
-    EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap()
+/// Curves that the token has keys on: not every module knows both.
+fn curves() -> Vec<Curve> {
+    own_points(&*demo().token).unwrap().dp.iter().map(|points| points.curve).collect()
 }
 
-fn verifies(point: &[u8; 65], digest: &[u8; 32], signature: &[u8; 64]) -> bool {
-    let group = group();
+fn group(curve: Curve) -> EcGroup {
+    EcGroup::from_curve_name(match curve {
+        Curve::P256 => Nid::X9_62_PRIME256V1,
+        Curve::Brainpool => Nid::BRAINPOOL_P256R1,
+    })
+    .unwrap()
+}
+
+fn verifies(curve: Curve, point: &[u8; 65], digest: &[u8; 32], signature: &[u8; 64]) -> bool {
+    let group = group(curve);
     let mut ctx = BigNumContext::new().unwrap();
-    let point = EcPoint::from_bytes(&group, point, &mut ctx).unwrap();
+    let Ok(point) = EcPoint::from_bytes(&group, point, &mut ctx) else { return false };
     let key = EcKey::from_public_key(&group, &point).unwrap();
     let [r, s] = [&signature[..32], &signature[32..]].map(|half| BigNum::from_slice(half).unwrap());
     EcdsaSig::from_private_components(r, s).unwrap().verify(digest, &key).unwrap()
@@ -115,12 +124,13 @@ fn every_signing_role_signs_with_its_own_key() {
     let token = &demo().token;
     let mut session = token.open_session().unwrap();
     let digest = sha256(b"what is signed");
-    let roles = [Role::DpAuth, Role::DpPb, Role::Manifest, Role::Audit];
-    let points = roles.each_ref().map(|role| token.public_point(token.key(role).unwrap()).unwrap());
-    for (i, role) in roles.iter().enumerate() {
+    let pairs = curves().into_iter().flat_map(|curve| [(Role::DpAuth(curve), curve), (Role::DpPb(curve), curve)]);
+    let roles: Vec<_> = pairs.chain([Role::Manifest, Role::Audit].map(|role| (role, Curve::P256))).collect();
+    let point = |role| token.public_point(token.key(role).unwrap()).unwrap();
+    for (role, _) in &roles {
         let signature = session.sign(token.key(role).unwrap(), &digest).unwrap();
-        for (j, point) in points.iter().enumerate() {
-            assert_eq!(verifies(point, &digest, &signature), i == j, "{role}");
+        for (other, curve) in &roles {
+            assert_eq!(verifies(*curve, &point(other), &digest, &signature), role == other, "{role} {other}");
         }
     }
     assert_eq!(token.key(&Role::Transport("nobody".into())).unwrap_err().class, FaultClass::Policy);
@@ -138,7 +148,7 @@ fn a_key_does_nothing_but_its_purpose() {
     refused(session().encrypt_blocks(key(Role::SiteKek), &[0; 16]).unwrap_err().class);
     refused(session().seal(key(Role::Transport("core-demo".into())), b"aad", &[0; 16]).unwrap_err().class);
     refused(session().open(key(Role::Transport("core-demo".into())), b"aad", &[0; 44]).unwrap_err().class);
-    assert!(session().encrypt_blocks(key(Role::DpPb), &[0; 16]).is_err());
+    assert!(session().encrypt_blocks(key(Role::DpPb(Curve::P256)), &[0; 16]).is_err());
 }
 
 #[test]
@@ -200,11 +210,11 @@ fn the_operator_op_opens_under_the_kek_to_16_octets() {
 fn lanes_sign_on_the_token_in_order_and_count() {
     let token = &demo().token;
     let lanes = Lanes::start(token, 3).unwrap();
-    let key = token.key(&Role::DpPb).unwrap();
+    let key = token.key(&Role::DpPb(Curve::P256)).unwrap();
     let point = token.public_point(key).unwrap();
     let digests: Vec<[u8; 32]> = (0..100_u32).map(|i| sha256(&i.to_be_bytes())).collect();
     let signed = lanes.submit(key, digests.clone()).wait();
-    assert!(signed.iter().zip(&digests).all(|(s, d)| verifies(&point, d, s.as_ref().unwrap())));
+    assert!(signed.iter().zip(&digests).all(|(s, d)| verifies(Curve::P256, &point, d, s.as_ref().unwrap())));
     assert_eq!(lanes.signatures(), 100);
     let refused = lanes.submit(token.key(&Role::SiteKek).unwrap(), digests[..3].to_vec()).wait();
     assert!(refused.iter().all(|s| s.as_ref().is_err_and(|e| e.class == FaultClass::Policy)));
@@ -217,13 +227,13 @@ fn threads_sign_seal_and_draw_at_once() {
     std::thread::scope(|scope| {
         for thread in 0..4_u8 {
             scope.spawn(move || {
-                let key = token.key(&Role::DpAuth).unwrap();
+                let key = token.key(&Role::DpAuth(Curve::P256)).unwrap();
                 let kek = token.key(&Role::SiteKek).unwrap();
                 let point = token.public_point(key).unwrap();
                 for round in 0..20_u8 {
                     let mut session = token.open_session().unwrap();
                     let digest = sha256(&[thread, round]);
-                    assert!(verifies(&point, &digest, &session.sign(key, &digest).unwrap()));
+                    assert!(verifies(Curve::P256, &point, &digest, &session.sign(key, &digest).unwrap()));
                     let sealed = session.seal(kek, &[thread], &[round; 40]).unwrap();
                     assert_eq!(session.open(kek, &[thread], &sealed).unwrap()[..], [round; 40]);
                     let mut random = [0; 100];
@@ -241,7 +251,7 @@ fn a_second_opening_of_the_site_shares_the_login() {
     let again = Token::open(site).unwrap();
     assert_eq!(again.facts().serial, token.facts().serial);
     drop(again);
-    token.open_session().unwrap().sign(token.key(&Role::DpPb).unwrap(), &[9; 32]).unwrap();
+    token.open_session().unwrap().sign(token.key(&Role::DpPb(Curve::P256)).unwrap(), &[9; 32]).unwrap();
 }
 
 #[test]
@@ -281,9 +291,12 @@ fn our_chains_hold_today_and_are_refused_when_out_of_date() {
     let trust = Trust::load(&site.path("certs/ci")).unwrap();
     let chains = DpChains::load(site).unwrap();
     chains.check(&trust, now, &own_points(&**token).unwrap()).unwrap();
-    assert_eq!((chains.oid(), chains.auth.oid()), ("2.999.10", "2.999.10"));
-    assert!((1_000..1_100).contains(&days_left(chains.pb.not_after(), now)));
-    assert_eq!(chains.pb.chain_der(), [chains.pb.leaf_der()]);
+    assert_eq!(chains.curves(), curves());
+    for pair in chains.pairs() {
+        assert_eq!((chains.oid(), pair.auth.oid(), pair.pb.oid()), ("2.999.10", "2.999.10", "2.999.10"));
+        assert!((1_000..1_100).contains(&days_left(pair.pb.not_after(), now)));
+        assert_eq!(pair.pb.chain_der(), [pair.pb.leaf_der()]);
+    }
     for years in [-1, 4] {
         let then = now + SignedDuration::from_hours(24 * 366 * years);
         assert_eq!(
@@ -292,21 +305,32 @@ fn our_chains_hold_today_and_are_refused_when_out_of_date() {
         );
     }
     // Over another key than the token's, and under a CI that is not ours.
-    let fault = chains.pb.check(&trust, now, chains.auth.point()).unwrap_err();
+    let DpPair { auth, pb } = chains.pairs().last().unwrap();
+    let fault = pb.check(&trust, now, auth.point()).unwrap_err();
     assert!(fault.what.contains("not over the key"), "{}", fault.what);
     let stranger = tempfile::tempdir().unwrap();
     std::fs::write(stranger.path().join("ci.der"), TestPki::create(now).unwrap().ci_der()).unwrap();
-    let fault = chains.pb.check(&Trust::load(stranger.path()).unwrap(), now, chains.pb.point()).unwrap_err();
+    let fault = pb.check(&Trust::load(stranger.path()).unwrap(), now, pb.point()).unwrap_err();
     assert_eq!(fault.exit, Exit::Config);
+    // Chains on a curve that the policy has no keys of.
+    let mut own = own_points(&**token).unwrap();
+    let gone = own.dp.pop().unwrap().curve;
+    let fault = chains.check(&trust, now, &own).unwrap_err();
+    assert!(fault.exit == Exit::Config && fault.what.contains(gone.as_str()), "{}", fault.what);
 }
 
 #[test]
 fn the_sites_test_pki_certifies_euiccs_that_its_own_trust_believes() {
     let Demo { site, .. } = demo();
-    let pki = TestPki::load(site).unwrap();
     let now = Timestamp::now();
     let judge = EuiccJudge::new(Arc::new(Trust::load(&site.path("certs/ci")).unwrap()), now);
-    let group = group();
+    for curve in curves() {
+        believes(&judge, &TestPki::load(site, curve).unwrap(), curve, now);
+    }
+}
+
+fn believes(judge: &EuiccJudge, pki: &TestPki, curve: Curve, now: Timestamp) {
+    let group = group(curve);
     let mut ctx = BigNumContext::new().unwrap();
     let mut point = |key: &EcKey<_>| -> [u8; 65] {
         key.public_key().to_bytes(&group, PointConversionForm::UNCOMPRESSED, &mut ctx).unwrap().try_into().unwrap()
@@ -319,10 +343,10 @@ fn the_sites_test_pki_certifies_euiccs_that_its_own_trust_believes() {
     raw[..32].copy_from_slice(&signature.r().to_vec_padded(32).unwrap());
     raw[32..].copy_from_slice(&signature.s().to_vec_padded(32).unwrap());
     let certificate = issue_euicc(pki.eum(), &eid, &euicc_point).unwrap();
-    assert_eq!(judge.check(&eid, &otpk, &raw, &certificate, pki.eum().der()), Ok(otpk));
+    assert_eq!(judge.check(&eid, &otpk, &raw, &certificate, pki.eum().der()), Ok(OneTimePoint { curve, octets: otpk }));
     let v3 = pki.another_eum(EumForm::V3, "89049032", now).unwrap();
     let certificate = issue_euicc(&v3, &eid, &euicc_point).unwrap();
-    assert_eq!(judge.check(&eid, &otpk, &raw, &certificate, v3.der()), Ok(otpk));
+    assert_eq!(judge.check(&eid, &otpk, &raw, &certificate, v3.der()), Ok(OneTimePoint { curve, octets: otpk }));
 }
 
 #[test]

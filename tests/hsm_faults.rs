@@ -100,12 +100,13 @@ impl Bench {
 
     fn sign(&self, lanes: &Lanes, count: u32) -> (Vec<[u8; 32]>, Vec<Signed>) {
         let digests: Vec<[u8; 32]> = (0..count).map(|i| sha256(&i.to_be_bytes())).collect();
-        let signed = lanes.submit(self.token.key(&Role::DpPb).unwrap(), digests.clone()).wait();
+        let signed =
+            lanes.submit(self.token.key(&Role::DpPb(bindery::certs::Curve::P256)).unwrap(), digests.clone()).wait();
         (digests, signed)
     }
 
     fn fits(&self, digest: &[u8; 32], signed: &Signed) -> bool {
-        let point = self.token.public_point(self.token.key(&Role::DpPb).unwrap()).unwrap();
+        let point = self.token.public_point(self.token.key(&Role::DpPb(bindery::certs::Curve::P256)).unwrap()).unwrap();
         signed.as_ref().is_ok_and(|signature| signature_fits(&point, digest, signature))
     }
 

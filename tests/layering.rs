@@ -36,7 +36,7 @@ const OPEN: &[&str] = &["pipeline", "cli", "lib", "main"];
 /// What may be named of another room where the whole room would be too much.
 const ONLY: &[(&str, &str, &[&str])] = &[
     ("verify", "formats", &["tlv"]),
-    ("fleet", "formats", &["tlv"]),
+    ("fleet", "formats", &["tlv", "curve"]),
     ("protect", "personalise", &["Upp"]),
     ("bind", "protect", &["Ppk", "Ppp"]),
 ];

@@ -1,9 +1,8 @@
 //! The key agreement: a fresh one-time key of ours, the eUICC's one-time key, session keys out of both.
 
-use openssl::bn::{BigNum, BigNumContext};
-use openssl::ec::{EcGroup, EcKey, EcPoint, PointConversionForm};
+use openssl::bn::{BigNum, BigNumContext, BigNumRef};
+use openssl::ec::{EcKey, EcPoint, PointConversionForm};
 use openssl::error::ErrorStack;
-use openssl::nid::Nid;
 use openssl::pkey::Private;
 
 use super::BindError;
@@ -11,42 +10,19 @@ use crate::ffi::ecdh_x;
 use crate::formats::bsp::kdf::{HostId, session_keys};
 use crate::formats::bsp::segment::Sealer;
 use crate::formats::bsp::{ChainState, SegmentKeys};
+use crate::formats::curve::Curve;
 use crate::ids::Eid;
 
-/// The curve of a key agreement: that of CERT.DPpb. Holds OpenSSL's group, whose making costs more than a key's.
-pub struct Curve {
-    group: EcGroup,
-    order: BigNum,
-    name: &'static str,
-}
-
-impl Curve {
-    /// NIST P-256.
-    pub fn p256() -> Result<Self, ErrorStack> {
-        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
-        let mut order = BigNum::new()?;
-        let mut numbers = BigNumContext::new()?;
-        group.order(&mut order, &mut numbers)?;
-        Ok(Self { group, order, name: "P-256" })
-    }
-}
-
-/// What one thread needs to bind, made once and used for every record.
+/// What one thread needs to bind, made once and used for every record, on whichever curve.
 pub struct Workbench {
-    curve: Curve,
     numbers: BigNumContext,
     sealer: Sealer,
 }
 
 impl Workbench {
-    /// For packages on this curve.
-    pub fn new(curve: Curve) -> Result<Self, ErrorStack> {
-        Ok(Self { curve, numbers: BigNumContext::new()?, sealer: Sealer::new()? })
-    }
-
-    /// The curve.
-    pub fn curve(&self) -> &Curve {
-        &self.curve
+    /// A workbench of one's own.
+    pub fn new() -> Result<Self, ErrorStack> {
+        Ok(Self { numbers: BigNumContext::new()?, sealer: Sealer::new()? })
     }
 
     /// The sealer.
@@ -56,27 +32,55 @@ impl Workbench {
 }
 
 /// otSK.DP.KA and otPK.DP.KA: one agreement, then gone. OpenSSL wipes the scalar when it frees the key.
-pub struct OneTimeKey(EcKey<Private>);
+pub struct OneTimeKey {
+    key: EcKey<Private>,
+    curve: Curve,
+}
 
 impl OneTimeKey {
-    /// From 32 random octets; refused (2^-32 of all draws) when they are not a scalar of the curve. Randomness is the
-    /// caller's, so a package can be replayed byte for byte.
-    pub fn from_scalar(workbench: &mut Workbench, scalar: &[u8; 32]) -> Result<Self, BindError> {
-        let Workbench { curve: Curve { group, order, name }, numbers, .. } = workbench;
-        let mut private = BigNum::from_slice(scalar)?;
-        let fits = private.num_bits() > 0 && private < *order;
-        let key = fits.then(|| {
-            let mut public = EcPoint::new(group)?;
-            public.mul_generator2(group, &private, numbers)?;
-            EcKey::from_private_components(group, &private, &public)
-        });
+    /// Random octets that make a scalar: 128 bits more than the order has, so that what is left of the reduction's bias is
+    /// below 2^-128 on every curve (FIPS 186-5 §A.2.1). To draw 32 octets until they fit would do for P-256, where one draw in
+    /// 2^32 is too large; for brainpoolP256r1 one in three is.
+    pub const RANDOM_LEN: usize = 48;
+
+    /// From random octets. Randomness is the caller's, so a package can be replayed byte for byte.
+    pub fn from_random(
+        workbench: &mut Workbench,
+        curve: Curve,
+        random: &[u8; Self::RANDOM_LEN],
+    ) -> Result<Self, BindError> {
+        let mut below = curve.order()?.to_owned()?;
+        below.sub_word(1)?;
+        let mut drawn = BigNum::from_slice(random)?;
+        drawn.set_const_time();
+        let mut private = BigNum::new()?;
+        let reduced = private.nnmod(&drawn, &below, &mut workbench.numbers).and_then(|()| private.add_word(1));
+        drawn.clear();
+        let key = reduced.and_then(|()| Self::of_private(workbench, curve, &private));
         private.clear(); // BN_free alone leaves the digits in memory
-        Ok(Self(key.ok_or(BindError::Scalar { curve: name })??))
+        Ok(key?)
+    }
+
+    /// From a given scalar, for vectors; refused when it is zero or not below the order.
+    pub fn from_scalar(workbench: &mut Workbench, curve: Curve, scalar: &[u8; 32]) -> Result<Self, BindError> {
+        let mut private = BigNum::from_slice(scalar)?;
+        let fits = private.num_bits() > 0 && *private < *curve.order()?;
+        let key = fits.then(|| Self::of_private(workbench, curve, &private));
+        private.clear();
+        Ok(key.ok_or(BindError::Scalar { curve: curve.as_str() })??)
+    }
+
+    fn of_private(workbench: &mut Workbench, curve: Curve, private: &BigNumRef) -> Result<Self, ErrorStack> {
+        let group = curve.group()?;
+        let mut public = EcPoint::new(group)?;
+        public.mul_generator2(group, private, &mut workbench.numbers)?;
+        Ok(Self { key: EcKey::from_private_components(group, private, &public)?, curve })
     }
 }
 
 /// Session keys that only the eUICC can derive as well, and what it needs to do so.
 pub struct Agreement {
+    pub(super) curve: Curve,
     pub(super) keys: SegmentKeys,
     pub(super) start: ChainState,
     pub(super) otpk_dp: [u8; 65],
@@ -84,7 +88,8 @@ pub struct Agreement {
     pub(super) host_id: HostId,
 }
 
-/// Agrees on session keys with the eUICC `eid` and destroys our one-time key.
+/// Agrees on session keys with the eUICC `eid` and destroys our one-time key. Both one-time keys are on one curve, or nothing
+/// is agreed.
 pub fn agree(
     workbench: &mut Workbench,
     one_time: OneTimeKey,
@@ -92,19 +97,15 @@ pub fn agree(
     otpk_euicc: &[u8; 65],
     host_id: &HostId,
 ) -> Result<Agreement, BindError> {
-    let Curve { group, name, .. } = &workbench.curve;
-    // OpenSSL also takes the hybrid forms 06 and 07 of 65 octets; SGP.22 knows the uncompressed one alone.
-    let peer = match otpk_euicc {
-        [0x04, ..] => EcPoint::from_bytes(group, otpk_euicc, &mut workbench.numbers).ok(),
-        _ => None,
-    };
-    let peer = peer.ok_or(BindError::NotOnCurve { curve: name })?;
-    let shared = ecdh_x(&one_time.0, &peer)?;
+    let OneTimeKey { key, curve } = one_time;
+    let peer = curve.point(otpk_euicc, &mut workbench.numbers);
+    let peer = peer.ok_or(BindError::NotOnCurve { curve: curve.as_str() })?;
+    let shared = ecdh_x(&key, &peer)?;
     let (keys, start) = session_keys(&shared, host_id, eid);
     let form = PointConversionForm::UNCOMPRESSED;
-    let public = one_time.0.public_key().to_bytes(group, form, &mut workbench.numbers)?;
+    let public = key.public_key().to_bytes(key.group(), form, &mut workbench.numbers)?;
     let otpk_dp = public.try_into().map_err(|_| BindError::OpenSsl(ErrorStack::get()))?;
-    Ok(Agreement { keys, start, otpk_dp, otpk_euicc: *otpk_euicc, host_id: *host_id })
+    Ok(Agreement { curve, keys, start, otpk_dp, otpk_euicc: *otpk_euicc, host_id: *host_id })
 }
 
 #[cfg(test)]
@@ -113,65 +114,123 @@ mod tests {
     use crate::formats::bsp::vectors::{sized, vectors};
 
     fn workbench() -> Workbench {
-        Workbench::new(Curve::p256().unwrap()).unwrap()
+        Workbench::new().unwrap()
+    }
+
+    fn peer(curve: Curve) -> [u8; 65] {
+        let file = match curve {
+            Curve::P256 => include_str!("../../test-vectors/nist/ecdh-p256.txt"),
+            Curve::Brainpool => include_str!("../../test-vectors/rfc7027/ecdh-brainpoolp256r1.txt"),
+        };
+        sized(&vectors::<3>(file)[0][1])
     }
 
     #[test]
-    fn shared_points_are_as_nist_published() {
+    fn shared_points_are_as_published() {
         let mut workbench = workbench();
         let files = [
-            include_str!("../../test-vectors/nist/ecdh-p256.txt"),
-            include_str!("../../test-vectors/bsp/ecdh-own.txt"),
+            (Curve::P256, include_str!("../../test-vectors/nist/ecdh-p256.txt")),
+            (Curve::P256, include_str!("../../test-vectors/bsp/ecdh-own.txt")),
+            (Curve::Brainpool, include_str!("../../test-vectors/rfc7027/ecdh-brainpoolp256r1.txt")),
         ];
-        for [scalar, peer, x] in files.iter().flat_map(|file| vectors(file)) {
-            let own = OneTimeKey::from_scalar(&mut workbench, &sized(&scalar)).unwrap();
-            let peer = EcPoint::from_bytes(&workbench.curve.group, &peer, &mut workbench.numbers).unwrap();
-            assert_eq!(ecdh_x(&own.0, &peer).unwrap()[..], x);
+        for (curve, [scalar, peer, x]) in
+            files.iter().flat_map(|(curve, file)| vectors(file).into_iter().map(|v| (*curve, v)))
+        {
+            let own = OneTimeKey::from_scalar(&mut workbench, curve, &sized(&scalar)).unwrap();
+            let peer = curve.point(&sized(&peer), &mut workbench.numbers).unwrap();
+            assert_eq!(ecdh_x(&own.key, &peer).unwrap()[..], x);
         }
+    }
+
+    #[test]
+    fn both_public_keys_of_rfc_7027_come_from_their_scalars() {
+        let mut workbench = workbench();
+        let [[a, b_public, _], [b, a_public, _]]: [[Vec<u8>; 3]; 2] =
+            vectors(include_str!("../../test-vectors/rfc7027/ecdh-brainpoolp256r1.txt")).try_into().unwrap();
+        let eid = "89049032123451234512345678901235".parse().unwrap();
+        let host_id = HostId::new(b"h").unwrap();
+        let mut agreed = |own: &[u8], peer: &[u8]| {
+            let own = OneTimeKey::from_scalar(&mut workbench, Curve::Brainpool, &sized(own)).unwrap();
+            agree(&mut workbench, own, &eid, &sized(peer), &host_id).unwrap()
+        };
+        let (ours, theirs) = (agreed(&a, &b_public), agreed(&b, &a_public));
+        assert_eq!((ours.otpk_dp[..].to_vec(), theirs.otpk_dp[..].to_vec()), (a_public, b_public));
+        assert_eq!((ours.keys.enc.expose(), ours.start.expose()), (theirs.keys.enc.expose(), theirs.start.expose()));
+        assert_eq!(ours.curve, Curve::Brainpool);
     }
 
     #[test]
     fn what_is_no_point_of_the_curve_is_refused() {
         let mut workbench = workbench();
-        let good = vectors::<3>(include_str!("../../test-vectors/nist/ecdh-p256.txt"))[0][1].clone();
         let eid = "89049032123451234512345678901235".parse().unwrap();
         let host_id = HostId::new(b"h").unwrap();
-        let mut agree_with = |change: &dyn Fn(&mut [u8; 65])| {
-            let mut otpk = sized(&good);
-            change(&mut otpk);
-            let one_time = OneTimeKey::from_scalar(&mut workbench, &[0x3D; 32]).unwrap();
-            agree(&mut workbench, one_time, &eid, &otpk, &host_id)
-        };
-        assert!(agree_with(&|_| {}).is_ok());
-        for (at, octet) in [(64, good[64] ^ 1), (0, 0), (0, 2), (0, 6), (0, 7), (1, good[1] ^ 0x80)] {
-            let refused = agree_with(&|otpk| otpk[at] = octet);
-            assert!(matches!(refused, Err(BindError::NotOnCurve { curve: "P-256" })), "octet {at} = {octet:02x}");
+        for (curve, other) in [(Curve::P256, Curve::Brainpool), (Curve::Brainpool, Curve::P256)] {
+            let good = peer(curve);
+            let mut agree_with = |otpk: &[u8; 65]| {
+                let one_time = OneTimeKey::from_random(&mut workbench, curve, &[0x3D; 48]).unwrap();
+                agree(&mut workbench, one_time, &eid, otpk, &host_id)
+            };
+            assert!(agree_with(&good).is_ok());
+            for (at, octet) in [(64, good[64] ^ 1), (0, 0), (0, 2), (0, 6), (0, 7), (1, good[1] ^ 0x80)] {
+                let mut otpk = good;
+                otpk[at] = octet;
+                let refused = agree_with(&otpk);
+                assert!(matches!(refused, Err(BindError::NotOnCurve { .. })), "{curve}: octet {at} = {octet:02x}");
+            }
+            assert!(agree_with(&[0; 65]).is_err());
+            let Err(BindError::NotOnCurve { curve: told }) = agree_with(&peer(other)) else {
+                panic!("a point of {other} was taken on {curve}")
+            };
+            assert_eq!(told, curve.as_str());
         }
-        assert!(agree_with(&|otpk| *otpk = [0; 65]).is_err());
     }
 
     #[test]
     fn scalars_outside_the_order_are_refused() {
         let mut workbench = workbench();
-        let order = data_encoding::HEXLOWER
-            .decode(b"ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551")
-            .unwrap();
-        let mut below = order.clone();
-        below[31] -= 1;
-        assert!(OneTimeKey::from_scalar(&mut workbench, &sized(&below)).is_ok());
-        for scalar in [sized(&order), [0; 32], [0xFF; 32]] {
-            assert!(matches!(OneTimeKey::from_scalar(&mut workbench, &scalar), Err(BindError::Scalar { .. })));
+        let orders: [(Curve, &[u8]); 2] = [
+            (Curve::P256, b"ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551"),
+            (Curve::Brainpool, b"a9fb57dba1eea9bc3e660a909d838d718c397aa3b561a6f7901e0e82974856a7"),
+        ];
+        for (curve, order) in orders {
+            let order: [u8; 32] = sized(&data_encoding::HEXLOWER.decode(order).unwrap());
+            let mut below = order;
+            below[31] -= 1;
+            assert!(OneTimeKey::from_scalar(&mut workbench, curve, &below).is_ok());
+            for scalar in [order, [0; 32], [0xFF; 32]] {
+                let refused = OneTimeKey::from_scalar(&mut workbench, curve, &scalar);
+                assert!(matches!(refused, Err(BindError::Scalar { .. })), "{curve}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_draw_makes_a_scalar_of_its_curve() {
+        let mut workbench = workbench();
+        for curve in Curve::ALL {
+            let order = curve.order().unwrap().to_vec();
+            // c: what is drawn; c mod (n - 1) + 1 stands beside it.
+            let wide = |low: &[u8]| -> [u8; 48] { [&[0; 16], low].concat().try_into().unwrap() };
+            let mut below = order.clone();
+            below[31] -= 1;
+            for (drawn, scalar) in [([0; 48], vec![1]), (wide(&below), vec![1]), (wide(&order), vec![2])] {
+                let key = OneTimeKey::from_random(&mut workbench, curve, &drawn).unwrap();
+                assert_eq!(key.key.private_key().to_vec(), scalar, "{curve}");
+            }
+            let key = OneTimeKey::from_random(&mut workbench, curve, &[0xFF; 48]).unwrap();
+            assert!(*key.key.private_key() < *curve.order().unwrap());
+            key.key.check_key().unwrap();
         }
     }
 
     #[test]
     fn two_one_time_keys_agree_on_different_session_keys() {
         let mut workbench = workbench();
-        let otpk = sized(&vectors::<3>(include_str!("../../test-vectors/nist/ecdh-p256.txt"))[0][1]);
+        let otpk = peer(Curve::P256);
         let eid = "89049032123451234512345678901235".parse().unwrap();
         let host_id = HostId::new(b"h").unwrap();
         let [one, two] = [[0x3D; 32], [0x3E; 32]].map(|scalar| {
-            let one_time = OneTimeKey::from_scalar(&mut workbench, &scalar).unwrap();
+            let one_time = OneTimeKey::from_scalar(&mut workbench, Curve::P256, &scalar).unwrap();
             agree(&mut workbench, one_time, &eid, &otpk, &host_id).unwrap()
         });
         assert_ne!(one.otpk_dp, two.otpk_dp);

@@ -6,6 +6,7 @@ use openssl::sha::sha256;
 use super::{Agreement, BindError};
 use crate::formats::bsp::segment::{CONTROL, METADATA, Sealer, mac_only_all_len, sealed_all_len, sealed_len};
 use crate::formats::bsp::{ChainState, SegmentKeys};
+use crate::formats::curve::Curve;
 use crate::formats::rsp::es8p::{
     CONFIGURE_ISDP, InitialiseSecureChannel, REPLACE_SESSION_KEYS_LEN, replace_session_keys,
 };
@@ -39,6 +40,7 @@ pub struct OpenDraft {
 
 /// A package that lacks nothing but the signature.
 pub struct Draft {
+    curve: Curve,
     bytes: Vec<u8>,
     signature_at: usize,
     digest: [u8; 32],
@@ -86,6 +88,11 @@ impl Draft {
         self.digest
     }
 
+    /// Whose DPpb key signs: that of the eUICC's curve.
+    pub fn curve(&self) -> Curve {
+        self.curve
+    }
+
     /// Puts `smdpSign` (`r || s`) in its place.
     pub fn sign(mut self, signature: &[u8; 64]) -> Bpp {
         self.bytes[self.signature_at..self.signature_at + signature.len()].copy_from_slice(signature);
@@ -106,7 +113,7 @@ impl Draft {
         if lengths.profile == 0 {
             return Err(BindError::Empty);
         }
-        let Agreement { keys, start, otpk_dp, otpk_euicc, host_id } = agreement;
+        let Agreement { curve, keys, start, otpk_dp, otpk_euicc, host_id } = agreement;
         let channel = InitialiseSecureChannel { transaction_id: parts.transaction_id, host_id, otpk_dp };
         let value_len = channel.encoded_len() + lengths.sequences();
         let mut bytes = Vec::with_capacity(tlv_len(2, value_len));
@@ -119,7 +126,7 @@ impl Draft {
         let metadata_len = mac_only_all_len(lengths.metadata);
         put_head(&mut bytes, SEQUENCE_OF_88, metadata_len);
         sealer.seal_mac_only_all(METADATA, parts.metadata, room(&mut bytes, metadata_len))?;
-        Ok(Self { bytes, signature_at, digest })
+        Ok(Self { curve: *curve, bytes, signature_at, digest })
     }
 }
 
@@ -127,6 +134,11 @@ impl OpenDraft {
     /// SHA-256 of what the HSM signs; known before the profile is sealed, so that both can go on at once.
     pub fn digest(&self) -> [u8; 32] {
         self.draft.digest
+    }
+
+    /// Whose DPpb key signs.
+    pub fn curve(&self) -> Curve {
+        self.draft.curve
     }
 
     /// Lends the session keys, the state of the chain and the profile's place to `protect`.
@@ -178,7 +190,7 @@ fn room(bytes: &mut Vec<u8>, len: usize) -> &mut [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bind::{Curve, OneTimeKey, Workbench, agree};
+    use crate::bind::{OneTimeKey, Workbench, agree};
     use crate::formats::bsp::kdf::HostId;
     use crate::formats::bsp::vectors::{sized, vectors};
     use crate::formats::tlv;
@@ -227,7 +239,7 @@ mod tests {
 
     impl Recorded {
         fn agreement(&self, workbench: &mut Workbench) -> Agreement {
-            let one_time = OneTimeKey::from_scalar(workbench, &self.scalar).unwrap();
+            let one_time = OneTimeKey::from_scalar(workbench, Curve::P256, &self.scalar).unwrap();
             agree(workbench, one_time, &self.eid, &self.otpk_euicc, &self.host_id).unwrap()
         }
 
@@ -266,7 +278,7 @@ mod tests {
 
     #[test]
     fn packages_are_as_others_bound_them_but_for_the_signature() {
-        let mut workbench = Workbench::new(Curve::p256().unwrap()).unwrap();
+        let mut workbench = Workbench::new().unwrap();
         for recorded in recorded() {
             let draft = recorded.draft(&mut workbench);
             let at = draft.signature_at;
@@ -288,7 +300,7 @@ mod tests {
 
     #[test]
     fn the_buffer_has_its_final_size_from_the_start() {
-        let mut workbench = Workbench::new(Curve::p256().unwrap()).unwrap();
+        let mut workbench = Workbench::new().unwrap();
         let mut recorded = recorded().remove(0);
         for upp_len in [1, 90, 200, 1007, 1008, 12_300, 70_000] {
             recorded.upp = upp(vec![0xA5; upp_len]);
@@ -303,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_is_not_metadata_of_two_segments_is_refused() {
-        let mut workbench = Workbench::new(Curve::p256().unwrap()).unwrap();
+        let mut workbench = Workbench::new().unwrap();
         let mut recorded = recorded().remove(0);
         let mut refusal = |metadata: Vec<u8>, upp_len| {
             recorded.metadata = metadata;

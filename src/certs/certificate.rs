@@ -11,18 +11,20 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
 use super::{oid, point};
+use crate::formats::curve::Curve;
 use crate::formats::tlv::{self, Tag};
 
 /// permittedEins of an EUM certificate, v3 form.
 pub(crate) const PERMITTED_EINS: &str = "2.23.146.1.2.2.0";
 const ECDSA_WITH_SHA256: &str = "1.2.840.10045.4.3.2";
 
-/// An X.509 certificate over a P-256 key, signed with ECDSA and SHA-256.
+/// An X.509 certificate over a key on one of the [`Curve`]s, signed with ECDSA and SHA-256.
 pub struct Certificate {
     der: Vec<u8>,
     tbs_sha256: [u8; 32],
     signature: EcdsaSig,
     key: EcKey<Public>,
+    curve: Curve,
     point: [u8; 65],
     pub(crate) subject: Name,
     pub(crate) subject_der: Vec<u8>,
@@ -71,14 +73,14 @@ impl Certificate {
         if oid::decode(tbs.signature.algorithm.as_bytes()).as_deref() != Some(ECDSA_WITH_SHA256) {
             return Err("not signed with ECDSA and SHA-256".into());
         }
+        let parameters = tbs.subject_pki.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok());
+        let parameters = parameters.map(|name| tlv::wrap(Tag(0x06), &[name.as_bytes()]));
+        let curve = parameters.as_deref().and_then(Curve::of_params);
+        let curve = curve.ok_or("key is on neither P-256 nor brainpoolP256r1")?;
         let octets: [u8; 65] = (*tbs.subject_pki.subject_public_key.data)
             .try_into()
-            .map_err(|_| "key is not an uncompressed point of P-256")?;
-        let curve = tbs.subject_pki.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok());
-        if curve.as_ref().and_then(|c| oid::decode(c.as_bytes())).as_deref() != Some("1.2.840.10045.3.1.7") {
-            return Err("key is not on curve P-256".into());
-        }
-        let key = point::public_key(&octets).map_err(|_| "key is not a point of P-256")?;
+            .map_err(|_| format!("key is not an uncompressed point of {curve}"))?;
+        let key = point::public_key_on(curve, &octets).map_err(|_| format!("key is not a point of {curve}"))?;
         let time = |t: x509_parser::time::ASN1Time| {
             Timestamp::from_second(t.timestamp()).map_err(|_| "date out of range".to_owned())
         };
@@ -87,6 +89,7 @@ impl Certificate {
             tbs_sha256: sha256(tbs.as_ref()),
             signature,
             key,
+            curve,
             point: octets,
             subject: Name::of(&tbs.subject),
             subject_der: tbs.subject.as_raw().to_vec(),
@@ -129,6 +132,11 @@ impl Certificate {
     /// Its key, uncompressed.
     pub fn point(&self) -> &[u8; 65] {
         &self.point
+    }
+
+    /// The curve of its key.
+    pub fn curve(&self) -> Curve {
+        self.curve
     }
 
     /// End of its validity.

@@ -1,8 +1,11 @@
-//! Our own certificates: DPauth and DPpb with their chains, and the one that bundles are signed with.
-//! Rule: both carry the same SM-DP+ OID (the eUICC compares, SGP.22 §5.6.3), lead to a trusted CI, are in date, and are over the
-//! keys that the token holds.
+//! Our own certificates: DPauth and DPpb with their chains, a pair for each curve of our eUICCs, and the one that bundles are
+//! signed with.
+//! Rule: all carry one SM-DP+ OID (the eUICC compares, SGP.22 §5.6.3), lead to a trusted CI, are in date, and are over the keys that
+//! the token holds. The pair for an eUICC is that on the curve of its certificate.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -10,6 +13,7 @@ use super::trust::{Trust, Untrusted, certificates_in};
 use super::{Certificate, point};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
+use crate::formats::curve::Curve;
 
 /// Which of our two chains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,37 +46,56 @@ impl DpRole {
 pub struct DpChain {
     role: DpRole,
     leaf: Certificate,
-    issuers: Vec<Certificate>,
+    // Shared: one CA may stand above the leaves of both curves.
+    issuers: Vec<Arc<Certificate>>,
     oid: String,
 }
 
 impl DpChain {
-    /// Reads `certs/dpauth` or `certs/dppb`: one leaf of the right role, and its issuers below the CI, if any.
-    pub fn load(dir: &Path, role: DpRole) -> Result<Self, Fault> {
+    /// Reads `certs/dpauth` or `certs/dppb`: for each curve at most one leaf of the right role, and their issuers below the CI, if
+    /// any. In the order of the curves, at least one.
+    pub fn load_all(dir: &Path, role: DpRole) -> Result<Vec<Self>, Fault> {
         let wrong = |what: String| {
-            Fault::new(Exit::Config, format!("{}: {what}", dir.display()))
-                .hint("the directory holds one leaf certificate of this role and, if there are any, the CAs between it and the CI")
+            Fault::new(Exit::Config, format!("{}: {what}", dir.display())).hint(
+                "the directory holds one leaf certificate of this role a curve and, if there are any, the CAs between it and the CI",
+            )
         };
-        let (mut issuers, mut leaves): (Vec<_>, Vec<_>) =
+        let (issuers, mut leaves): (Vec<_>, Vec<_>) =
             certificates_in(dir)?.into_iter().map(|(_, certificate)| certificate).partition(|c| c.is_ca);
-        let count = leaves.len();
-        let leaf = leaves.pop().filter(|_| count == 1).ok_or_else(|| wrong(format!("{count} leaf certificates")))?;
+        let issuers: Vec<_> = issuers.into_iter().map(Arc::new).collect();
+        leaves.sort_by_key(Certificate::curve);
+        if leaves.is_empty() {
+            return Err(wrong("0 leaf certificates".into()));
+        }
+        if let Some(twins) = leaves.chunk_by(|a, b| a.curve() == b.curve()).find(|same| same.len() > 1) {
+            return Err(wrong(format!("{} leaf certificates on {}", twins.len(), twins[0].curve())));
+        }
+        leaves.into_iter().map(|leaf| Self::of_leaf(leaf, role, &issuers).map_err(&wrong)).collect()
+    }
+
+    fn of_leaf(leaf: Certificate, role: DpRole, issuers: &[Arc<Certificate>]) -> Result<Self, String> {
         if !leaf.has_policy(role.policies()) {
-            return Err(wrong(format!("the leaf does not carry the role {}", role.as_str())));
+            return Err(format!("the leaf does not carry the role {}", role.as_str()));
         }
         if !leaf.may_sign {
-            return Err(wrong("keyUsage of the leaf does not allow digitalSignature".into()));
+            return Err("keyUsage of the leaf does not allow digitalSignature".into());
         }
         let [oid] = &leaf.registered_ids[..] else {
-            return Err(wrong("the leaf does not carry exactly one RegisteredID (the SM-DP+ OID)".into()));
+            return Err("the leaf does not carry exactly one RegisteredID (the SM-DP+ OID)".into());
         };
         let oid = oid.clone();
-        let mut ordered: Vec<Certificate> = Vec::new();
-        while let Some(at) = issuers.iter().position(|ca| ordered.last().unwrap_or(&leaf).names_issuer(ca)) {
-            ordered.push(issuers.swap_remove(at));
+        let mut ordered: Vec<Arc<Certificate>> = Vec::new();
+        let mut rest = issuers.to_vec();
+        while let Some(at) = rest.iter().position(|ca| ordered.last().map_or(&leaf, |last| last).names_issuer(ca)) {
+            ordered.push(rest.swap_remove(at));
         }
         ordered.retain(|ca| !ca.names_issuer(ca)); // the CI itself is the eUICC's to know
         Ok(Self { role, leaf, issuers: ordered, oid })
+    }
+
+    /// The curve of the leaf's key: eUICCs on it are served.
+    pub fn curve(&self) -> Curve {
+        self.leaf.curve()
     }
 
     /// SM-DP+ OID, dotted.
@@ -143,49 +166,111 @@ impl DpChain {
     }
 
     fn certificates(&self) -> impl Iterator<Item = &Certificate> {
-        std::iter::once(&self.leaf).chain(&self.issuers)
+        std::iter::once(&self.leaf).chain(self.issuers.iter().map(Arc::as_ref))
     }
 }
 
 /// Public points of the token's keys that carry a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnPoints {
-    /// SK.DPauth.ECDSA.
-    pub auth: [u8; 65],
-    /// SK.DPpb.ECDSA.
-    pub pb: [u8; 65],
+    /// Keys that eUICCs know, for each curve that the key policy has them on.
+    pub dp: Vec<DpPoints>,
     /// The manifest key.
     pub manifest: [u8; 65],
 }
 
-/// Everything that says who we are.
-pub struct DpChains {
+/// Public points of one curve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DpPoints {
+    /// The curve.
+    pub curve: Curve,
+    /// SK.DPauth.ECDSA.
+    pub auth: [u8; 65],
+    /// SK.DPpb.ECDSA.
+    pub pb: [u8; 65],
+}
+
+/// What eUICCs of one curve know us by.
+pub struct DpPair {
     /// CERT.DPauth.ECDSA and its chain.
     pub auth: DpChain,
     /// CERT.DPpb.ECDSA and its chain.
     pub pb: DpChain,
+}
+
+impl DpPair {
+    /// The curve of both.
+    pub fn curve(&self) -> Curve {
+        self.pb.curve()
+    }
+}
+
+/// Everything that says who we are.
+pub struct DpChains {
+    /// One for each curve we serve, at least one, in the order of the curves.
+    pairs: Vec<DpPair>,
     /// Certificate of the manifest key.
     pub manifest: Certificate,
 }
 
 impl DpChains {
-    /// Reads `certs/dpauth`, `certs/dppb` and `certs/manifest/manifest.pem`; both chains must carry one OID.
+    /// Reads `certs/dpauth`, `certs/dppb` and `certs/manifest/manifest.pem`. A curve has both chains or none, and all carry one OID.
     pub fn load(site: &Site) -> Result<Self, Fault> {
-        let auth = DpChain::load(&site.path("certs/dpauth"), DpRole::Auth)?;
-        let pb = DpChain::load(&site.path("certs/dppb"), DpRole::Pb)?;
-        if auth.oid != pb.oid {
-            let what = format!("DPauth carries OID {}, DPpb {}", auth.oid, pb.oid);
+        let auths = DpChain::load_all(&site.path("certs/dpauth"), DpRole::Auth)?;
+        let pbs = DpChain::load_all(&site.path("certs/dppb"), DpRole::Pb)?;
+        for curve in Curve::ALL {
+            let has = |chains: &[DpChain]| chains.iter().any(|chain| chain.curve() == curve);
+            if has(&auths) != has(&pbs) {
+                let (there, missing) = if has(&auths) { ("dpauth", "dppb") } else { ("dppb", "dpauth") };
+                let what = format!("certs/{there} has a chain on {curve}, certs/{missing} has none");
+                return Err(Fault::new(Exit::Config, what).hint(
+                    "eUICCs are served with both on one curve: install the missing one, or take the other away",
+                ));
+            }
+        }
+        let oids: BTreeSet<&str> = auths.iter().chain(&pbs).map(DpChain::oid).collect();
+        if oids.len() > 1 {
+            let oids: Vec<&str> = oids.into_iter().collect();
+            let what = format!("the DPauth and DPpb certificates carry different OIDs: {}", oids.join(", "));
             return Err(
                 Fault::new(Exit::Config, what).hint("eUICCs compare the two: install certificates of one SM-DP+ OID")
             );
         }
-        Ok(Self { auth, pb, manifest: manifest_certificate(site)? })
+        let pairs = auths.into_iter().zip(pbs).map(|(auth, pb)| DpPair { auth, pb }).collect();
+        Ok(Self { pairs, manifest: manifest_certificate(site)? })
+    }
+
+    /// One for each curve we serve, P-256 first.
+    pub fn pairs(&self) -> &[DpPair] {
+        &self.pairs
+    }
+
+    /// The pair for eUICCs on this curve.
+    pub fn pair(&self, curve: Curve) -> Option<&DpPair> {
+        self.pairs.iter().find(|pair| pair.curve() == curve)
+    }
+
+    /// Curves whose eUICCs we can serve.
+    pub fn curves(&self) -> Vec<Curve> {
+        self.pairs.iter().map(DpPair::curve).collect()
+    }
+
+    /// The first end of validity among the DPpb chains.
+    pub fn pb_not_after(&self) -> Timestamp {
+        self.pairs.iter().map(|pair| pair.pb.not_after()).min().unwrap_or(Timestamp::MIN)
     }
 
     /// All of it against trust, time and the keys that the token holds.
     pub fn check(&self, trust: &Trust, now: Timestamp, own: &OwnPoints) -> Result<(), Fault> {
-        self.auth.check(trust, now, &own.auth)?;
-        self.pb.check(trust, now, &own.pb)?;
+        for pair in &self.pairs {
+            let curve = pair.curve();
+            let points = own.dp.iter().find(|points| points.curve == curve).ok_or_else(|| {
+                Fault::new(Exit::Config, format!("certs/dppb: the key policy has no keys on {curve} for these chains"))
+                    .hint("add the keys to the key policy, or take the chains of that curve away")
+            })?;
+            pair.auth.check(trust, now, &points.auth)?;
+            pair.pb.check(trust, now, &points.pb)?;
+        }
         self.check_manifest_date(now)?;
         check_key("manifest", &self.manifest, &own.manifest)
     }
@@ -197,7 +282,7 @@ impl DpChains {
 
     /// SM-DP+ OID, dotted.
     pub fn oid(&self) -> &str {
-        self.pb.oid()
+        self.pairs.first().map(|pair| pair.pb.oid()).unwrap_or_default()
     }
 }
 
@@ -250,7 +335,7 @@ mod tests {
     }
 
     fn key() -> (EcKey<Private>, [u8; 65]) {
-        let key = EcKey::generate(point::group().unwrap()).unwrap();
+        let key = EcKey::generate(Curve::P256.group().unwrap()).unwrap();
         let point = point::point_of(&key).unwrap();
         (key, point)
     }
@@ -272,7 +357,9 @@ mod tests {
             let (name, octets) = if i % 2 == 0 { ("pem", pem(der).into_bytes()) } else { ("der", der.to_vec()) };
             std::fs::write(dir.path().join(format!("{i}.{name}")), octets).unwrap();
         }
-        DpChain::load(dir.path(), role)
+        let mut all = DpChain::load_all(dir.path(), role)?;
+        assert_eq!(all.len(), 1);
+        Ok(all.remove(0))
     }
 
     fn trust(der: &[u8]) -> Trust {
@@ -311,13 +398,34 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_holds_a_chain_for_each_curve() {
+        let dir = tempfile::tempdir().unwrap();
+        let [p256, brainpool] = Curve::ALL.map(|curve| TestPki::create_on(curve, now()).unwrap());
+        // Signed by a key of its own curve each; what stands in the file's name is nothing.
+        for (curve, pki, name) in [(Curve::Brainpool, &brainpool, "a.pem"), (Curve::P256, &p256, "b.pem")] {
+            let point = point::point_of(&EcKey::generate(curve.group().unwrap()).unwrap()).unwrap();
+            let leaf = pki.issue_dp(DpRole::Pb, TEST_OID, &point, now()).unwrap();
+            std::fs::write(dir.path().join(name), pem(&leaf)).unwrap();
+        }
+        let chains = DpChain::load_all(dir.path(), DpRole::Pb).unwrap();
+        assert_eq!(chains.iter().map(DpChain::curve).collect::<Vec<_>>(), Curve::ALL);
+        let both = Trust::of([&p256, &brainpool].map(|pki| Certificate::from_der(pki.ci_der()).unwrap()).into());
+        for chain in &chains {
+            chain.check(&both, now(), chain.point()).unwrap();
+        }
+        let fault = chains[1].check(&trust(p256.ci_der()), now(), chains[1].point()).unwrap_err();
+        assert!(fault.what.contains("no CI"), "{}", fault.what);
+        assert!(chains[1].check(&both, now(), chains[0].point()).is_err());
+    }
+
+    #[test]
     fn a_leaf_of_another_role_or_without_its_oid_is_refused() {
         let pki = TestPki::create(now()).unwrap();
         let (_, point) = key();
         let leaf = pki.issue_dp(DpRole::Auth, TEST_OID, &point, now()).unwrap();
         assert_eq!(load(&[&leaf], DpRole::Auth).unwrap().oid(), TEST_OID);
         assert!(load(&[&leaf], DpRole::Pb).err().unwrap().what.contains("role dppb"));
-        assert!(load(&[&leaf, &leaf], DpRole::Auth).err().unwrap().what.contains("2 leaf"));
+        assert!(load(&[&leaf, &leaf], DpRole::Auth).err().unwrap().what.contains("2 leaf certificates on P-256"));
         assert!(load(&[], DpRole::Auth).err().unwrap().what.contains("0 leaf"));
         let bare = pki.issue_manifest(&point, now()).unwrap();
         assert!(load(&[&bare], DpRole::Auth).is_err());

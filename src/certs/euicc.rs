@@ -11,6 +11,7 @@ use openssl::sha::sha256;
 
 use super::trust::Untrusted;
 use super::{CertRefusal, Certificate, Trust, point};
+use crate::formats::curve::Curve;
 use crate::formats::tlv::{self, Tag};
 use crate::ids::Eid;
 
@@ -24,20 +25,35 @@ const EUMS_REMEMBERED: usize = 1_024;
 
 type Verdict = Result<Arc<Certificate>, CertRefusal>;
 
+/// A one-time key that is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OneTimePoint {
+    /// Its curve, that of the eUICC's certificate.
+    pub curve: Curve,
+    /// otPK.EUICC.KA, uncompressed.
+    pub octets: [u8; 65],
+}
+
 /// Judges key lines at one point in time.
 pub struct EuiccJudge {
     trust: Arc<Trust>,
     now: Timestamp,
+    curves: Vec<Curve>,
     eums: RwLock<HashMap<Vec<u8>, Verdict>>,
 }
 
 impl EuiccJudge {
     /// Believes these roots, at this time.
     pub fn new(trust: Arc<Trust>, now: Timestamp) -> Self {
-        Self { trust, now, eums: RwLock::default() }
+        Self { trust, now, curves: Curve::ALL.to_vec(), eums: RwLock::default() }
     }
 
-    /// Checks one key line; the otPK as a point when everything holds.
+    /// The same, but eUICCs on other curves are refused: the site has no DPpb key that could sign for them.
+    pub fn serving(self, curves: &[Curve]) -> Self {
+        Self { curves: curves.to_vec(), ..self }
+    }
+
+    /// Checks one key line; the otPK as a point of the curve of the eUICC's certificate when everything holds.
     pub fn check(
         &self,
         eid: &Eid,
@@ -45,23 +61,38 @@ impl EuiccJudge {
         signature: &[u8; 64],
         euicc_cert_der: &[u8],
         eum_cert_der: &[u8],
-    ) -> Result<[u8; 65], CertRefusal> {
-        let otpk: [u8; 65] =
-            otpk.try_into().ok().filter(|point| point::public_key(point).is_ok()).ok_or_else(|| CertRefusal {
-                code: "otpk-not-a-point",
-                message: "the one-time key is not an uncompressed point of P-256 (65 octets)".into(),
-                hint: "ask the eUICC's owner for a new key file",
-            })?;
+    ) -> Result<OneTimePoint, CertRefusal> {
+        let octets: Option<[u8; 65]> = otpk.try_into().ok();
+        let otpk = octets.and_then(|octets| Some(OneTimePoint { curve: Curve::of_point(&octets)?, octets }));
+        let otpk = otpk.ok_or_else(|| CertRefusal {
+            code: "otpk-not-a-point",
+            message: "the one-time key is not an uncompressed point (65 octets) of P-256 or brainpoolP256r1".into(),
+            hint: "ask the eUICC's owner for a new key file",
+        })?;
         let eum = self.eum(eum_cert_der)?;
         let euicc = self.euicc(eid, euicc_cert_der, &eum)?;
-        if point::verifies(euicc.key(), &sha256(&signed_data(eid, &otpk)), signature) {
-            return Ok(otpk);
+        if !point::verifies(euicc.key(), &sha256(&signed_data(eid, &otpk.octets)), signature) {
+            return Err(CertRefusal {
+                code: "otpk-signature",
+                message: "the signature over EID and one-time key does not verify under the eUICC's certificate".into(),
+                hint: "the key was forged, damaged or belongs to another eUICC: ask for a new key file",
+            });
         }
-        Err(CertRefusal {
-            code: "otpk-signature",
-            message: "the signature over EID and one-time key does not verify under the eUICC's certificate".into(),
-            hint: "the key was forged, damaged or belongs to another eUICC: ask for a new key file",
-        })
+        if otpk.curve != euicc.curve() {
+            return Err(CertRefusal {
+                code: "otpk-curve",
+                message: format!("the one-time key is on {}, the eUICC's certificate on {}", otpk.curve, euicc.curve()),
+                hint: "the eUICC agrees on the curve of its certificate only: ask for a new key file",
+            });
+        }
+        if !self.curves.contains(&otpk.curve) {
+            return Err(CertRefusal {
+                code: "eligibility",
+                message: format!("the eUICC is on {}, this site has no DPauth and DPpb on that curve", otpk.curve),
+                hint: "install DPauth and DPpb chains on the eUICC's curve, or take the eUICC out of the order",
+            });
+        }
+        Ok(otpk)
     }
 
     fn eum(&self, der: &[u8]) -> Verdict {
@@ -228,7 +259,11 @@ mod tests {
     static LINE: LazyLock<Line> = LazyLock::new(|| line(PKI.eum(), &format!("{TEST_EIN}0010012345678901234567")));
 
     fn key() -> EcKey<Private> {
-        EcKey::generate(point::group().unwrap()).unwrap()
+        key_on(Curve::P256)
+    }
+
+    fn key_on(curve: Curve) -> EcKey<Private> {
+        EcKey::generate(curve.group().unwrap()).unwrap()
     }
 
     fn raw(key: &EcKey<Private>, data: &[u8]) -> [u8; 64] {
@@ -238,8 +273,9 @@ mod tests {
     }
 
     fn line(eum: &EumKey, eid_body: &str) -> Line {
-        let (eid, euicc_key) = (Eid::from_body(eid_body).unwrap(), key());
-        let otpk = point::point_of(&key()).unwrap();
+        let curve = Certificate::from_der(eum.der()).unwrap().curve();
+        let (eid, euicc_key) = (Eid::from_body(eid_body).unwrap(), key_on(curve));
+        let otpk = point::point_of(&key_on(curve)).unwrap();
         let euicc = issue_euicc(eum, &eid, &point::point_of(&euicc_key).unwrap()).unwrap();
         let signature = raw(&euicc_key, &signed_data(&eid, &otpk));
         Line { eid, otpk, signature, euicc_key, euicc, eum: eum.der().to_vec() }
@@ -253,7 +289,7 @@ mod tests {
         let Line { eid, otpk, signature, euicc, eum, .. } = line;
         match judge.check(eid, otpk, signature, euicc, eum) {
             Ok(point) => {
-                assert_eq!(point, *otpk);
+                assert_eq!((point.octets, point.curve), (*otpk, Curve::of_point(otpk).unwrap()));
                 "ok"
             }
             Err(refusal) => {
@@ -306,6 +342,45 @@ mod tests {
         assert_eq!(code(&judge, &LINE), "ok");
         let v3 = PKI.another_eum(EumForm::V3, "890490", *NOW).unwrap();
         assert_eq!(code(&judge, &line(&v3, "890490320010012345678901234567")), "ok");
+    }
+
+    /// A judge that believes the CIs of both curves, and the PKI of brainpoolP256r1.
+    fn both_curves() -> (EuiccJudge, TestPki) {
+        let brainpool = TestPki::create_on(Curve::Brainpool, *NOW).unwrap();
+        let roots = [PKI.ci_der(), brainpool.ci_der()].map(|der| Certificate::from_der(der).unwrap());
+        (EuiccJudge::new(Arc::new(Trust::of(roots.into())), *NOW), brainpool)
+    }
+
+    #[test]
+    fn a_key_on_either_curve_is_believed_and_one_that_nobody_here_serves_is_refused() {
+        let (judge, pki) = both_curves();
+        let brainpool = line(pki.eum(), &format!("{TEST_EIN}0010012345678901234567"));
+        assert_eq!((code(&judge, &LINE), code(&judge, &brainpool)), ("ok", "ok"));
+        assert_eq!(Curve::of_point(&brainpool.otpk), Some(Curve::Brainpool));
+        let judge = judge.serving(&[Curve::P256]);
+        assert_eq!((code(&judge, &LINE), code(&judge, &brainpool)), ("ok", "eligibility"));
+    }
+
+    #[test]
+    fn a_one_time_key_on_another_curve_than_its_certificate_is_refused_even_when_signed() {
+        let (judge, pki) = both_curves();
+        for (eum, other) in [(PKI.eum(), Curve::Brainpool), (pki.eum(), Curve::P256)] {
+            let mut line = line(eum, &format!("{TEST_EIN}0010012345678901234567"));
+            line.otpk = point::point_of(&key_on(other)).unwrap();
+            assert_eq!(code(&judge, &line), "otpk-signature");
+            line.signature = raw(&line.euicc_key, &signed_data(&line.eid, &line.otpk));
+            assert_eq!(code(&judge, &line), "otpk-curve");
+        }
+    }
+
+    #[test]
+    fn a_signature_by_a_key_of_another_curve_is_refused() {
+        let (judge, pki) = both_curves();
+        for (eum, other) in [(PKI.eum(), Curve::Brainpool), (pki.eum(), Curve::P256)] {
+            let mut line = line(eum, &format!("{TEST_EIN}0010012345678901234567"));
+            line.signature = raw(&key_on(other), &signed_data(&line.eid, &line.otpk));
+            assert_eq!(code(&judge, &line), "otpk-signature");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use openssl::sha::{sha1, sha256};
 
 use super::oid;
 use super::point;
+use crate::formats::curve::Curve;
 use crate::formats::tlv::{self, Tag};
 
 const SEQUENCE: Tag = Tag(0x30);
@@ -48,11 +49,12 @@ pub(crate) struct Issuer<'a> {
     pub(crate) key: &'a EcKey<Private>,
 }
 
-/// A signed certificate over `point`, DER.
+/// A signed certificate over `point`, DER; an error when the point is on no curve of ours.
 pub(crate) fn certificate(issuer: &Issuer<'_>, point: &[u8; 65], wording: &Wording<'_>) -> Result<Vec<u8>, ErrorStack> {
     let algorithm = tlv::wrap(SEQUENCE, &[&object("1.2.840.10045.4.3.2")]);
     let validity = tlv::wrap(SEQUENCE, &[&time(wording.not_before), &time(wording.not_after)]);
-    let curve = tlv::wrap(SEQUENCE, &[&object("1.2.840.10045.2.1"), &object("1.2.840.10045.3.1.7")]);
+    let curve = Curve::of_point(point).ok_or_else(ErrorStack::get)?;
+    let curve = tlv::wrap(SEQUENCE, &[&object("1.2.840.10045.2.1"), curve.params_der()]);
     let spki = tlv::wrap(SEQUENCE, &[&curve, &tlv::wrap(BIT_STRING, &[&[0], point])]);
     let mut extensions = vec![
         extension("2.5.29.14", false, &tlv::wrap(OCTET_STRING, &[&sha1(point)])),

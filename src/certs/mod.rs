@@ -13,9 +13,11 @@ pub mod test_pki;
 pub mod trust;
 
 pub use certificate::Certificate;
-pub use chain::{DpChain, DpChains, DpRole, OwnPoints};
-pub use euicc::EuiccJudge;
+pub use chain::{DpChain, DpChains, DpPair, DpPoints, DpRole, OwnPoints};
+pub use euicc::{EuiccJudge, OneTimePoint};
 pub use trust::Trust;
+
+pub use crate::formats::curve::Curve;
 
 /// Why a certificate or a key of an eUICC is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,6 @@
 //! The PKI of a demo site: a CI and an EUM of our own, with private keys in files. Never for production.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use openssl::ec::EcKey;
@@ -13,6 +13,7 @@ use super::issue::{self, Issuer, Usage, Wording, certificate};
 use super::{Certificate, point};
 use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
+use crate::formats::curve::Curve;
 use crate::ids::Eid;
 
 /// EUM identification number: the first 8 digits of every EID of a test fleet.
@@ -50,10 +51,15 @@ pub struct EumKey {
 }
 
 impl TestPki {
-    /// A fresh CI and a fresh EUM of the v2 form.
+    /// A fresh CI and a fresh EUM of the v2 form on P-256.
     pub fn create(now: Timestamp) -> Result<Self, Fault> {
-        let ci_key = new_key()?;
-        let subject = issue::name(Some("Bindery"), Some("Bindery Test CI"), None);
+        Self::create_on(Curve::P256, now)
+    }
+
+    /// The same on any curve.
+    pub fn create_on(curve: Curve, now: Timestamp) -> Result<Self, Fault> {
+        let ci_key = new_key(curve)?;
+        let subject = issue::name(Some("Bindery"), Some(&titled("Bindery Test CI", curve)), None);
         let wording = Wording {
             subject: subject.clone(),
             not_before: now - SignedDuration::from_hours(1),
@@ -67,27 +73,43 @@ impl TestPki {
         Ok(Self { ci_key, ci, eum })
     }
 
-    /// The PKI of a demo site.
-    pub fn load(site: &Site) -> Result<Self, Fault> {
-        let dir = site.path("test-pki");
-        let (ci_key, ci) = load_pair(&dir.join("ci.key.pem"), &site.path("certs/ci/test-ci.pem"))?;
-        let (key, certificate) = load_pair(&dir.join("eum.key.pem"), &dir.join("eum.pem"))?;
+    /// The PKI of a demo site on this curve.
+    pub fn load(site: &Site, curve: Curve) -> Result<Self, Fault> {
+        let [ci_key, ci, eum_key, eum] = Self::files(site, curve);
+        if curve != Curve::P256 && !ci_key.exists() {
+            return Err(Fault::new(Exit::Config, format!("this demo site has no test PKI on {curve}")).hint(
+                "its token does not make such keys, or the site is older: make another with `bindery init DIR --demo`",
+            ));
+        }
+        let (ci_key, ci) = load_pair(&ci_key, &ci)?;
+        let (key, certificate) = load_pair(&eum_key, &eum)?;
         let form = if certificate.eid_limit.eins.is_some() { EumForm::V3 } else { EumForm::V2 };
         Ok(Self { ci_key, ci, eum: EumKey { key, certificate, form } })
     }
 
     /// Writes keys and certificates to where [`Self::load`] looks for them.
     pub(crate) fn save(&self, site: &Site) -> Result<(), Fault> {
-        let dir = site.path("test-pki");
-        files::make_directory(&dir, 0o700)?;
+        files::make_directory(&site.path("test-pki"), 0o700)?;
         files::make_directory(&site.path("certs/ci"), 0o755)?;
-        for (name, key) in [("ci.key.pem", &self.ci_key), ("eum.key.pem", &self.eum.key)] {
+        let [ci_key, ci, eum_key, eum] = Self::files(site, self.ci.curve());
+        for (path, key) in [(ci_key, &self.ci_key), (eum_key, &self.eum.key)] {
             let pem = PKey::from_ec_key(key.clone()).and_then(|key| key.private_key_to_pem_pkcs8());
             let pem = Zeroizing::new(pem.map_err(|e| bug(&e))?);
-            files::write_whole(&dir.join(name), &pem, 0o600)?;
+            files::write_whole(&path, &pem, 0o600)?;
         }
-        files::write_whole(&dir.join("eum.pem"), self.eum.certificate.pem().as_bytes(), 0o644)?;
-        files::write_whole(&site.path("certs/ci/test-ci.pem"), self.ci.pem().as_bytes(), 0o644)
+        files::write_whole(&eum, self.eum.certificate.pem().as_bytes(), 0o644)?;
+        files::write_whole(&ci, self.ci.pem().as_bytes(), 0o644)
+    }
+
+    /// Key and certificate of the CI, key and certificate of the EUM.
+    fn files(site: &Site, curve: Curve) -> [PathBuf; 4] {
+        let tail = curve.file_tail();
+        [
+            site.path(format!("test-pki/ci{tail}.key.pem")),
+            site.path(format!("certs/ci/test-ci{tail}.pem")),
+            site.path(format!("test-pki/eum{tail}.key.pem")),
+            site.path(format!("test-pki/eum{tail}.pem")),
+        ]
     }
 
     /// The CI certificate, DER.
@@ -117,7 +139,8 @@ impl TestPki {
             DpRole::Auth => ("Bindery Test DPauth", "2.23.146.1.2.1.4"),
             DpRole::Pb => ("Bindery Test DPpb", "2.23.146.1.2.1.5"),
         };
-        self.issue_signer(title, Some(policy), vec![issue::registered_id(oid)], point, now)
+        let title = Curve::of_point(point).map_or_else(|| title.to_owned(), |curve| titled(title, curve));
+        self.issue_signer(&title, Some(policy), vec![issue::registered_id(oid)], point, now)
     }
 
     /// The certificate of the manifest key, DER.
@@ -153,7 +176,7 @@ impl EumKey {
         ein: &str,
         now: Timestamp,
     ) -> Result<Self, Fault> {
-        let key = new_key()?;
+        let key = new_key(ci.curve())?;
         let (policy, limit) = match form {
             EumForm::V2 => ("2.23.146.1.2.1.2", issue::name_constraints(TEST_EUM, ein)),
             EumForm::V3 => ("2.23.146.1.2.1.0.0.0", issue::permitted_eins(&[ein])),
@@ -199,8 +222,12 @@ pub fn issue_euicc(eum: &EumKey, eid: &Eid, public_point: &[u8; 65]) -> Result<V
     certificate(&Issuer { name: &eum.certificate.subject_der, key: &eum.key }, public_point, &wording)
 }
 
-fn new_key() -> Result<EcKey<Private>, Fault> {
-    point::group().and_then(|group| EcKey::generate(group)).map_err(|e| bug(&e))
+fn titled(title: &str, curve: Curve) -> String {
+    curve.suffix().map_or_else(|| title.to_owned(), |suffix| format!("{title} {suffix}"))
+}
+
+fn new_key(curve: Curve) -> Result<EcKey<Private>, Fault> {
+    curve.group().and_then(EcKey::generate).map_err(|e| bug(&e))
 }
 
 fn self_made(issuer: &Issuer<'_>, key: &EcKey<Private>, wording: &Wording<'_>) -> Result<Certificate, Fault> {
@@ -242,7 +269,7 @@ mod tests {
         assert!(ci.verify(&ci.public_key().unwrap()).unwrap());
         assert!(eum.verify(&ci.public_key().unwrap()).unwrap());
         let eid: Eid = "89049032123451234512345678901235".parse().unwrap();
-        let point = point::point_of(&new_key().unwrap()).unwrap();
+        let point = point::point_of(&new_key(Curve::P256).unwrap()).unwrap();
         let euicc = X509::from_der(&issue_euicc(pki.eum(), &eid, &point).unwrap()).unwrap();
         assert!(euicc.verify(&eum.public_key().unwrap()).unwrap());
         let name = euicc.subject_name().entries_by_nid(openssl::nid::Nid::SERIALNUMBER).next().unwrap();
@@ -255,7 +282,7 @@ mod tests {
     #[test]
     fn leaves_carry_role_oid_and_key_identifiers() {
         let pki = TestPki::create(now()).unwrap();
-        let point = point::point_of(&new_key().unwrap()).unwrap();
+        let point = point::point_of(&new_key(Curve::P256).unwrap()).unwrap();
         let leaf = Certificate::from_der(&pki.issue_dp(DpRole::Pb, TEST_OID, &point, now()).unwrap()).unwrap();
         assert_eq!(leaf.policies, ["2.23.146.1.2.1.5"]);
         assert_eq!(leaf.registered_ids, ["2.999.10"]);

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::certs::chain::days_left;
-use crate::certs::{DpChain, DpChains, Trust};
+use crate::certs::{Curve, DpChain, DpChains, Trust};
 use crate::config::Site;
 use crate::durable;
 use crate::error::{Exit, Fault};
@@ -196,13 +196,15 @@ impl Report {
             Ok(chains) => chains,
             Err(fault) => return self.fault("chains", &fault),
         };
-        let about = |chain: &DpChain| format!("OID {}, chain of {}", chain.oid(), chain.chain_der().len());
-        for (name, chain) in [("DPauth", &chains.auth), ("DPpb", &chains.pb)] {
+        let about =
+            |chain: &DpChain| format!("{}, OID {}, chain of {}", chain.curve(), chain.oid(), chain.chain_der().len());
+        for (name, chain) in chains.pairs().iter().flat_map(|pair| [("DPauth", &pair.auth), ("DPpb", &pair.pb)]) {
             match chain.check_path(&trust, now) {
                 Ok(()) => self.days(name, &about(chain), chain.not_after(), now),
                 Err(fault) => self.fault(name, &fault),
             }
         }
+        self.curves(site, &chains.curves());
         match chains.check_manifest_date(now) {
             Ok(()) => {
                 let text = format!("SHA-256 {}", chains.manifest.fingerprint());
@@ -217,6 +219,21 @@ impl Report {
         {
             self.fault("key match", &fault);
         }
+    }
+
+    /// Which eUICCs can be served, and a second curve that was begun and not finished.
+    fn curves(&mut self, site: &Site, served: &[Curve]) {
+        let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy)).ok();
+        let has_keys = |curve: &Curve| policy.as_ref().is_some_and(|p| p.rule(&Role::DpPb(*curve)).is_some());
+        if let Some(curve) = Curve::ALL.iter().find(|curve| has_keys(curve) && !served.contains(curve)) {
+            self.add("curves", State::Warn, format!("keys on {curve}, but no chains: its eUICCs are refused"))
+                .hint("install the DPauth and DPpb chains of these keys");
+            return;
+        }
+        let names: Vec<_> = served.iter().map(|curve| curve.as_str()).collect();
+        let unserved = Curve::ALL.iter().find(|curve| !served.contains(curve));
+        let only = unserved.map(|curve| format!(" only; eUICCs on {curve} are refused")).unwrap_or_default();
+        self.add("curves", State::Ok, format!("{}{only}", names.join(", ")));
     }
 
     fn days(&mut self, name: &'static str, about: &str, not_after: Timestamp, now: Timestamp) {

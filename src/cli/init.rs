@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::certs::certificate::pem;
 use crate::certs::test_pki::{TEST_OID, TestPki};
-use crate::certs::{DpRole, Trust};
+use crate::certs::{Curve, DpPoints, DpRole, Trust};
 use crate::config::{Site, files, template};
 use crate::error::{Exit, Fault};
 use crate::formats::saip::source;
@@ -83,7 +83,13 @@ pub fn create_empty(dir: &Path) -> Result<Site, Fault> {
     let text = template::for_production();
     let site = Site::being_made(unfinished.root.clone(), template::parse(&text)?);
     directories(&site)?;
-    files::write_whole(&site.path("key-policy.toml"), policy::BUILT_IN.as_bytes(), 0o644)?;
+    // Keys on a second curve are the site's choice.
+    let brainpool: String = policy::BRAINPOOL.trim_start().lines().map(|line| format!("#{line}\n")).collect();
+    let rules = format!(
+        "{}\n# To serve eUICCs on brainpoolP256r1 take away the first # of each line:\n#\n{brainpool}",
+        policy::BUILT_IN
+    );
+    files::write_whole(&site.path("key-policy.toml"), rules.as_bytes(), 0o644)?;
     unfinished.finish(&text)?;
     Ok(site)
 }
@@ -106,7 +112,6 @@ pub fn create_demo_on(dir: &Path, token_of: &DemoToken) -> Result<Site, Fault> {
     };
     let site = Site::being_made(unfinished.root.clone(), template::parse(&text)?);
     directories(&site)?;
-    files::write_whole(&site.path("key-policy.toml"), policy::BUILT_IN.as_bytes(), 0o644)?;
     token(&site)?;
     let token = Token::open(&site)?; // the same way every command takes: login, policy, known answers
     sealed_op(&site, &token)?;
@@ -196,7 +201,7 @@ fn softhsm_module() -> Result<PathBuf, Fault> {
     })
 }
 
-/// The token with its keys, its PIN beside it, and the core network's copy of the transport key.
+/// The token with its keys, the policy that they follow, its PIN beside it, and the core network's copy of the transport key.
 fn token(site: &Site) -> Result<(), Fault> {
     files::make_directory(&site.path("token"), 0o700)?;
     if let Some(conf) = &site.config.hsm.softhsm_conf {
@@ -206,7 +211,13 @@ fn token(site: &Site) -> Result<(), Fault> {
     }
     let pin = provision::random_pin()?;
     files::write_whole(&site.path("token/pin"), pin.as_bytes(), 0o600)?;
-    for copy in provision::demo_token(site, &pin)? {
+    let both = format!("{}{}", policy::BUILT_IN, policy::BRAINPOOL);
+    files::write_whole(&site.path("key-policy.toml"), both.as_bytes(), 0o644)?;
+    let made = provision::demo_token(site, &pin)?;
+    if !made.curves.contains(&Curve::Brainpool) {
+        files::write_whole(&site.path("key-policy.toml"), policy::BUILT_IN.as_bytes(), 0o644)?;
+    }
+    for copy in made.copies {
         let mut line = Zeroizing::new([b'\n'; 65]);
         HEXLOWER.encode_mut(&copy.key[..], &mut line[..64]);
         files::write_whole(&site.path(format!("{}.key", copy.name)), &line[..], 0o600)?;
@@ -226,15 +237,20 @@ fn sealed_op(site: &Site, token: &Token) -> Result<(), Fault> {
 fn test_pki(site: &Site, token: &Token, now: Timestamp) -> Result<(), Fault> {
     let bug = |e: openssl::error::ErrorStack| Fault::new(Exit::Bug, format!("OpenSSL: {e}"));
     let points = own_points(token)?;
-    let pki = TestPki::create(now)?;
-    pki.save(site)?;
-    for (role, point) in [(DpRole::Auth, &points.auth), (DpRole::Pb, &points.pb)] {
-        let leaf = pki.issue_dp(role, TEST_OID, point, now).map_err(bug)?;
-        let path = site.path(format!("certs/{0}/{0}.pem", role.as_str()));
-        files::write_whole(&path, pem(&leaf).as_bytes(), 0o644)?;
+    for DpPoints { curve, auth, pb } in &points.dp {
+        let pki = TestPki::create_on(*curve, now)?;
+        pki.save(site)?;
+        for (role, point) in [(DpRole::Auth, auth), (DpRole::Pb, pb)] {
+            let leaf = pki.issue_dp(role, TEST_OID, point, now).map_err(bug)?;
+            let path = site.path(format!("certs/{0}/{0}{1}.pem", role.as_str(), curve.file_tail()));
+            files::write_whole(&path, pem(&leaf).as_bytes(), 0o644)?;
+        }
+        // Bundles are signed on P-256 whatever the eUICCs are on.
+        if *curve == Curve::P256 {
+            let manifest = pki.issue_manifest(&points.manifest, now).map_err(bug)?;
+            files::write_whole(&site.path("certs/manifest/manifest.pem"), pem(&manifest).as_bytes(), 0o644)?;
+        }
     }
-    let manifest = pki.issue_manifest(&points.manifest, now).map_err(bug)?;
-    files::write_whole(&site.path("certs/manifest/manifest.pem"), pem(&manifest).as_bytes(), 0o644)?;
     // What was just written has to pass the checks of every start.
     crate::certs::DpChains::load(site)?.check(&Trust::load(&site.path("certs/ci"))?, now, &points)
 }

@@ -26,9 +26,11 @@ impl OrderCommand {
         let ledger = Ledger::open(&site.state_db())?;
         let cpu = FanOut::new(site.config.run.threads)?;
         let now = jiff::Timestamp::now();
-        let judge = EuiccJudge::new(Arc::new(Trust::load(&site.path("certs/ci"))?), now);
+        let dppb = DpChain::load_all(&site.path("certs/dppb"), DpRole::Pb)?;
+        let curves: Vec<_> = dppb.iter().map(DpChain::curve).collect();
+        let judge = EuiccJudge::new(Arc::new(Trust::load(&site.path("certs/ci"))?), now).serving(&curves);
         let check_keys = |lines: &[KeyLine]| cpu.map(lines, |line| check_key(&judge, line));
-        let dppb_ends = DpChain::load(&site.path("certs/dppb"), DpRole::Pb)?.not_after();
+        let dppb_ends = dppb.iter().map(DpChain::not_after).min().unwrap_or(jiff::Timestamp::MIN);
         let templates = ShelvedTemplates { shelf: Shelf::open(site.templates()), site: &site, dppb_ends };
         let targets = targets(&site)?;
         let intake = || {

@@ -60,8 +60,8 @@ fn status(site: &Site, policy: &KeyPolicy, json: bool) -> Result<Exit, Fault> {
     let now = Timestamp::now();
     let chains = DpChains::load(site)?;
     let certificate_end = |role: &Role| match role {
-        Role::DpAuth => Some(chains.auth.not_after()),
-        Role::DpPb => Some(chains.pb.not_after()),
+        Role::DpAuth(curve) => chains.pair(*curve).map(|pair| pair.auth.not_after()),
+        Role::DpPb(curve) => chains.pair(*curve).map(|pair| pair.pb.not_after()),
         Role::Manifest => Some(chains.manifest.not_after()),
         _ => None,
     };

@@ -8,10 +8,9 @@ mod files;
 
 use data_encoding::BASE64;
 use openssl::bn::BigNumContext;
-use openssl::ec::{EcGroup, EcKey, PointConversionForm};
+use openssl::ec::{EcKey, PointConversionForm};
 use openssl::ecdsa::EcdsaSig;
 use openssl::error::ErrorStack;
-use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::sha::sha256;
 use serde::Serialize;
@@ -19,6 +18,7 @@ use zeroize::Zeroizing;
 
 pub use self::files::FleetFiles;
 use crate::error::{Exit, Fault};
+use crate::formats::curve::Curve;
 use crate::formats::tlv::{Tag, wrap};
 use crate::ids::Eid;
 
@@ -27,10 +27,10 @@ const EIN: &str = "89049032";
 
 /// Who certifies eUICCs: the site's test EUM.
 pub trait Issuer: Sync {
-    /// A certificate whose subject serialNumber is the EID, over an uncompressed P-256 point. DER.
+    /// A certificate whose subject serialNumber is the EID, over an uncompressed point, by the EUM of its curve. DER.
     fn issue_euicc(&self, eid: &Eid, public_point: &[u8; 65]) -> Result<Vec<u8>, Fault>;
-    /// The EUM's own certificate. DER.
-    fn eum_certificate(&self) -> &[u8];
+    /// The own certificate of the EUM of this curve. DER.
+    fn eum_certificate(&self, curve: Curve) -> Result<&[u8], Fault>;
 }
 
 /// The EIDs of one fleet: EIN, ten random digits that tell fleets apart, a serial, two check digits.
@@ -62,12 +62,12 @@ pub struct FleetLine {
     pub secret: Zeroizing<String>,
 }
 
-/// Makes one eUICC with `keys` one-time keys. Stands alone, so any number may be made at once.
-pub fn make_one(issuer: &dyn Issuer, eid: &Eid, keys: u32) -> Result<Vec<FleetLine>, Fault> {
-    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).map_err(no_crypto)?;
-    let identity = EcKey::generate(&group).map_err(no_crypto)?;
+/// Makes one eUICC with `keys` one-time keys, all on one curve. Stands alone, so any number may be made at once.
+pub fn make_one(issuer: &dyn Issuer, eid: &Eid, curve: Curve, keys: u32) -> Result<Vec<FleetLine>, Fault> {
+    let identity = curve.group().and_then(EcKey::generate).map_err(no_crypto)?;
     let certificate = issuer.issue_euicc(eid, &point(&identity).map_err(no_crypto)?)?;
-    (0..keys).map(|_| one_time_key(issuer, eid, &group, &identity, &certificate)).collect()
+    let chain = [&certificate, issuer.eum_certificate(curve)?];
+    (0..keys).map(|_| one_time_key(eid, &identity, chain)).collect()
 }
 
 /// The DER that the eUICC signs: `30 L { 5A 10 EID packed, 5F49 41 otPK }`.
@@ -91,14 +91,8 @@ struct SecretLine<'a> {
     euicc_otsk: &'a str,
 }
 
-fn one_time_key(
-    issuer: &dyn Issuer,
-    eid: &Eid,
-    group: &EcGroup,
-    identity: &EcKey<Private>,
-    certificate: &[u8],
-) -> Result<FleetLine, Fault> {
-    let one_time = EcKey::generate(group).map_err(no_crypto)?;
+fn one_time_key(eid: &Eid, identity: &EcKey<Private>, [euicc, eum]: [&[u8]; 2]) -> Result<FleetLine, Fault> {
+    let one_time = EcKey::generate(identity.group()).map_err(no_crypto)?;
     let otpk = point(&one_time).map_err(no_crypto)?;
     let signature = sign_raw(identity, &signed_octets(eid, &otpk)).map_err(no_crypto)?;
     let pem = PKey::from_ec_key(one_time).and_then(|key| key.private_key_to_pem_pkcs8()).map_err(no_crypto)?;
@@ -110,8 +104,8 @@ fn one_time_key(
         eid,
         euicc_otpk,
         signature: BASE64.encode(&signature),
-        euicc_certificate: BASE64.encode(certificate),
-        eum_certificate: BASE64.encode(issuer.eum_certificate()),
+        euicc_certificate: BASE64.encode(euicc),
+        eum_certificate: BASE64.encode(eum),
     };
     let euicc = serde_json::to_string(&line).map_err(|e| not_text(&e))?;
     let secret = serde_json::to_string(&SecretLine { eid, euicc_otpk, euicc_otsk: otsk }).map_err(|e| not_text(&e))?;
@@ -153,8 +147,8 @@ pub(crate) mod tests {
         fn issue_euicc(&self, _: &Eid, public_point: &[u8; 65]) -> Result<Vec<u8>, Fault> {
             Ok(public_point.to_vec())
         }
-        fn eum_certificate(&self) -> &[u8] {
-            b"eum"
+        fn eum_certificate(&self, curve: Curve) -> Result<&[u8], Fault> {
+            Ok(curve.as_str().as_bytes())
         }
     }
 
@@ -174,34 +168,39 @@ pub(crate) mod tests {
     #[test]
     fn every_key_is_signed_by_its_euicc_and_opens_with_its_secret() {
         let eid = FleetNumbers::random().unwrap().eid(7).unwrap();
-        let lines = make_one(&Echo, &eid, 2).unwrap();
-        assert_eq!(lines.len(), 2);
-        for line in &lines {
-            let public: Value = serde_json::from_str(&line.euicc).unwrap();
-            let secret: Value = serde_json::from_str(&line.secret).unwrap();
-            assert_eq!(public["eid"], eid.to_string());
-            assert_eq!(public["eid"], secret["eid"]);
-            assert_eq!(public["euicc_otpk"], secret["euicc_otpk"]);
-            assert_eq!(octets(&public, "eum_certificate"), b"eum");
-
-            let otpk: [u8; 65] = octets(&public, "euicc_otpk").try_into().unwrap();
-            let pem = secret["euicc_otsk"].as_str().unwrap();
-            assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----"));
-            let otsk = PKey::private_key_from_pem(pem.as_bytes()).unwrap().ec_key().unwrap();
-            assert_eq!(point(&otsk).unwrap(), otpk);
-
-            let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
-            let mut ctx = BigNumContext::new().unwrap();
-            let identity = octets(&public, "euicc_certificate");
-            let identity = openssl::ec::EcPoint::from_bytes(&group, &identity, &mut ctx).unwrap();
-            let identity = EcKey::from_public_key(&group, &identity).unwrap();
-            let raw = octets(&public, "signature");
-            let number = |part: &[u8]| BigNum::from_slice(part).unwrap();
-            let signature = EcdsaSig::from_private_components(number(&raw[..32]), number(&raw[32..])).unwrap();
-            assert!(signature.verify(&sha256(&signed_octets(&eid, &otpk)), &identity).unwrap());
-            assert!(!signature.verify(&sha256(&signed_octets(&eid, &[4; 65])), &identity).unwrap());
+        for curve in Curve::ALL {
+            let lines = make_one(&Echo, &eid, curve, 2).unwrap();
+            assert_eq!(lines.len(), 2);
+            lines.iter().for_each(|line| check_line(line, &eid, curve));
+            assert_ne!(*lines[0].secret, *lines[1].secret);
         }
-        assert_ne!(*lines[0].secret, *lines[1].secret);
+    }
+
+    fn check_line(line: &FleetLine, eid: &Eid, curve: Curve) {
+        let public: Value = serde_json::from_str(&line.euicc).unwrap();
+        let secret: Value = serde_json::from_str(&line.secret).unwrap();
+        assert_eq!(public["eid"], eid.to_string());
+        assert_eq!(public["eid"], secret["eid"]);
+        assert_eq!(public["euicc_otpk"], secret["euicc_otpk"]);
+        assert_eq!(octets(&public, "eum_certificate"), curve.as_str().as_bytes());
+
+        let otpk: [u8; 65] = octets(&public, "euicc_otpk").try_into().unwrap();
+        let pem = secret["euicc_otsk"].as_str().unwrap();
+        assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----"));
+        let otsk = PKey::private_key_from_pem(pem.as_bytes()).unwrap().ec_key().unwrap();
+        assert_eq!(point(&otsk).unwrap(), otpk);
+
+        let group = curve.group().unwrap();
+        assert_eq!(otsk.group().curve_name(), group.curve_name());
+        let mut ctx = BigNumContext::new().unwrap();
+        let identity = octets(&public, "euicc_certificate");
+        let identity = openssl::ec::EcPoint::from_bytes(group, &identity, &mut ctx).unwrap();
+        let identity = EcKey::from_public_key(group, &identity).unwrap();
+        let raw = octets(&public, "signature");
+        let number = |part: &[u8]| BigNum::from_slice(part).unwrap();
+        let signature = EcdsaSig::from_private_components(number(&raw[..32]), number(&raw[32..])).unwrap();
+        assert!(signature.verify(&sha256(&signed_octets(eid, &otpk)), &identity).unwrap());
+        assert!(!signature.verify(&sha256(&signed_octets(eid, &[4; 65])), &identity).unwrap());
     }
 
     #[test]

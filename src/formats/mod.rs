@@ -2,6 +2,7 @@
 
 pub mod bcd;
 pub mod bsp;
+pub mod curve;
 pub mod rsp;
 pub mod saip;
 pub mod tlv;

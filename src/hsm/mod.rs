@@ -16,17 +16,17 @@ use std::str::FromStr;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::certs::OwnPoints;
+use crate::certs::{Curve, DpPoints, OwnPoints};
 use crate::error::{Exit, Fault};
 
 /// What a key is for. One role, one key, one purpose (key policy in `hsm-config/`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Role {
-    /// SK.DPauth.ECDSA: serverSigned1 (SGP.22 §5.6.1).
-    DpAuth,
-    /// SK.DPpb.ECDSA: InitialiseSecureChannel, smdpSigned2 (SGP.22 §5.5.1, §5.6.3).
-    DpPb,
+    /// SK.DPauth.ECDSA for eUICCs on this curve: serverSigned1 (SGP.22 §5.6.1).
+    DpAuth(Curve),
+    /// SK.DPpb.ECDSA for eUICCs on this curve: InitialiseSecureChannel, smdpSigned2 (SGP.22 §5.5.1, §5.6.3).
+    DpPb(Curve),
     /// Seals batch keys at rest (AES-256-GCM).
     SiteKek,
     /// Signs `manifest.json` of a bundle.
@@ -40,8 +40,8 @@ pub enum Role {
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::DpAuth => f.write_str("dpauth"),
-            Self::DpPb => f.write_str("dppb"),
+            Self::DpAuth(curve) => on_curve(f, "dpauth", *curve),
+            Self::DpPb(curve) => on_curve(f, "dppb", *curve),
             Self::SiteKek => f.write_str("site-kek"),
             Self::Manifest => f.write_str("manifest"),
             Self::Audit => f.write_str("audit"),
@@ -54,8 +54,10 @@ impl FromStr for Role {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         Ok(match text {
-            "dpauth" => Self::DpAuth,
-            "dppb" => Self::DpPb,
+            "dpauth" => Self::DpAuth(Curve::P256),
+            "dppb" => Self::DpPb(Curve::P256),
+            "dpauth:brainpool" => Self::DpAuth(Curve::Brainpool),
+            "dppb:brainpool" => Self::DpPb(Curve::Brainpool),
             "site-kek" => Self::SiteKek,
             "manifest" => Self::Manifest,
             "audit" => Self::Audit,
@@ -71,6 +73,14 @@ impl TryFrom<String> for Role {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         text.parse()
+    }
+}
+
+/// `dppb` on P-256, `dppb:brainpool` on the other.
+fn on_curve(f: &mut fmt::Formatter<'_>, role: &str, curve: Curve) -> fmt::Result {
+    match curve.suffix() {
+        None => f.write_str(role),
+        Some(suffix) => write!(f, "{role}:{suffix}"),
     }
 }
 
@@ -145,15 +155,19 @@ pub trait Recoverable: Hsm {
     fn revive(&self) -> Result<(), HsmError>;
 }
 
-/// The points that our own certificates must be over.
+/// The points that our own certificates must be over: on P-256, and on every other curve that the key policy has keys of.
 pub fn own_points<H: Hsm>(hsm: &H) -> Result<OwnPoints, HsmError> {
     let point = |role| hsm.public_point(hsm.key(&role)?);
-    Ok(OwnPoints { auth: point(Role::DpAuth)?, pb: point(Role::DpPb)?, manifest: point(Role::Manifest)? })
+    let curves = Curve::ALL.into_iter().filter(|c| *c == Curve::P256 || hsm.key(&Role::DpPb(*c)).is_ok());
+    let dp = curves
+        .map(|curve| Ok(DpPoints { curve, auth: point(Role::DpAuth(curve))?, pb: point(Role::DpPb(curve))? }))
+        .collect::<Result<_, HsmError>>()?;
+    Ok(OwnPoints { dp, manifest: point(Role::Manifest)? })
 }
 
 /// `Send` but not shared: one caller at a time.
 pub trait HsmSession: Send {
-    /// ECDSA P-256 over a SHA-256 digest; `r || s` as PKCS#11 and SGP.22 (BSI TR-03111) write it.
+    /// ECDSA over a SHA-256 digest on the key's curve; `r || s` as PKCS#11 and SGP.22 (BSI TR-03111) write it.
     fn sign(&mut self, key: KeyRef, digest: &[u8; 32]) -> Result<[u8; 64], HsmError>;
     /// Fills `out` from the token's random source. Ask for 1 KiB and more at once.
     fn random(&mut self, out: &mut [u8]) -> Result<(), HsmError>;

@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{FaultClass, HsmError, Role};
+use crate::certs::Curve;
 use crate::error::{Exit, Fault};
 
 /// Schema word of `key-policy.toml`.
@@ -17,6 +18,9 @@ pub const SCHEMA: &str = "bindery.key-policy/1";
 
 /// The policy `init` copies into a site.
 pub const BUILT_IN: &str = include_str!("../../hsm-config/key-policy.toml");
+
+/// The keys for eUICCs on brainpoolP256r1, to stand behind [`BUILT_IN`].
+pub const BRAINPOOL: &str = include_str!("../../hsm-config/key-policy-brainpool.toml");
 
 /// `key-policy.toml`, checked: no key in it can be weaker than the rules.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -57,13 +61,34 @@ pub type Flags = BTreeMap<KeyAttribute, bool>;
 
 /// Kind of key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum KeyKind {
-    /// Key pair on NIST P-256.
-    #[serde(rename = "ec-p256")]
-    EcP256,
-    /// 256-bit AES key.
-    #[serde(rename = "aes-256")]
+    /// Key pair on this curve: `ec-p256`, `ec-brainpoolp256r1`.
+    Ec(Curve),
+    /// 256-bit AES key: `aes-256`.
     Aes256,
+}
+
+impl KeyKind {
+    /// The curve of a key pair.
+    pub fn curve(self) -> Option<Curve> {
+        match self {
+            Self::Ec(curve) => Some(curve),
+            Self::Aes256 => None,
+        }
+    }
+}
+
+impl TryFrom<String> for KeyKind {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "ec-p256" => Ok(Self::Ec(Curve::P256)),
+            "ec-brainpoolp256r1" => Ok(Self::Ec(Curve::Brainpool)),
+            "aes-256" => Ok(Self::Aes256),
+            _ => Err(format!("type {text:?} is none of ec-p256, ec-brainpoolp256r1, aes-256")),
+        }
+    }
 }
 
 /// The one thing a key does.
@@ -239,10 +264,12 @@ impl KeyPolicy {
                 return Err(format!("keys {:?} and {:?} share a role or a label", twin.label, rule.label));
             }
         }
-        let missing = [Role::DpAuth, Role::DpPb, Role::SiteKek, Role::Manifest, Role::Audit]
-            .into_iter()
-            .find(|role| policy.rule(role).is_none());
-        match missing {
+        let pair = |curve| [Role::DpAuth(curve), Role::DpPb(curve)];
+        let mut needed = vec![Role::SiteKek, Role::Manifest, Role::Audit];
+        // A second curve is a site's choice, but a whole one.
+        let has_some = |curve: &Curve| *curve == Curve::P256 || pair(*curve).iter().any(|r| policy.rule(r).is_some());
+        needed.extend(Curve::ALL.into_iter().filter(has_some).flat_map(pair));
+        match needed.into_iter().find(|role| policy.rule(role).is_none()) {
             Some(role) => Err(format!("role {role} has no key")),
             None => Ok(policy),
         }
@@ -262,20 +289,26 @@ impl KeyRule {
     }
 
     fn check(&self) -> Result<(), String> {
-        let expected_kind = if self.purpose == Purpose::Sign { KeyKind::EcP256 } else { KeyKind::Aes256 };
+        let expected_kind = match self.role {
+            Role::DpAuth(curve) | Role::DpPb(curve) => KeyKind::Ec(curve),
+            Role::Manifest | Role::Audit => KeyKind::Ec(Curve::P256),
+            Role::SiteKek | Role::Transport(_) => KeyKind::Aes256,
+        };
         let (purpose, mechanism) = match self.role {
             Role::SiteKek => (Purpose::Seal, MechanismName::AesGcm),
             Role::Transport(_) => (Purpose::Encrypt, MechanismName::AesEcb),
             _ => (Purpose::Sign, MechanismName::Ecdsa),
         };
         if self.kind != expected_kind || self.purpose != purpose {
-            return Err(format!("key {:?}: role {} asks for purpose {:?}", self.label, self.role, purpose.as_str()));
+            let kind = expected_kind.curve().map_or("AES-256", Curve::as_str);
+            let (label, role, purpose) = (&self.label, &self.role, purpose.as_str());
+            return Err(format!("key {label:?}: role {role} asks for a key on {kind} with purpose {purpose:?}"));
         }
         if self.mechanisms != [mechanism] {
             return Err(format!("key {:?}: mechanisms must be [{:?}]", self.label, mechanism.as_str()));
         }
         let (own, public) = match self.kind {
-            KeyKind::EcP256 => (PRIVATE, PUBLIC),
+            KeyKind::Ec(_) => (PRIVATE, PUBLIC),
             KeyKind::Aes256 => (SECRET, &[][..]),
         };
         let usage = self.purpose.usage_flags();
@@ -412,6 +445,38 @@ mod tests {
         assert!(KeyPolicy::parse(&unknown).unwrap_err().contains("CKA_COPIABLE"));
         let surplus = BUILT_IN.replacen("purpose = \"sign\"", "purpose = \"sign\"\nextractable = true", 1);
         assert!(KeyPolicy::parse(&surplus).unwrap_err().contains("extractable"));
+    }
+
+    #[test]
+    fn a_second_curve_comes_whole_and_each_role_has_the_key_of_its_own_curve() {
+        let both = format!("{BUILT_IN}{BRAINPOOL}");
+        let policy = KeyPolicy::parse(&both).unwrap();
+        assert_eq!(policy.keys.len(), 8);
+        assert_eq!(policy.rule(&Role::DpPb(Curve::Brainpool)).unwrap().kind, KeyKind::Ec(Curve::Brainpool));
+        assert_eq!(policy.rule(&Role::DpPb(Curve::P256)).unwrap().kind, KeyKind::Ec(Curve::P256));
+        let half = &both[..both.rfind("[[key]]").unwrap()];
+        assert_eq!(KeyPolicy::parse(half).unwrap_err(), "role dppb:brainpool has no key");
+        // The curve of a role and the type of its key cannot differ, either way round; nor has a manifest key a choice.
+        for (from, to) in [
+            ("ec-brainpoolp256r1", "ec-p256"),
+            ("ec-p256", "ec-brainpoolp256r1"),
+            ("type = \"ec-brainpoolp256r1\"", "type = \"aes-256\""),
+        ] {
+            assert!(KeyPolicy::parse(&both.replacen(from, to, 1)).unwrap_err().contains("asks for a key on"), "{to}");
+        }
+        let at = BUILT_IN.find("role = \"manifest\"").unwrap();
+        let manifest = BUILT_IN[at..].replacen("ec-p256", "ec-brainpoolp256r1", 1);
+        assert!(KeyPolicy::parse(&format!("{}{manifest}", &BUILT_IN[..at])).unwrap_err().contains("role manifest"));
+        assert!(KeyPolicy::parse(&both.replacen("ec-p256", "ec-p384", 1)).unwrap_err().contains("ec-p384"));
+    }
+
+    #[test]
+    fn roles_read_as_they_are_written() {
+        let pairs = Curve::ALL.into_iter().flat_map(|curve| [Role::DpAuth(curve), Role::DpPb(curve)]);
+        for role in pairs.chain([Role::SiteKek, Role::Manifest, Role::Audit, Role::Transport("core".into())]) {
+            assert_eq!(role.to_string().parse(), Ok(role));
+        }
+        assert!("dppb:p384".parse::<Role>().is_err());
     }
 
     #[test]

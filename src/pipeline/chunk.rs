@@ -13,11 +13,10 @@ use zeroize::Zeroizing;
 use super::audit::Audit;
 use super::record::{EXTRA_DRAW_LEN, Failed, Finished, Job, Sealed, Started};
 use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
-use crate::bind::{Curve, Workbench};
-use crate::certs;
+use crate::bind::Workbench;
 use crate::error::{Exit, Fault};
 use crate::hsm::lanes::Signed;
-use crate::hsm::{FaultClass, Hsm, HsmSession, draw};
+use crate::hsm::{Hsm, HsmSession, draw};
 use crate::ids::RecordId;
 use crate::store::packages::{LocalFiles, Packages};
 use crate::store::sealed::Content;
@@ -55,14 +54,11 @@ impl<H: Hsm> Engine<'_, H> {
         let started = keep_sound(&mut outcomes, self.start((order, line), &jobs, session)?);
         order.distinct.enter(&started.iter().map(|record| (record.record(), record.prints())).collect::<Vec<_>>())?;
         let audited = started.iter().filter(|record| record.is_audited()).count() as u64;
-        let digests: Vec<[u8; 32]> = started.iter().filter_map(Started::digest).collect();
-        let ticket = self.lanes.submit(self.keys.dppb, digests.clone());
+        let signing = self.sign_all(&started.iter().filter_map(Started::to_sign).collect::<Vec<_>>());
         let core = self.encrypt_for_core(line, &started, session)?;
         let sealed = self.cpu.map_with(started, workbench, |bench, record| record.seal(bench, &order.batch_key));
-        let signatures = self.usable(&digests, ticket.wait())?;
-
         // A line's records all want a signature or none does, and their secrets have one length: position is enough.
-        let mut signatures = signatures.into_iter();
+        let mut signatures = signing.wait()?.into_iter();
         let with_results =
             sealed.into_iter().zip(core).map(|(sealed, core)| (sealed, core, signatures.next())).collect();
         let finish = |(), (sealed, core, signature): (Result<Sealed, Failed>, CoreSecrets, Option<Signed>)| {
@@ -149,20 +145,6 @@ impl<H: Hsm> Engine<'_, H> {
         }
         Ok(encrypted)
     }
-
-    /// What the token refuses as a record's data is that record's; any other error ends the chunk. A token that signs with
-    /// another key than the certificate's would ruin every package: look at one a chunk.
-    pub(super) fn usable(&self, digests: &[[u8; 32]], signed: Vec<Signed>) -> Result<Vec<Signed>, Fault> {
-        if let Some(error) = signed.iter().find_map(|s| s.as_ref().err().filter(|e| e.class != FaultClass::Data)) {
-            return Err(error.clone().into());
-        }
-        let first = digests.iter().zip(&signed).find_map(|(digest, signed)| Some((digest, signed.as_ref().ok()?)));
-        if first.is_none_or(|(digest, signature)| certs::signature_fits(&self.keys.dppb_point, digest, signature)) {
-            return Ok(signed);
-        }
-        let what = "the token's signature does not verify with the DPpb certificate's key";
-        Err(Fault::new(Exit::HsmUnusable, what).hint("run `bindery doctor`; nothing of this chunk was issued"))
-    }
 }
 
 /// K and OPc as the core network gets them.
@@ -172,7 +154,7 @@ struct CoreSecrets {
 }
 
 pub(super) fn workbench() -> Result<Workbench, ErrorStack> {
-    Workbench::new(Curve::p256()?)
+    Workbench::new()
 }
 
 /// Failed records get their outcome, the others go on.

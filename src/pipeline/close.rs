@@ -4,7 +4,7 @@
 //! its signature, both before the ledger says "exported". A crash in between is mended by closing again: the ledger still
 //! says "open", the seal is taken away first, and the same facts are written once more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -12,13 +12,14 @@ use openssl::sha::sha256;
 
 use super::batch::RunTimes;
 use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
-use crate::certs::{self, Certificate, DpChains};
+use crate::certs::{self, Certificate, DpChains, DpPair};
 use crate::error::{Exit, Fault};
 use crate::export::activation::{activation_code, qr_figure};
 use crate::export::bundle::{self, Bundle, BundleFile};
 use crate::export::manifest::{self, Counts, Manifest};
 use crate::export::records::{self, LineFacts};
 use crate::export::report::{self, ReportFacts};
+use crate::formats::curve::Curve;
 use crate::hsm::{Hsm, HsmSession};
 use crate::store::{Device, DevicePk, DeviceState, ObjectFacts, StoredOrder};
 
@@ -77,9 +78,10 @@ pub(super) fn write_bundle<H: Hsm>(
     let mut bundle = Bundle::create(contents.dir).map_err(failed)?;
     bundle.unseal().map_err(failed)?;
     note_existing(engine, contents, &mut bundle)?;
-    let errors = write_records(contents, &mut bundle, walk)?;
-    let certificates = write_certificates(engine, &mut bundle).map_err(failed)?;
-    write_summaries(engine, contents, &mut bundle, errors, now)?;
+    let Told { errors, curves } = write_records(contents, &mut bundle, walk)?;
+    let pairs = pairs_used(&engine.chains, &curves);
+    let certificates = write_certificates(&pairs, &engine.chains.manifest, &mut bundle).map_err(failed)?;
+    write_summaries(engine, contents, (&mut bundle, &pairs), errors, now)?;
     let Contents { stored, work, counts, .. } = contents;
     let manifest = Manifest {
         schema: manifest::SCHEMA.to_owned(),
@@ -236,34 +238,55 @@ impl RecordFiles {
 const QR_HEAD: &str = "<!doctype html><meta charset=\"utf-8\"><title>Activation codes</title>\
 <style>figure{display:inline-block;width:11rem;margin:.5rem;text-align:center;font:12px monospace;break-inside:avoid}</style>\n";
 
-/// Writes the row files; gives the number of rows by error class.
-fn write_records(
-    contents: &Contents<'_>,
-    bundle: &mut Bundle,
-    walk: &Walk<'_>,
-) -> Result<BTreeMap<String, u64>, Fault> {
+/// What the walk through the records told beside the row files.
+#[derive(Default)]
+struct Told {
+    /// Rows by error class.
+    errors: BTreeMap<String, u64>,
+    /// Curves of the eUICCs that have a package.
+    curves: BTreeSet<Curve>,
+}
+
+/// Writes the row files.
+fn write_records(contents: &Contents<'_>, bundle: &mut Bundle, walk: &Walk<'_>) -> Result<Told, Fault> {
     let failed = |e: io::Error| export_fault(contents.dir, &e);
     let mut files = RecordFiles::start(bundle, contents.work).map_err(failed)?;
-    let mut errors = BTreeMap::new();
+    let mut told = Told::default();
     walk(&mut |device, line| {
         if let Some(class) = &device.error_class {
-            *errors.entry(class.clone()).or_insert(0) += 1;
+            *told.errors.entry(class.clone()).or_insert(0) += 1;
         }
+        told.curves.extend(device.euicc_otpk.as_ref().and_then(Curve::of_point));
         files.add(device, &line.facts, line.qr).map_err(failed)
     })?;
     files.keep(bundle).map_err(failed)?;
-    Ok(errors)
+    Ok(told)
+}
+
+/// The chains of a bundle: the first always, so that the two files are always there, the others where a package is signed under
+/// them.
+fn pairs_used<'c>(chains: &'c DpChains, curves: &BTreeSet<Curve>) -> Vec<&'c DpPair> {
+    let used = |(at, pair): &(usize, &DpPair)| *at == 0 || curves.contains(&pair.curve());
+    chains.pairs().iter().enumerate().filter(used).map(|(_, pair)| pair).collect()
 }
 
 /// `certs/`: our chains and the manifest's certificate; gives their fingerprints by role.
-fn write_certificates<H: Hsm>(engine: &Engine<'_, H>, bundle: &mut Bundle) -> io::Result<BTreeMap<String, String>> {
-    let DpChains { auth, pb, manifest } = &engine.chains;
+fn write_certificates(
+    pairs: &[&DpPair],
+    manifest: &Certificate,
+    bundle: &mut Bundle,
+) -> io::Result<BTreeMap<String, String>> {
+    let mut files = vec![("manifest".to_owned(), manifest.pem(), manifest)];
+    for (at, pair) in pairs.iter().enumerate() {
+        let tail = if at == 0 { "" } else { pair.curve().file_tail() };
+        for (role, chain) in [("dpauth", &pair.auth), ("dppb", &pair.pb)] {
+            files.push((format!("{role}{tail}"), chain.pem(), chain.leaf()));
+        }
+    }
     let mut fingerprints = BTreeMap::new();
-    for (role, pem, leaf) in
-        [("dpauth", auth.pem(), auth.leaf()), ("dppb", pb.pem(), pb.leaf()), ("manifest", manifest.pem(), manifest)]
-    {
+    for (role, pem, leaf) in files {
         bundle.write(&format!("certs/{role}.pem"), pem.as_bytes())?;
-        fingerprints.insert(role.to_owned(), leaf.fingerprint());
+        fingerprints.insert(role, leaf.fingerprint());
     }
     Ok(fingerprints)
 }
@@ -272,7 +295,7 @@ fn write_certificates<H: Hsm>(engine: &Engine<'_, H>, bundle: &mut Bundle) -> io
 fn write_summaries<H: Hsm>(
     engine: &Engine<'_, H>,
     contents: &Contents<'_>,
-    bundle: &mut Bundle,
+    (bundle, pairs): (&mut Bundle, &[&DpPair]),
     errors: BTreeMap<String, u64>,
     now: jiff::Timestamp,
 ) -> Result<(), Fault> {
@@ -293,7 +316,8 @@ fn write_summaries<H: Hsm>(
     });
     let certificate =
         |role: &str, it: &Certificate| [role.to_owned(), it.title().to_owned(), it.not_after().to_string()];
-    let DpChains { auth, pb, manifest } = &engine.chains;
+    let leaves = pairs.iter().flat_map(|pair| [("DPauth", pair.auth.leaf()), ("DPpb", pair.pb.leaf())]);
+    let certificates = leaves.chain([("manifest", &engine.chains.manifest)]).map(|(role, it)| certificate(role, it));
     let facts = ReportFacts {
         order: work.key.to_string(),
         order_sha256: &stored.body_sha256,
@@ -301,11 +325,7 @@ fn write_summaries<H: Hsm>(
         counts: *counts,
         errors: errors.into_iter().collect(),
         lines: lines.collect(),
-        certificates: vec![
-            certificate("DPauth", auth.leaf()),
-            certificate("DPpb", pb.leaf()),
-            certificate("manifest", manifest),
-        ],
+        certificates: certificates.collect(),
         chunks: &times.chunks,
         audited: times.audited,
         seconds: times.elapsed.as_secs_f64(),

@@ -13,6 +13,7 @@ pub mod lock;
 mod open;
 mod prepare;
 mod record;
+mod sign;
 mod stored;
 mod work;
 

@@ -1,13 +1,13 @@
 //! Opens a site for work: tokens, certificates, ledger, lanes, threads - checked against each other before the first record.
 
 use super::fan_out::FanOut;
-use super::work::{Engine, Keys};
+use super::work::{DppbKey, Engine, Keys};
 use crate::certs::{DpChains, Trust};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::hsm::lanes::{Lanes, Rules};
 use crate::hsm::pkcs11::Token;
-use crate::hsm::{Hsm, HsmSession, Role, own_points};
+use crate::hsm::{Hsm, HsmError, HsmSession, Role, own_points};
 use crate::secret::SubscriberKey;
 use crate::store::sealed::OP_AAD;
 use crate::store::sqlite::Ledger;
@@ -20,10 +20,12 @@ pub fn with_engine<R>(site: &Site, work: impl FnOnce(&Engine<'_, Lanes>) -> Resu
     let chains = load_chains(site, &lanes)?;
     let ledger = Ledger::open(&site.state_db())?;
     let cpu = FanOut::new(site.config.run.threads)?;
-    let dppb = lanes.key(&Role::DpPb)?;
+    let dppb = chains.curves().into_iter().map(|curve| {
+        let key = lanes.key(&Role::DpPb(curve))?;
+        Ok(DppbKey { curve, key, point: lanes.public_point(key)? })
+    });
     let keys = Keys {
-        dppb,
-        dppb_point: lanes.public_point(dppb)?,
+        dppb: dppb.collect::<Result<_, HsmError>>()?,
         kek: lanes.key(&Role::SiteKek)?,
         manifest: lanes.key(&Role::Manifest)?,
     };

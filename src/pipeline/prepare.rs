@@ -45,6 +45,7 @@ pub(super) fn prepare<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> R
         lines,
         batch_key: batch_key(engine, stored)?,
         distinct,
+        curves: engine.chains.curves(),
         bundle_dir,
         vault_dir,
     })
@@ -77,7 +78,7 @@ fn distinct<H: Hsm>(engine: &Engine<'_, H>) -> Result<Distinct, Fault> {
 }
 
 /// Whether the site can serve a line: what the run would find wrong later, found before a number is claimed.
-/// `dppb_ends`: end of the DPpb chain. The error names the member of the line.
+/// `dppb_ends`: first end of the DPpb chains. The error names the member of the line.
 pub fn check_line(site: &Site, line: &Line, dppb_ends: Timestamp) -> Result<(), (&'static str, Fault)> {
     check_validity(line, dppb_ends).map_err(|fault| ("validity.until", fault))?;
     metadata(line).map_err(|fault| ("metadata", fault))?;
@@ -92,7 +93,7 @@ fn line_work<H: Hsm>(
 ) -> Result<LineWork, Fault> {
     let line = &ordered;
     let named = |what: String| Fault::new(Exit::Config, format!("line {}: {what}", line.line));
-    check_validity(line, engine.chains.pb.not_after())?;
+    check_validity(line, engine.chains.pb_not_after())?;
     let (template, der) = compile(engine.site, line)?;
     let template_sha256 = data_encoding::HEXLOWER.encode(&sha256(&der));
     if stored.templates.get(&line.line) != Some(&template_sha256) {

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::audit;
 use super::distinct::Prints;
+use super::sign::ToSign;
 use super::work::{Binding, LineWork, OrderWork};
 use crate::bind::{self, Bpp, Draft, OneTimeKey, OpenDraft, Parts, Workbench};
 use crate::error::{ErrorClass, RecordError};
@@ -143,11 +144,9 @@ impl Started {
                 };
                 let refused =
                     |e: bind::BindError| name.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), e.hint());
-                let [seed, spare] = [0, 16].map(|at| Zeroizing::new(std::array::from_fn(|i| key_octets[at + i])));
-                // One draw in 2^32 is no scalar; both of these are not in 2^64.
-                let one_time =
-                    OneTimeKey::from_scalar(bench, &seed).or_else(|_| OneTimeKey::from_scalar(bench, &spare));
-                let one_time = one_time.map_err(refused)?;
+                let unserved = |what: String| name.failed_as(ErrorClass::Eligibility, &what, CHAINS);
+                let curve = order.curve_of(otpk).map_err(unserved)?;
+                let one_time = OneTimeKey::from_random(bench, curve, key_octets).map_err(refused)?;
                 let agreement = bind::agree(bench, one_time, eid, otpk, &line.host_id).map_err(refused)?;
                 let parts = Parts { transaction_id: &transaction_id, metadata: &metadata };
                 issue.transaction_id = Some(transaction_id.0);
@@ -158,9 +157,9 @@ impl Started {
     }
 
     /// What the HSM signs; none for a PPP.
-    pub(super) fn digest(&self) -> Option<[u8; 32]> {
+    pub(super) fn to_sign(&self) -> Option<ToSign> {
         match &self.goal {
-            Goal::Bound(draft) => Some(draft.digest()),
+            Goal::Bound(draft) => Some(ToSign { curve: draft.curve(), digest: draft.digest() }),
             Goal::Stored { .. } => None,
         }
     }
@@ -269,6 +268,8 @@ impl Finished {
 }
 
 const NEVER_ISSUED: &str = "nothing was issued for this record; run `bindery doctor` before more is";
+/// What to do for an eUICC of a curve that we have no chain on.
+pub(super) const CHAINS: &str = "install DPauth and DPpb chains on the eUICC's curve";
 const AGAIN: &str = "nothing was issued for this record; if it happens again, report it with the log";
 
 impl Failed {

@@ -18,7 +18,8 @@ use zeroize::Zeroizing;
 use super::batch::RunTimes;
 use super::chunk::workbench;
 use super::close::{self, Contents};
-use super::record::{Failed, Name};
+use super::record::{CHAINS, Failed, Name};
+use super::sign::ToSign;
 use super::work::{Engine, LineWork, OrderWork, package_object};
 use super::{find_order, lock, prepare, with_engine};
 use crate::bind::{self, Bpp, Draft, OneTimeKey, Parts, Workbench};
@@ -40,8 +41,8 @@ use crate::store::sqlite::{Ledger, one_time_key_x};
 use crate::store::{Device, Issue, OrderState, StoredOrder};
 use crate::telemetry::{Progress, ProgressMode};
 
-/// Random octets of one binding: transactionId and otSK.DP.
-const DRAW_LEN: usize = 16 + 32;
+/// Random octets of one binding: transactionId and what makes otSK.DP.
+const DRAW_LEN: usize = 16 + OneTimeKey::RANDOM_LEN;
 /// Records whose packages are in memory at once.
 const GROUP: usize = 1_000;
 
@@ -220,7 +221,8 @@ fn believed_keys<H: Hsm>(
     engine: &Engine<'_, H>,
     key_file: &Path,
 ) -> Result<(Vec<BelievedKey>, Vec<RefusedKey>), Fault> {
-    let judge = EuiccJudge::new(Trust::load(&engine.site.path("certs/ci"))?.into(), jiff::Timestamp::now());
+    let judge = EuiccJudge::new(Trust::load(&engine.site.path("certs/ci"))?.into(), jiff::Timestamp::now())
+        .serving(&engine.chains.curves());
     let (mut keys, mut refused) = (Vec::new(), Vec::new());
     // A key serves one profile, ever; of two lines with one key the first that is believed stands.
     let mut seen = HashSet::new();
@@ -244,12 +246,12 @@ fn believed_keys<H: Hsm>(
                 |message: String, hint: &str| refused.push(RefusedKey { line_no, message, hint: hint.to_owned() });
             match verdict {
                 Err(no) => refuse(no.message, no.hint),
-                Ok(point) if !seen.insert(one_time_key_x(&point)) => {
+                Ok(point) if !seen.insert(one_time_key_x(&point.octets)) => {
                     refuse("the one-time key stands in an earlier line too".to_owned(), NEW_KEY);
                 }
                 // Spent on another profile: of a fleet's key file that is nothing unusual.
-                Ok(point) if engine.store.one_time_key_used(&point)? => {}
-                Ok(point) => keys.push((eid, point)),
+                Ok(point) if engine.store.one_time_key_used(&point.octets)? => {}
+                Ok(point) => keys.push((eid, point.octets)),
             }
         }
     }
@@ -306,10 +308,10 @@ fn bind_all<H: Hsm>(
         if sound.is_empty() {
             continue;
         }
-        let digests: Vec<[u8; 32]> = sound.iter().map(|(_, draft, _)| draft.digest()).collect();
-        let signatures = engine.lanes.submit(engine.keys.dppb, digests.clone()).wait();
+        let to_sign = sound.iter().map(|(_, draft, _)| ToSign { curve: draft.curve(), digest: draft.digest() });
+        let signatures = engine.sign_all(&to_sign.collect::<Vec<_>>()).wait()?;
         let mut signed = Vec::with_capacity(sound.len());
-        for ((pair, draft, transaction_id), signature) in sound.into_iter().zip(engine.usable(&digests, signatures)?) {
+        for ((pair, draft, transaction_id), signature) in sound.into_iter().zip(signatures) {
             match signature {
                 Ok(signature) => signed.push((pair, draft, transaction_id, signature)),
                 Err(error) => {
@@ -374,10 +376,12 @@ fn draft(
     let (ppk, ppp) = (Ppk::opened(triple), Ppp::stored(stored));
 
     let refused = |e: bind::BindError| name.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), e.hint());
-    let (id, scalar) = octets.split_at(16);
+    let unserved = |what: String| name.failed_as(ErrorClass::Eligibility, &what, CHAINS);
+    let curve = work.curve_of(&pair.otpk).map_err(unserved)?;
+    let (id, random) = octets.split_at(16);
     let transaction_id = TransactionId(id.try_into().map_err(|_| name.failed(&"short draw"))?);
-    let scalar: &[u8; 32] = scalar.try_into().map_err(|_| name.failed(&"short draw"))?;
-    let one_time = OneTimeKey::from_scalar(bench, scalar).map_err(refused)?;
+    let random = random.try_into().map_err(|_| name.failed(&"short draw"))?;
+    let one_time = OneTimeKey::from_random(bench, curve, random).map_err(refused)?;
     let agreement = bind::agree(bench, one_time, &pair.eid, &pair.otpk, &line.host_id).map_err(refused)?;
     let metadata = line.metadata.for_iccid(&name.iccid);
     if sha256(&metadata) != issue.metadata_sha256 {

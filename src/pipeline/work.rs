@@ -9,6 +9,7 @@ use crate::config::Site;
 use crate::export::records::LineFacts;
 use crate::formats::bsp::kdf::HostId;
 use crate::formats::bsp::segment::sealed_all_len;
+use crate::formats::curve::Curve;
 use crate::formats::rsp::metadata::MetadataTemplate;
 use crate::hsm::lanes::Lanes;
 use crate::hsm::{Hsm, KeyRef};
@@ -42,16 +43,25 @@ pub struct Engine<'a, H: Hsm> {
 }
 
 /// The keys a batch uses.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Keys {
-    /// Signs InitialiseSecureChannel.
-    pub dppb: KeyRef,
-    /// Public point of `dppb`, to check the first signature of each chunk.
-    pub dppb_point: [u8; 65],
+    /// Sign InitialiseSecureChannel, one for each curve we have chains on.
+    pub dppb: Vec<DppbKey>,
     /// Seals batch keys.
     pub kek: KeyRef,
     /// Signs manifests.
     pub manifest: KeyRef,
+}
+
+/// SK.DPpb.ECDSA of one curve.
+#[derive(Clone, Copy, Debug)]
+pub struct DppbKey {
+    /// For eUICCs on this curve.
+    pub curve: Curve,
+    /// The key in the token.
+    pub key: KeyRef,
+    /// Its public point, to check the first signature of each chunk.
+    pub point: [u8; 65],
 }
 
 /// One order being worked on.
@@ -66,6 +76,8 @@ pub(super) struct OrderWork {
     pub(super) batch_key: BatchKey,
     /// The secrets of its records among each other.
     pub(super) distinct: Distinct,
+    /// Curves of the eUICCs that we have DPpb chains for.
+    pub(super) curves: Vec<Curve>,
     /// The bundle's directory.
     pub(super) bundle_dir: PathBuf,
     /// Where PPPs rest.
@@ -76,6 +88,16 @@ impl OrderWork {
     /// The line of this number.
     pub(super) fn line(&self, number: u32) -> Option<&LineWork> {
         self.lines.iter().find(|line| line.number == number)
+    }
+
+    /// The curve of an eUICC by its one-time key, which was compared with its certificate when it was taken in; an error for people
+    /// when we have no chain on it (any more).
+    pub(super) fn curve_of(&self, otpk: &[u8; 65]) -> Result<Curve, String> {
+        match Curve::of_point(otpk) {
+            Some(curve) if self.curves.contains(&curve) => Ok(curve),
+            Some(curve) => Err(format!("the eUICC is on {curve}, this site has no DPauth and DPpb on that curve")),
+            None => Err("the one-time key is on no curve that we serve".to_owned()),
+        }
     }
 
     /// File name in the vault of the PPPs of this chunk.

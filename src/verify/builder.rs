@@ -15,12 +15,12 @@ use super::euicc::Euicc;
 use crate::formats::tlv::{Tag, wrap};
 use crate::ids::Eid;
 
-pub(crate) fn p256() -> EcGroup {
-    EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap()
+pub(crate) fn key_pair() -> (PKey<Private>, [u8; 65]) {
+    key_pair_on(Nid::X9_62_PRIME256V1)
 }
 
-pub(crate) fn key_pair() -> (PKey<Private>, [u8; 65]) {
-    let key = EcKey::generate(&p256()).unwrap();
+pub(crate) fn key_pair_on(curve: Nid) -> (PKey<Private>, [u8; 65]) {
+    let key = EcKey::generate(&EcGroup::from_curve_name(curve).unwrap()).unwrap();
     let point = public_point(&key).unwrap().try_into().unwrap();
     (PKey::from_ec_key(key).unwrap(), point)
 }
@@ -159,6 +159,12 @@ impl Maker {
         }
     }
 
+    /// The eUICC's one-time key on another curve; DPpb stays as it is.
+    pub(crate) fn with_euicc_on(self, curve: Nid) -> Self {
+        let (otsk_euicc, otpk_euicc) = key_pair_on(curve);
+        Self { otsk_euicc, otpk_euicc, ..self }
+    }
+
     pub(crate) fn demo() -> Self {
         Self::new("89049032123451234512345678901235".parse().unwrap(), &key_pair().0)
     }
@@ -172,10 +178,11 @@ impl Maker {
     }
 
     pub(crate) fn bpp(&self) -> Vec<u8> {
-        let (otsk_dp, otpk_dp) = key_pair();
+        let own = self.otsk_euicc.ec_key().unwrap();
+        let (otsk_dp, otpk_dp) = key_pair_on(own.group().curve_name().unwrap());
         let mut ctx = BigNumContext::new().unwrap();
-        let point = EcPoint::from_bytes(&p256(), &self.otpk_euicc, &mut ctx).unwrap();
-        let peer = PKey::from_ec_key(EcKey::from_public_key(&p256(), &point).unwrap()).unwrap();
+        let point = EcPoint::from_bytes(own.group(), &self.otpk_euicc, &mut ctx).unwrap();
+        let peer = PKey::from_ec_key(EcKey::from_public_key(own.group(), &point).unwrap()).unwrap();
         let mut deriver = Deriver::new(&otsk_dp).unwrap();
         deriver.set_peer(&peer).unwrap();
         let z = deriver.derive_to_vec().unwrap();

@@ -19,6 +19,8 @@ pub struct Euicc {
     eid: Eid,
     otsk: PKey<Private>,
     otpk: [u8; POINT_LEN],
+    /// Of both, and of whoever may sign for this eUICC.
+    curve: Nid,
 }
 
 /// What an eUICC found in a package that is right in every respect it can judge alone.
@@ -57,21 +59,22 @@ impl Euicc {
     /// From the EID and the one-time key pair, which must belong together and lie on a 256-bit curve that SGP.22 names.
     pub fn new(eid: Eid, otsk: PKey<Private>, otpk: [u8; POINT_LEN]) -> Result<Self, String> {
         let key = otsk.ec_key().map_err(|_| "the one-time secret is not an EC key")?;
-        if !matches!(key.group().curve_name(), Some(Nid::X9_62_PRIME256V1 | Nid::BRAINPOOL_P256R1)) {
-            return Err("the one-time secret is on another curve than P-256 or brainpoolP256r1".into());
-        }
+        let curve = key.group().curve_name();
+        let curve = curve.filter(|curve| [Nid::X9_62_PRIME256V1, Nid::BRAINPOOL_P256R1].contains(curve));
+        let curve = curve.ok_or("the one-time secret is on another curve than P-256 or brainpoolP256r1")?;
         let own =
             super::chain::public_point(&key).map_err(|e| format!("the one-time secret has no public point: {e}"))?;
         if own[..] != otpk[..] {
             return Err("the one-time secret does not fit the public one-time key".into());
         }
-        Ok(Self { eid, otsk, otpk })
+        Ok(Self { eid, otsk, otpk, curve })
     }
 
     /// Opens a package; `ordered_acc` holds values of EF.ACC that the order gave. Every finding that can still be made is made.
     pub fn open(&self, bpp: &[u8], trust: &DpTrust, ordered_acc: &[u16]) -> Result<Opened, Vec<Finding>> {
         let layout = Layout::read(bpp).map_err(|finding| vec![finding])?;
-        let mut findings: Vec<_> = layout.check_signature(&self.otpk, trust.dppb()).err().into_iter().collect();
+        let mut findings: Vec<_> =
+            layout.check_signature((&self.otpk, self.curve), trust.dppb()).err().into_iter().collect();
         let unsealed = layout.agree(&self.otsk).and_then(|z| layout.unseal(&z, &self.eid));
         let unsealed = match unsealed {
             Ok(unsealed) => unsealed,

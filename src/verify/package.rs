@@ -7,6 +7,7 @@ use openssl::bn::BigNum;
 use openssl::ecdsa::EcdsaSig;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
 use openssl::pkey::{PKey, PKeyRef, Private, Public};
 use openssl::sign::Verifier;
 use zeroize::Zeroizing;
@@ -95,14 +96,22 @@ impl<'a> Layout<'a> {
         })
     }
 
-    /// smdpSign over fields 1 to 4 and `5F49 41 otPK.EUICC`, under one of the trusted DPpb keys.
-    pub(super) fn check_signature(&self, otpk_euicc: &[u8; POINT_LEN], dppb: &[PKey<Public>]) -> Result<(), Finding> {
+    /// smdpSign over fields 1 to 4 and `5F49 41 otPK.EUICC`, under one of the trusted DPpb keys on the curve of the eUICC.
+    pub(super) fn check_signature(
+        &self,
+        (otpk_euicc, curve): (&[u8; POINT_LEN], Nid),
+        dppb: &[PKey<Public>],
+    ) -> Result<(), Finding> {
         let signed = [self.signed, &tlv::wrap(Tag(0x5F49), &[otpk_euicc])].concat();
-        if dppb.iter().any(|key| verifies_raw(key, &signed, self.signature)) {
+        let fitting: Vec<_> = dppb.iter().filter(|key| curve_of(key) == Some(curve)).collect();
+        if fitting.iter().any(|key| verifies_raw(key, &signed, self.signature)) {
             return Ok(());
         }
-        let what = match dppb {
-            [] => "smdpSign cannot be verified: no trusted DPpb certificate",
+        let what = match (dppb, &fitting[..]) {
+            ([], _) => "smdpSign cannot be verified: no trusted DPpb certificate",
+            (_, []) => {
+                "smdpSign cannot be verified: no trusted DPpb certificate on the curve of the eUICC's one-time key"
+            }
             _ => "smdpSign does not verify under the DPpb certificate for this eUICC's one-time key",
         };
         Err(Finding::new(Check::SmdpSign, what).at(self.signature_offset))
@@ -159,6 +168,10 @@ impl<'a> Layout<'a> {
         }
         Ok(upp)
     }
+}
+
+fn curve_of(key: &PKeyRef<Public>) -> Option<Nid> {
+    key.ec_key().ok()?.group().curve_name()
 }
 
 /// ECDSA-SHA256 with a raw r || s signature (BSI TR-03111 plain format).
@@ -243,7 +256,6 @@ fn sized(field: &Tlv<'_>, allowed: std::ops::RangeInclusive<usize>, name: &str) 
 mod tests {
     use openssl::bn::{BigNum, BigNumContext};
     use openssl::ec::{EcGroup, EcKey, EcPoint};
-    use openssl::nid::Nid;
 
     use super::*;
     use crate::verify::vectors;
@@ -264,7 +276,7 @@ mod tests {
         let z = agreement::shared_secret(&PKey::from_ec_key(otsk).unwrap(), &otpk_euicc).unwrap();
 
         let layout = Layout::read(&session["bpp"]).unwrap();
-        layout.check_signature(&otpk_euicc, &[PKey::from_ec_key(dppb).unwrap()]).unwrap();
+        layout.check_signature((&otpk_euicc, Nid::X9_62_PRIME256V1), &[PKey::from_ec_key(dppb).unwrap()]).unwrap();
         let eid = Eid::from_packed(&session["eid"].as_slice().try_into().unwrap()).unwrap();
         let unsealed = layout.unseal(&z, &eid).unwrap();
         assert_eq!(unsealed.transaction_id, session["transaction-id"]);

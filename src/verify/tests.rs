@@ -1,8 +1,9 @@
 //! The judge against packages of its own maker: what is right passes, and nothing that is wrong does.
 
+use openssl::nid::Nid;
 use proptest::prelude::*;
 
-use super::builder::{Maker, Upp, key_pair};
+use super::builder::{Maker, Upp, key_pair, key_pair_on};
 use super::*;
 use crate::formats::tlv::{Tag, wrap};
 
@@ -77,6 +78,29 @@ fn a_signature_of_another_sm_dp_plus_is_refused() {
     let findings = maker.euicc().open(&maker.bpp(), &Maker::demo().trust(), &[]).err().unwrap();
     assert_eq!(findings[0].check, Check::SmdpSign);
     assert_eq!(maker.euicc().open(&maker.bpp(), &DpTrust::nobody(), &[]).err().unwrap()[0].check, Check::SmdpSign);
+}
+
+#[test]
+fn a_package_opens_on_either_curve_and_only_under_the_dppb_key_of_its_own() {
+    let curves = [Nid::X9_62_PRIME256V1, Nid::BRAINPOOL_P256R1];
+    for (curve, other) in [(curves[0], curves[1]), (curves[1], curves[0])] {
+        let eid = "89049032123451234512345678901235".parse().unwrap();
+        let [own_key, other_key] = [curve, other].map(|curve| key_pair_on(curve).0);
+        let maker = Maker::new(eid, &own_key).with_euicc_on(curve);
+        assert!(maker.euicc().open(&maker.bpp(), &maker.trust(), &[]).is_ok());
+        // A right signature by a trusted key, but the eUICC's certificates are all on one curve.
+        let crossed = Maker { dppb: other_key, ..Maker::new(eid, &own_key).with_euicc_on(curve) };
+        let findings = crossed.euicc().open(&crossed.bpp(), &crossed.trust(), &[]).err().unwrap();
+        assert_eq!(findings.iter().map(|f| f.check).collect::<Vec<_>>(), [Check::SmdpSign]);
+        assert!(findings[0].message.contains("on the curve of the eUICC"), "{}", findings[0].message);
+        // One-time keys of two curves do not meet.
+        let stranger = maker.with_euicc_on(other);
+        let crossed = Maker::new(eid, &own_key).with_euicc_on(curve).bpp();
+        let findings = stranger.euicc().open(&crossed, &stranger.trust(), &[]).err().unwrap();
+        assert_eq!(findings.last().unwrap().check, Check::KeyAgreement);
+    }
+    let (secret, point) = key_pair_on(Nid::SECP256K1);
+    assert!(Euicc::new("89049032123451234512345678901235".parse().unwrap(), secret, point).is_err());
 }
 
 #[test]

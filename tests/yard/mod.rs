@@ -120,8 +120,14 @@ impl Yard {
 
     /// A fleet of `eids` in `NAME/`; gives the lines of its key file.
     pub(crate) fn fleet(&self, name: &str, eids: usize) -> Vec<Value> {
+        self.fleet_with(name, eids, &[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn fleet_with(&self, name: &str, eids: usize, more: &[&str]) -> Vec<Value> {
         let out = self.path(name);
-        self.run(&["fleet", "make", "--eids", &eids.to_string(), "--out", out.to_str().unwrap()]).exits(0);
+        let args = ["fleet", "make", "--eids", &eids.to_string(), "--out", out.to_str().unwrap()];
+        self.run(&[&args[..], more].concat()).exits(0);
         lines_json(&out.join("euicc.jsonl"))
     }
 

@@ -11,9 +11,10 @@ use openssl::nid::Nid;
 
 use super::crew::Crew;
 use super::{Sign, Signers, Template, failed, refused};
-use crate::bind::{Agreement, BindError, Curve, Draft, OneTimeKey, Parts, Workbench, agree};
+use crate::bind::{Agreement, BindError, Draft, OneTimeKey, Parts, Workbench, agree};
 use crate::error::Fault;
 use crate::formats::bsp::kdf::HostId;
+use crate::formats::curve::Curve;
 use crate::formats::rsp::metadata::{MetadataTemplate, StoreMetadata};
 use crate::hsm::HsmError;
 use crate::ids::{Eid, Iccid, TransactionId};
@@ -94,7 +95,7 @@ impl Desk {
             ..StoreMetadata::default()
         };
         Ok(Self {
-            workbench: Workbench::new(Curve::p256().map_err(failed)?).map_err(failed)?,
+            workbench: Workbench::new().map_err(failed)?,
             host_id: HostId::new(b"smdp.example.com").ok_or_else(|| failed("host id"))?,
             metadata: MetadataTemplate::new(&fields).map_err(failed)?,
             iccid: Iccid::from_body("8988211000000000000").map_err(failed)?,
@@ -113,9 +114,9 @@ impl Desk {
     fn agree(&mut self) -> Result<Agreement, BindError> {
         self.next = (self.next + 1) % self.euiccs.len();
         let (eid, otpk) = self.euiccs[self.next];
-        let mut scalar = [0x11; 32];
-        openssl::rand::rand_bytes(&mut scalar)?;
-        let one_time = OneTimeKey::from_scalar(&mut self.workbench, &scalar)?;
+        let mut random = [0x11; OneTimeKey::RANDOM_LEN];
+        openssl::rand::rand_bytes(&mut random)?;
+        let one_time = OneTimeKey::from_random(&mut self.workbench, Curve::P256, &random)?;
         agree(&mut self.workbench, one_time, &eid, &otpk, &self.host_id)
     }
 

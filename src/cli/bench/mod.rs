@@ -14,6 +14,7 @@ pub use report::Report;
 use std::time::Duration;
 
 use crate::error::{Exit, Fault};
+use crate::formats::curve::Curve;
 use crate::hsm::{Hsm, HsmError, HsmSession, KeyRef, Role};
 use crate::ids::{Iccid, Imsi};
 use crate::personalise::{CompiledTemplate, Draw, Identity, Settings, Upp, shelf};
@@ -72,7 +73,7 @@ pub struct DpPb<'a, H: Hsm> {
 impl<'a, H: Hsm> DpPb<'a, H> {
     /// Resolves the key.
     pub fn of(hsm: &'a H) -> Result<Self, HsmError> {
-        Ok(Self { hsm, key: hsm.key(&Role::DpPb)? })
+        Ok(Self { hsm, key: hsm.key(&Role::DpPb(Curve::P256))? })
     }
 }
 

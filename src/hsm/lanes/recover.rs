@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::hall::{Hall, Lost};
 use super::lane::Lane;
 use super::{Rules, Seated, spawn_lane};
+use crate::certs::Curve;
 use crate::certs::signature_fits;
 use crate::hsm::{FaultClass, HsmError, Role};
 
@@ -67,7 +68,7 @@ fn bring_back(hall: &Hall, pool: usize) -> Result<(), HsmError> {
 }
 
 fn probe(token: &dyn Seated) -> Result<(), HsmError> {
-    let key = token.key(&Role::DpPb)?;
+    let key = token.key(&Role::DpPb(Curve::P256))?;
     let signature = token.open()?.sign(key, &PROBE)?;
     if signature_fits(&token.public_point(key)?, &PROBE, &signature) {
         return Ok(());

@@ -5,10 +5,8 @@ use cryptoki::mechanism::MechanismType;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
+use crate::certs::Curve;
 use crate::hsm::policy::{Flags, KeyAttribute as A, KeyKind, KeyRule, MechanismName, ReadBack};
-
-/// OID 1.2.840.10045.3.1.7 (prime256v1) in DER: CKA_EC_PARAMS.
-pub(super) const P256_PARAMS: [u8; 10] = [0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07];
 
 /// Octets of an AES-256 key.
 pub(super) const AES256_OCTETS: u64 = 32;
@@ -25,7 +23,7 @@ impl Half {
     /// The object that does the work.
     pub(super) fn working(rule: &KeyRule) -> Self {
         match rule.kind {
-            KeyKind::EcP256 => Self::Private,
+            KeyKind::Ec(_) => Self::Private,
             KeyKind::Aes256 => Self::Secret,
         }
     }
@@ -53,11 +51,16 @@ pub(super) fn template(rule: &KeyRule, half: Half, id: &[u8], unknown: &[String]
     all
 }
 
+/// CKA_EC_PARAMS of a curve.
+pub(super) fn ec_params(curve: Curve) -> Attribute {
+    Attribute::EcParams(curve.params_der().to_vec())
+}
+
 /// Reads one object's flags, mechanisms and kind. Attributes the token has no notion of are simply not in the answer.
 pub(super) fn read_back(
     session: &Session,
     object: ObjectHandle,
-    half: Half,
+    (kind, half): (KeyKind, Half),
     asked: &[A],
     unknown: &[String],
 ) -> Result<ReadBack, Error> {
@@ -83,15 +86,12 @@ pub(super) fn read_back(
         Some(Attribute::KeyType(key_type)) => Some(key_type),
         _ => None,
     };
-    found.kind_fits = match half {
-        Half::Secret => {
+    found.kind_fits = match kind {
+        KeyKind::Aes256 => {
             let length = read(AttributeType::ValueLen)?;
             key_type == Some(KeyType::AES) && length == Some(Attribute::ValueLen(AES256_OCTETS.into()))
         }
-        Half::Private | Half::Public => {
-            let curve = read(AttributeType::EcParams)?;
-            key_type == Some(KeyType::EC) && curve == Some(Attribute::EcParams(P256_PARAMS.to_vec()))
-        }
+        KeyKind::Ec(curve) => key_type == Some(KeyType::EC) && read(AttributeType::EcParams)? == Some(ec_params(curve)),
     };
     Ok(found)
 }

@@ -34,6 +34,7 @@ use self::witness::Witness;
 use super::policy::{KeyPolicy, KeyRule, MechanismName, Purpose, compare};
 use super::profile::{HsmProfile, Limits};
 use super::{FaultClass, Hsm, HsmError, KeyRef, Recoverable, Role};
+use crate::certs::Curve;
 
 /// An open token: logged in, its keys compared with the policy and tried. Cheap to clone, usable by many threads.
 #[derive(Clone)]
@@ -319,15 +320,15 @@ fn resolve(session: &Pkcs11Session, rule: &KeyRule, unknown: &[String]) -> Resul
     };
     let check = |half, object, expected: Vec<_>, numbers: &[u64]| -> Result<(), HsmError> {
         let asked: Vec<_> = expected.iter().map(|(attribute, _)| *attribute).collect();
-        let found = attributes::read_back(session, object, half, &asked, unknown)
+        let found = attributes::read_back(session, object, (rule.kind, half), &asked, unknown)
             .map_err(|e| hsm_error(format!("read the attributes of {}", rule.label), &e))?;
         Ok(compare(&rule.label, expected.into_iter(), numbers, &found, unknown)?)
     };
     check(half, working, rule.expected().collect(), &numbers)?;
-    let point = if half == Half::Private {
+    let point = if let Some(curve) = rule.kind.curve() {
         let public = find_one(session, rule, Half::Public)?;
         check(Half::Public, public, rule.public.iter().map(|(a, v)| (*a, *v)).collect(), &[])?;
-        Some(public_point(session, public, &rule.label)?)
+        Some(public_point(session, public, (&rule.label, curve))?)
     } else {
         None
     };
@@ -351,7 +352,11 @@ fn find_one(session: &Pkcs11Session, rule: &KeyRule, half: Half) -> Result<Objec
 }
 
 /// CKA_EC_POINT: a DER OCTET STRING in the standard, the bare point from some modules.
-fn public_point(session: &Pkcs11Session, public: ObjectHandle, label: &str) -> Result<[u8; 65], HsmError> {
+fn public_point(
+    session: &Pkcs11Session,
+    public: ObjectHandle,
+    (label, curve): (&str, Curve),
+) -> Result<[u8; 65], HsmError> {
     let answer = session
         .get_attributes(public, &[AttributeType::EcPoint])
         .map_err(|e| hsm_error(format!("read the public point of {label}"), &e))?;
@@ -359,9 +364,9 @@ fn public_point(session: &Pkcs11Session, public: ObjectHandle, label: &str) -> R
         Some(Attribute::EcPoint(octets)) => octets.strip_prefix(&[0x04, 65]).unwrap_or(octets).try_into().ok(),
         _ => None,
     };
-    point.filter(|point| crate::certs::point::public_key(point).is_ok()).ok_or_else(|| HsmError {
+    point.filter(|point| Curve::of_point(point) == Some(curve)).ok_or_else(|| HsmError {
         what: format!("read the public point of {label}"),
-        code: "not an uncompressed point of P-256".into(),
+        code: format!("not an uncompressed point of {curve}"),
         class: FaultClass::Policy,
         hint: "the key was not made by the key policy",
     })

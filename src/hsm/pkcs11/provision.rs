@@ -10,9 +10,10 @@ use cryptoki::types::AuthPin;
 use openssl::rand::rand_bytes;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::attributes::{AES256_OCTETS, Half, P256_PARAMS, template};
+use super::attributes::{AES256_OCTETS, Half, ec_params, template};
 use super::faults::hsm_error;
 use super::{mechanisms_there, module};
+use crate::certs::Curve;
 use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
 use crate::hsm::policy::{KeyKind, KeyPolicy, KeyRule, Origin};
@@ -34,9 +35,17 @@ pub(crate) fn write_softhsm_conf(conf: &Path, tokens: &Path) -> Result<(), Fault
     files::write_whole(conf, SOFTHSM_CONF.replace("{tokendir}", &tokens.display().to_string()).as_bytes(), 0o600)
 }
 
+/// What [`demo_token`] made.
+pub struct DemoKeys {
+    /// Copies of the transport keys for the other side.
+    pub copies: Vec<TransportCopy>,
+    /// Curves that the token has keys on: not every model knows brainpoolP256r1.
+    pub curves: Vec<Curve>,
+}
+
 /// Initialises a free token under the site's label, with a random SO PIN that nobody keeps and the given user PIN, and makes
-/// the keys of the policy. Transport keys are made in software and imported; their copies are returned for the other side.
-pub fn demo_token(site: &Site, user_pin: &str) -> Result<Vec<TransportCopy>, Fault> {
+/// the keys of the policy, but for those on a curve that the token does not know. Transport keys are made in software and imported.
+pub fn demo_token(site: &Site, user_pin: &str) -> Result<DemoKeys, Fault> {
     let profile = HsmProfile::load(site)?;
     let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
     let context = module::load(site)?;
@@ -55,11 +64,25 @@ pub fn demo_token(site: &Site, user_pin: &str) -> Result<Vec<TransportCopy>, Fau
     session.init_pin(&user_pin).map_err(failed("set the user PIN"))?;
     session.logout().map_err(failed("log out as security officer"))?;
     session.login(UserType::User, Some(&user_pin)).map_err(failed("log in to the token"))?;
+    let curves: Vec<Curve> = Curve::ALL.into_iter().filter(|c| *c == Curve::P256 || knows(&session, *c)).collect();
     let mut copies = Vec::new();
-    for rule in &policy.keys {
+    for rule in policy.keys.iter().filter(|rule| rule.kind.curve().is_none_or(|curve| curves.contains(&curve))) {
         copies.extend(make_key(&session, rule, &profile.attributes_unknown)?);
     }
-    Ok(copies)
+    Ok(DemoKeys { copies, curves })
+}
+
+/// Whether the token makes keys on this curve: told by a session key, for no mechanism list names curves.
+fn knows(session: &Pkcs11Session, curve: Curve) -> bool {
+    let public = [Attribute::Token(false), Attribute::Private(false), ec_params(curve)];
+    let private = [Attribute::Token(false), Attribute::Sensitive(true), Attribute::Extractable(false)];
+    match session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private) {
+        Ok((public, private)) => [public, private].into_iter().all(|half| session.destroy_object(half).is_ok()),
+        Err(e) => {
+            tracing::info!(curve = curve.as_str(), error = %hsm_error("make a key pair", &e), "the token does not know the curve");
+            false
+        }
+    }
 }
 
 /// 24 letters and digits, 120 random bits.
@@ -77,9 +100,9 @@ fn make_key(session: &Pkcs11Session, rule: &KeyRule, unknown: &[String]) -> Resu
     let mut id = [0; 16];
     rand_bytes(&mut id).map_err(|e| Fault::new(Exit::Bug, format!("OpenSSL's random: {e}")))?;
     match (rule.kind, rule.origin) {
-        (KeyKind::EcP256, Origin::Generated) => {
+        (KeyKind::Ec(curve), Origin::Generated) => {
             let mut public = template(rule, Half::Public, &id, unknown);
-            public.push(Attribute::EcParams(P256_PARAMS.to_vec()));
+            public.push(ec_params(curve));
             let private = template(rule, Half::Private, &id, unknown);
             session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).map_err(failed)?;
             Ok(None)
@@ -91,7 +114,7 @@ fn make_key(session: &Pkcs11Session, rule: &KeyRule, unknown: &[String]) -> Resu
             Ok(None)
         }
         (KeyKind::Aes256, Origin::Imported) => import(session, rule, &id, unknown).map(Some),
-        (KeyKind::EcP256, Origin::Imported) => Err(Fault::new(
+        (KeyKind::Ec(_), Origin::Imported) => Err(Fault::new(
             Exit::Config,
             format!("key {:?}: a demo token makes its key pairs itself, origin must be \"generated\"", rule.label),
         )),

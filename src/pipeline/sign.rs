@@ -1,0 +1,74 @@
+//! Signatures of a chunk: digests go to the lanes, each under the DPpb key of its eUICC's curve, and come back in the order of the
+//! records. A chunk may mix the curves.
+
+use super::work::{DppbKey, Engine};
+use crate::certs;
+use crate::error::{Exit, Fault};
+use crate::formats::curve::Curve;
+use crate::hsm::lanes::{Signed, Ticket};
+use crate::hsm::{FaultClass, Hsm};
+
+/// What the HSM is to sign for one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ToSign {
+    /// Whose DPpb key.
+    pub(super) curve: Curve,
+    /// SHA-256 of what is signed.
+    pub(super) digest: [u8; 32],
+}
+
+/// Signatures under way.
+pub(super) struct Signing {
+    /// One for each key that is needed.
+    parts: Vec<Part>,
+    expected: usize,
+}
+
+struct Part {
+    key: DppbKey,
+    /// Where among all of them its digests stood.
+    places: Vec<usize>,
+    digests: Vec<[u8; 32]>,
+    ticket: Ticket,
+}
+
+impl<H: Hsm> Engine<'_, H> {
+    /// Hands all digests to the lanes and returns at once.
+    pub(super) fn sign_all(&self, wanted: &[ToSign]) -> Signing {
+        let part = |key: &DppbKey| {
+            let of_key = wanted.iter().enumerate().filter(|(_, to_sign)| to_sign.curve == key.curve);
+            let (places, digests): (Vec<usize>, Vec<_>) = of_key.map(|(at, to_sign)| (at, to_sign.digest)).unzip();
+            let ticket = self.lanes.submit(key.key, digests.clone());
+            Part { key: *key, places, digests, ticket }
+        };
+        Signing { parts: self.keys.dppb.iter().map(part).collect(), expected: wanted.len() }
+    }
+}
+
+impl Signing {
+    /// Waits for all of them, in the order in which they were wanted. What the token refuses as a record's data is that record's; any
+    /// other error ends the chunk, of which nothing was issued.
+    pub(super) fn wait(self) -> Result<Vec<Signed>, Fault> {
+        let mut all: Vec<Option<Signed>> = (0..self.expected).map(|_| None).collect();
+        for Part { key, places, digests, ticket } in self.parts {
+            let signed = ticket.wait();
+            if let Some(error) = signed.iter().find_map(|s| s.as_ref().err().filter(|e| e.class != FaultClass::Data)) {
+                return Err(error.clone().into());
+            }
+            check_first(&key, &digests, &signed)?;
+            places.into_iter().zip(signed).for_each(|(at, signature)| all[at] = Some(signature));
+        }
+        let all: Option<Vec<_>> = all.into_iter().collect();
+        all.ok_or_else(|| Fault::new(Exit::Bug, "a record was agreed on a curve for which there is no DPpb key"))
+    }
+}
+
+/// A token that signs with another key than the certificate's would ruin every package: look at one a chunk and key.
+fn check_first(key: &DppbKey, digests: &[[u8; 32]], signed: &[Signed]) -> Result<(), Fault> {
+    let first = digests.iter().zip(signed).find_map(|(digest, signed)| Some((digest, signed.as_ref().ok()?)));
+    if first.is_none_or(|(digest, signature)| certs::signature_fits(&key.point, digest, signature)) {
+        return Ok(());
+    }
+    let what = format!("the token's signature does not verify with the key of the DPpb certificate on {}", key.curve);
+    Err(Fault::new(Exit::HsmUnusable, what).hint("run `bindery doctor`; nothing of this chunk was issued"))
+}
