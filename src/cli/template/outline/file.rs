@@ -325,10 +325,7 @@ fn content(kind: Kind, name: &str, file: &FileOutline<'_>, model: Option<&FileTe
         return Vec::new();
     }
     if let Some(fill) = model.and_then(|model| model.fill).filter(|_| view.pattern().is_none()) {
-        octets.chunks_mut(record.unwrap_or(len).max(1)).for_each(|part| {
-            let defaults = fill.octets(part.len());
-            part.iter_mut().zip(defaults).filter(|(octet, _)| octet.is_none()).for_each(|(octet, d)| *octet = Some(d));
-        });
+        fill.complete(&mut octets, record);
     }
     match record {
         Some(record) => records(kind, name, &octets, record),
