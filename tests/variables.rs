@@ -31,7 +31,7 @@ fn vars() -> Value {
     })
 }
 
-/// Judges a bundle by the order, every package; gives how many packages were compared with the order's values.
+/// Judges a bundle by the order, every package.
 #[track_caller]
 fn judged(yard: &Yard, bundle: &str, order: &Order<'_>, code: i32) -> Value {
     let (secrets, path) = (yard.path("fleet/secrets.jsonl"), order.write());
@@ -49,7 +49,6 @@ fn constants_columns_and_ranges_reach_every_package() {
     assert_eq!(ran["orders"][0]["audited"], 12);
     let outbox = yard.outbox("PO-1");
     judged(&yard, outbox.to_str().unwrap(), &order, 0);
-    // The judge is not blind: a value of the ledger that is not the row's is found in the package.
     let number = yard.ledger_count("SELECT count(*) FROM devices WHERE msisdn = '4915112340011' AND row = 12");
     assert_eq!(number, 1);
 }
