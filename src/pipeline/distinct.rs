@@ -77,18 +77,24 @@ impl Distinct {
             if value.iter().fold(0, |any, octet| any | octet) == 0 {
                 return Err(BadSecret::Blank(name(secret)));
             }
+            if matches!(secret, Secret::Puk1 | Secret::Puk2 | Secret::Adm(_)) {
+                codes.push(value);
+                continue;
+            }
             let print = self.print(&[value]);
             if template.contains(&print) {
                 return Err(BadSecret::OfTemplate(name(secret)));
             }
             match secret {
                 Secret::K => prints.k = print,
-                Secret::Puk1 | Secret::Puk2 | Secret::Adm(_) => codes.push(value),
                 _ if value.len() < SHORTEST_COMPARED => {}
                 _ => prints.others.push(print),
             }
         }
         if codes.len() > 1 {
+            if codes.iter().all(|code| template.contains(&self.print(&[code]))) {
+                return Err(BadSecret::OfTemplate("every PUK and ADM code".to_owned()));
+            }
             prints.others.push(self.print(&codes));
         }
         Ok(prints)
