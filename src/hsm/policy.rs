@@ -1,7 +1,9 @@
 //! The key policy: which key a role has, what it may do, and the comparison of that with what the token answers.
 //!
 //! In: `key-policy.toml` and the attributes read back from the token. Out: [`KeyPolicy`], or the first [`Drift`].
-//! Rule: one role, one key, one purpose; PKCS#11 itself permits the classic attacks, only attributes stop them.
+//! Rule: one role and epoch, one key, one purpose; PKCS#11 itself permits the classic attacks, only attributes stop them.
+
+pub mod epoch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +11,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::epoch::KeyState;
 use super::{FaultClass, HsmError, Role};
 use crate::error::{Exit, Fault};
 
@@ -23,7 +26,7 @@ pub const BUILT_IN: &str = include_str!("../../hsm-config/key-policy.toml");
 #[serde(deny_unknown_fields)]
 pub struct KeyPolicy {
     schema: String,
-    /// One rule for each role.
+    /// One rule for each role and epoch.
     #[serde(rename = "key")]
     pub keys: Vec<KeyRule>,
 }
@@ -34,6 +37,15 @@ pub struct KeyPolicy {
 pub struct KeyRule {
     /// Whose key.
     pub role: Role,
+    /// Which key of this role, counted from 1.
+    #[serde(default = "epoch::first")]
+    pub epoch: u32,
+    /// Whether new work goes to it.
+    #[serde(default)]
+    pub state: KeyState,
+    /// Since when it is active; none for the first.
+    #[serde(default)]
+    pub active_from: Option<jiff::Timestamp>,
     /// CKA_LABEL.
     pub label: String,
     /// Kind of key.
@@ -61,9 +73,26 @@ pub enum KeyKind {
     /// Key pair on NIST P-256.
     #[serde(rename = "ec-p256")]
     EcP256,
+    /// 128-bit AES key; transport keys of operators only.
+    #[serde(rename = "aes-128")]
+    Aes128,
     /// 256-bit AES key.
     #[serde(rename = "aes-256")]
     Aes256,
+    /// RSA key pair of 3,072 bits; import keys only.
+    #[serde(rename = "rsa-3072")]
+    Rsa3072,
+}
+
+impl KeyKind {
+    /// Octets of a secret key; none of a key pair.
+    pub fn secret_octets(self) -> Option<usize> {
+        match self {
+            Self::EcP256 | Self::Rsa3072 => None,
+            Self::Aes128 => Some(16),
+            Self::Aes256 => Some(32),
+        }
+    }
 }
 
 /// The one thing a key does.
@@ -76,6 +105,8 @@ pub enum Purpose {
     Seal,
     /// Encrypts for somebody else, never decrypts.
     Encrypt,
+    /// Unwraps keys that somebody else wrapped for us, into keys of this policy, and does nothing besides.
+    Unwrap,
 }
 
 impl Purpose {
@@ -85,6 +116,7 @@ impl Purpose {
             Self::Sign => "sign",
             Self::Seal => "seal",
             Self::Encrypt => "encrypt",
+            Self::Unwrap => "unwrap",
         }
     }
 
@@ -93,6 +125,7 @@ impl Purpose {
             Self::Sign => &[KeyAttribute::Sign],
             Self::Seal => &[KeyAttribute::Encrypt, KeyAttribute::Decrypt],
             Self::Encrypt => &[KeyAttribute::Encrypt],
+            Self::Unwrap => &[KeyAttribute::Unwrap],
         }
     }
 }
@@ -125,6 +158,15 @@ pub enum MechanismName {
     /// Makes AES keys.
     #[serde(rename = "CKM_AES_KEY_GEN")]
     AesKeyGen,
+    /// Makes RSA key pairs.
+    #[serde(rename = "CKM_RSA_PKCS_KEY_PAIR_GEN")]
+    RsaKeyPairGen,
+    /// RSA-OAEP (PKCS #1 v2): unwraps.
+    #[serde(rename = "CKM_RSA_PKCS_OAEP")]
+    RsaOaep,
+    /// AES key wrap (RFC 3394), 0x2109.
+    #[serde(rename = "CKM_AES_KEY_WRAP")]
+    AesKeyWrap,
 }
 
 impl MechanismName {
@@ -136,6 +178,9 @@ impl MechanismName {
             Self::AesGcm => "CKM_AES_GCM",
             Self::EcKeyPairGen => "CKM_EC_KEY_PAIR_GEN",
             Self::AesKeyGen => "CKM_AES_KEY_GEN",
+            Self::RsaKeyPairGen => "CKM_RSA_PKCS_KEY_PAIR_GEN",
+            Self::RsaOaep => "CKM_RSA_PKCS_OAEP",
+            Self::AesKeyWrap => "CKM_AES_KEY_WRAP",
         }
     }
 }
@@ -235,10 +280,12 @@ impl KeyPolicy {
         }
         for (i, rule) in policy.keys.iter().enumerate() {
             rule.check()?;
-            if let Some(twin) = policy.keys[..i].iter().find(|o| o.role == rule.role || o.label == rule.label) {
-                return Err(format!("keys {:?} and {:?} share a role or a label", twin.label, rule.label));
+            let is_twin = |o: &&KeyRule| (&o.role, o.epoch) == (&rule.role, rule.epoch) || o.label == rule.label;
+            if let Some(twin) = policy.keys[..i].iter().find(is_twin) {
+                return Err(format!("keys {:?} and {:?} share a role and epoch, or a label", twin.label, rule.label));
             }
         }
+        policy.check_epochs()?;
         let missing = [Role::DpAuth, Role::DpPb, Role::SiteKek, Role::Manifest, Role::Audit]
             .into_iter()
             .find(|role| policy.rule(role).is_none());
@@ -248,9 +295,14 @@ impl KeyPolicy {
         }
     }
 
-    /// The rule of a role.
+    /// The rule of a role's active key: the one new work goes to.
     pub fn rule(&self, role: &Role) -> Option<&KeyRule> {
-        self.keys.iter().find(|rule| rule.role == *role)
+        self.keys.iter().find(|rule| rule.role == *role && rule.state == KeyState::Active)
+    }
+
+    /// The rule of one epoch of a role, whatever its state.
+    pub fn rule_of(&self, role: &Role, epoch: u32) -> Option<&KeyRule> {
+        self.keys.iter().find(|rule| rule.role == *role && rule.epoch == epoch)
     }
 }
 
@@ -262,28 +314,41 @@ impl KeyRule {
     }
 
     fn check(&self) -> Result<(), String> {
-        let expected_kind = if self.purpose == Purpose::Sign { KeyKind::EcP256 } else { KeyKind::Aes256 };
-        let (purpose, mechanism) = match self.role {
-            Role::SiteKek => (Purpose::Seal, MechanismName::AesGcm),
-            Role::Transport(_) => (Purpose::Encrypt, MechanismName::AesEcb),
-            _ => (Purpose::Sign, MechanismName::Ecdsa),
+        let (purpose, mechanism, kinds) = match self.role {
+            Role::SiteKek => (Purpose::Seal, MechanismName::AesGcm, &[KeyKind::Aes256][..]),
+            Role::Transport(_) => (Purpose::Encrypt, MechanismName::AesEcb, &[KeyKind::Aes256, KeyKind::Aes128][..]),
+            Role::Import(_) if self.kind == KeyKind::Rsa3072 => {
+                (Purpose::Unwrap, MechanismName::RsaOaep, &[KeyKind::Rsa3072][..])
+            }
+            Role::Import(_) => (Purpose::Unwrap, MechanismName::AesKeyWrap, &[KeyKind::Aes256][..]),
+            Role::DpAuth | Role::DpPb | Role::Manifest | Role::Audit => {
+                (Purpose::Sign, MechanismName::Ecdsa, &[KeyKind::EcP256][..])
+            }
         };
-        if self.kind != expected_kind || self.purpose != purpose {
+        if self.purpose != purpose {
             return Err(format!("key {:?}: role {} asks for purpose {:?}", self.label, self.role, purpose.as_str()));
+        }
+        if !kinds.contains(&self.kind) {
+            return Err(format!("key {:?}: role {} has keys of another type", self.label, self.role));
+        }
+        if self.epoch == 0 {
+            return Err(format!("key {:?}: epochs count from 1", self.label));
         }
         if self.mechanisms != [mechanism] {
             return Err(format!("key {:?}: mechanisms must be [{:?}]", self.label, mechanism.as_str()));
         }
         let (own, public) = match self.kind {
-            KeyKind::EcP256 => (PRIVATE, PUBLIC),
-            KeyKind::Aes256 => (SECRET, &[][..]),
+            KeyKind::EcP256 | KeyKind::Rsa3072 => (PRIVATE, PUBLIC),
+            KeyKind::Aes128 | KeyKind::Aes256 => (SECRET, &[][..]),
         };
         let usage = self.purpose.usage_flags();
         self.check_flags("attributes", &self.attributes, own, |a| match a {
             A::Token | A::Private | A::Sensitive => true,
             other => usage.contains(&other),
         })?;
-        self.check_flags("public", &self.public, public, |a| matches!(a, A::Token | A::Verify))
+        // The public half of an import key is used by others, outside: in the token it does nothing.
+        let verifies = self.purpose == Purpose::Sign;
+        self.check_flags("public", &self.public, public, |a| a == A::Token || (a == A::Verify && verifies))
     }
 
     fn check_flags(&self, table: &str, flags: &Flags, all: &[A], wanted: impl Fn(A) -> bool) -> Result<(), String> {

@@ -10,8 +10,8 @@ use crate::hsm::policy::{Flags, KeyAttribute as A, KeyKind, KeyRule, MechanismNa
 /// OID 1.2.840.10045.3.1.7 (prime256v1) in DER: CKA_EC_PARAMS.
 pub(super) const P256_PARAMS: [u8; 10] = [0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07];
 
-/// Octets of an AES-256 key.
-pub(super) const AES256_OCTETS: u64 = 32;
+/// Bits of an import key's modulus.
+pub(super) const RSA_BITS: u64 = 3_072;
 
 /// Which object of a key is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,8 @@ impl Half {
     /// The object that does the work.
     pub(super) fn working(rule: &KeyRule) -> Self {
         match rule.kind {
-            KeyKind::EcP256 => Self::Private,
-            KeyKind::Aes256 => Self::Secret,
+            KeyKind::EcP256 | KeyKind::Rsa3072 => Self::Private,
+            KeyKind::Aes128 | KeyKind::Aes256 => Self::Secret,
         }
     }
 
@@ -58,6 +58,7 @@ pub(super) fn read_back(
     session: &Session,
     object: ObjectHandle,
     half: Half,
+    kind: KeyKind,
     asked: &[A],
     unknown: &[String],
 ) -> Result<ReadBack, Error> {
@@ -83,12 +84,20 @@ pub(super) fn read_back(
         Some(Attribute::KeyType(key_type)) => Some(key_type),
         _ => None,
     };
-    found.kind_fits = match half {
-        Half::Secret => {
+    found.kind_fits = match (half, kind) {
+        (Half::Secret, _) => {
             let length = read(AttributeType::ValueLen)?;
-            key_type == Some(KeyType::AES) && length == Some(Attribute::ValueLen(AES256_OCTETS.into()))
+            let expected = kind.secret_octets().map(|octets| Attribute::ValueLen((octets as u64).into()));
+            key_type == Some(KeyType::AES) && length.is_some() && length == expected
         }
-        Half::Private | Half::Public => {
+        (Half::Private | Half::Public, KeyKind::Rsa3072) => {
+            let octets = match read(AttributeType::Modulus)? {
+                Some(Attribute::Modulus(modulus)) => modulus.len() as u64,
+                _ => 0,
+            };
+            key_type == Some(KeyType::RSA) && octets == RSA_BITS / 8
+        }
+        (Half::Private | Half::Public, _) => {
             let curve = read(AttributeType::EcParams)?;
             key_type == Some(KeyType::EC) && curve == Some(Attribute::EcParams(P256_PARAMS.to_vec()))
         }
@@ -104,6 +113,9 @@ pub(super) fn mechanism(name: MechanismName) -> MechanismType {
         MechanismName::AesGcm => MechanismType::AES_GCM,
         MechanismName::EcKeyPairGen => MechanismType::ECC_KEY_PAIR_GEN,
         MechanismName::AesKeyGen => MechanismType::AES_KEY_GEN,
+        MechanismName::RsaKeyPairGen => MechanismType::RSA_PKCS_KEY_PAIR_GEN,
+        MechanismName::RsaOaep => MechanismType::RSA_PKCS_OAEP,
+        MechanismName::AesKeyWrap => MechanismType::AES_KEY_WRAP,
     }
 }
 

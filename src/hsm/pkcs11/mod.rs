@@ -7,9 +7,11 @@
 mod attributes;
 mod faults;
 mod module;
+pub mod objects;
 pub mod provision;
 mod selftest;
 mod session;
+mod wrap;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,16 +19,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error, RvError};
 use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
-use cryptoki::session::{Session as Pkcs11Session, UserType};
+use cryptoki::session::{Session as Pkcs11Session, SessionState, UserType};
 use cryptoki::slot::{Slot, TokenInfo};
 use cryptoki::types::AuthPin;
+use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 use self::attributes::Half;
 use self::faults::hsm_error;
+pub use self::objects::KeyRoom;
 pub use self::session::Session;
 use super::pin::UserPin;
-use super::policy::{KeyPolicy, KeyRule, MechanismName, Purpose, compare};
-use super::profile::{HsmProfile, Limits};
+use super::policy::{KeyKind, KeyPolicy, KeyRule, KeyState, MechanismName, Purpose, compare};
+use super::profile::{Forms, HsmProfile, Limits};
 use super::{FaultClass, Hsm, HsmError, KeyRef, Role};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
@@ -59,8 +64,11 @@ pub struct TokenFacts {
 /// What all sessions of a token share.
 struct Held {
     keys: Vec<HeldKey>,
-    roles: Vec<Role>,
+    /// The keys found, rule by rule in the order of `keys`.
+    rules: Vec<KeyRule>,
+    policy: KeyPolicy,
     limits: Limits,
+    forms: Forms,
     context: Pkcs11,
     slot: Slot,
     facts: TokenFacts,
@@ -79,6 +87,14 @@ impl Held {
     fn key(&self, key: KeyRef) -> Result<&HeldKey, HsmError> {
         self.keys.get(key.0).ok_or_else(|| no_such_key("a key of another token"))
     }
+
+    /// The key itself, then the draining epochs of its role: what any of them sealed can be opened.
+    fn openers(&self, key: KeyRef) -> Vec<KeyRef> {
+        let role = self.rules.get(key.0).map(|rule| &rule.role);
+        let drains = |rule: &KeyRule| Some(&rule.role) == role && rule.state == KeyState::Draining;
+        let older = self.rules.iter().enumerate().filter(|(at, rule)| *at != key.0 && drains(rule));
+        std::iter::once(key).chain(older.map(|(at, _)| KeyRef(at))).collect()
+    }
 }
 
 /// Set when a PIN was refused: this process never sends one again, so no loop can lock the token.
@@ -96,7 +112,41 @@ impl Token {
         let anchor = context.open_ro_session(slot).map_err(|e| hsm_error("open a session", &e))?;
         // Other threads of this process may hold the login already; then the PIN is neither read nor sent.
         login(&anchor, &info, || UserPin::of(site))?;
-        Self::compared(context, slot, &info, anchor, &policy, &profile)
+        let needed = policy.in_use().cloned().collect();
+        Self::compared(context, slot, &info, anchor, policy, needed, &profile)
+    }
+
+    /// Opens the token with those keys of the policy that are there, pending ones too: for a ceremony, which makes the others.
+    pub fn open_present(site: &Site) -> Result<Self, Fault> {
+        let profile = HsmProfile::load(site)?;
+        let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
+        let context = module::load(site)?;
+        let (slot, info) = module::slot_by_label(&context, &site.config.hsm.token_label)?;
+        let anchor = context.open_ro_session(slot).map_err(|e| hsm_error("open a session", &e))?;
+        login(&anchor, &info, || UserPin::of(site))?;
+        let mut present = Vec::new();
+        for rule in policy.keys.iter().filter(|rule| rule.state != KeyState::Retired) {
+            if objects::is_there(&anchor, rule)? {
+                present.push(rule.clone());
+            }
+        }
+        Self::compared(context, slot, &info, anchor, policy, present, &profile)
+    }
+
+    /// The key of one epoch, whatever its state.
+    pub fn key_of(&self, role: &Role, epoch: u32) -> Result<KeyRef, HsmError> {
+        let at = self.held.rules.iter().position(|rule| rule.role == *role && rule.epoch == epoch);
+        at.map(KeyRef).ok_or_else(|| no_such_key(&format!("{role} epoch {epoch}")))
+    }
+
+    /// The keys found and compared.
+    pub fn rules(&self) -> &[KeyRule] {
+        &self.held.rules
+    }
+
+    /// Opens a sealed thing with this key alone, not with an older epoch: whether it still needs the older one.
+    pub fn open_with_only(&self, key: KeyRef, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
+        self.open_session()?.open_with(key, aad, sealed)
     }
 
     /// What people see of it.
@@ -116,23 +166,32 @@ impl Token {
         slot: Slot,
         info: &TokenInfo,
         anchor: Pkcs11Session,
-        policy: &KeyPolicy,
+        policy: KeyPolicy,
+        rules: Vec<KeyRule>,
         profile: &HsmProfile,
     ) -> Result<Self, Fault> {
         let unknown = &profile.attributes_unknown;
-        let keys: Result<_, HsmError> = policy.keys.iter().map(|rule| resolve(&anchor, rule, unknown)).collect();
+        let keys: Result<_, HsmError> = rules.iter().map(|rule| resolve(&anchor, rule, unknown)).collect();
         let facts = TokenFacts {
             model: profile.model.clone(),
             label: info.label().to_owned(),
             serial: info.serial_number().to_owned(),
             firmware: info.firmware_version().to_string(),
-            keys: policy.keys.len(),
+            keys: rules.len(),
             mechanisms: profile.mechanisms.clone(),
             max_lanes: profile.limits.lanes,
         };
-        let roles = policy.keys.iter().map(|rule| rule.role.clone()).collect();
-        let held =
-            Held { keys: keys?, roles, limits: profile.limits, context, slot, facts, anchor: Mutex::new(anchor) };
+        let held = Held {
+            keys: keys?,
+            rules,
+            policy,
+            limits: profile.limits,
+            forms: profile.forms,
+            context,
+            slot,
+            facts,
+            anchor: Mutex::new(anchor),
+        };
         let token = Self { held: Arc::new(held) };
         let mut session = token.open_session()?;
         let anchor = token.held.anchor.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,8 +210,13 @@ impl Hsm for Token {
     }
 
     fn key(&self, role: &Role) -> Result<KeyRef, HsmError> {
-        let at = self.held.roles.iter().position(|held| held == role);
+        let at = self.held.rules.iter().position(|rule| rule.role == *role && rule.state == KeyState::Active);
         at.map(KeyRef).ok_or_else(|| no_such_key(&role.to_string()))
+    }
+
+    fn key_at(&self, role: &Role, accepted: Timestamp) -> Result<KeyRef, HsmError> {
+        let rule = self.held.policy.rule_at(role, accepted).ok_or_else(|| no_such_key(&role.to_string()))?;
+        self.key_of(role, rule.epoch)
     }
 
     fn public_point(&self, key: KeyRef) -> Result<[u8; 65], HsmError> {
@@ -180,7 +244,7 @@ fn login(session: &Pkcs11Session, info: &TokenInfo, pin: impl FnOnce() -> Result
         );
     }
     let already = session.get_session_info().map_err(|e| hsm_error("look at the session", &e))?;
-    if matches!(already.session_state(), cryptoki::session::SessionState::RoUser) {
+    if matches!(already.session_state(), SessionState::RoUser | SessionState::RwUser) {
         return Ok(());
     }
     let pin = pin()?;
@@ -223,7 +287,7 @@ fn resolve(session: &Pkcs11Session, rule: &KeyRule, unknown: &[String]) -> Resul
     };
     let check = |half, object, expected: Vec<_>, numbers: &[u64]| -> Result<(), HsmError> {
         let asked: Vec<_> = expected.iter().map(|(attribute, _)| *attribute).collect();
-        let found = attributes::read_back(session, object, half, &asked, unknown)
+        let found = attributes::read_back(session, object, half, rule.kind, &asked, unknown)
             .map_err(|e| hsm_error(format!("read the attributes of {}", rule.label), &e))?;
         Ok(compare(&rule.label, expected.into_iter(), numbers, &found, unknown)?)
     };
@@ -231,7 +295,10 @@ fn resolve(session: &Pkcs11Session, rule: &KeyRule, unknown: &[String]) -> Resul
     let point = if half == Half::Private {
         let public = find_one(session, rule, Half::Public)?;
         check(Half::Public, public, rule.public.iter().map(|(a, v)| (*a, *v)).collect(), &[])?;
-        Some(public_point(session, public, &rule.label)?)
+        match rule.kind {
+            KeyKind::Rsa3072 => None,
+            _ => Some(public_point(session, public, &rule.label)?),
+        }
     } else {
         None
     };

@@ -18,6 +18,7 @@ pub(super) fn run(session: &mut Session, anchor: &Pkcs11Session, held: &Held) ->
             Purpose::Sign => signs(session, KeyRef(i), key)?,
             Purpose::Seal => seals(session, KeyRef(i), key)?,
             Purpose::Encrypt => encrypts(session, anchor, KeyRef(i), key)?,
+            Purpose::Unwrap => super::wrap::unwraps(anchor, held, key)?,
         }
     }
     Ok(())
@@ -56,7 +57,7 @@ fn encrypts(session: &mut Session, anchor: &Pkcs11Session, reference: KeyRef, ke
     }
 }
 
-fn failed(key: &HeldKey, how: &str) -> HsmError {
+pub(super) fn failed(key: &HeldKey, how: &str) -> HsmError {
     HsmError {
         what: format!("self-test of {}", key.label),
         code: format!("the key {how}"),

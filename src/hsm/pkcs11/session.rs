@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::Held;
 use super::faults::hsm_error;
+use crate::hsm::profile::GcmIv;
 use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef, draw};
 
 const IV_OCTETS: usize = 12;
@@ -72,14 +73,20 @@ impl HsmSession for Session {
         // Random, one for each batch: far below the 2^32 that NIST SP 800-38D §8.3 allows for one key. Of both sources: an IV
         // that comes twice under the long-lived key would open what it sealed.
         let mut iv = [0; IV_OCTETS];
-        draw::fill_random(self, &mut iv)?;
+        let by_token = self.held.forms.gcm_iv == GcmIv::Token;
+        if !by_token {
+            draw::fill_random(self, &mut iv)?;
+        }
         let (handle, label) = self.key(key)?;
         let what = || format!("seal with {label}");
         named(aad, what)?;
+        let params = gcm(&mut iv, aad).map_err(|e| hsm_error(what(), &e))?;
+        let body = self.session.encrypt(&Mechanism::AesGcm(params), handle, plain).map_err(|e| hsm_error(what(), &e))?;
+        if by_token && iv == [0; IV_OCTETS] {
+            return Err(refused(what(), "the profile says that the token makes the IV, but it made none"));
+        }
         let mut sealed = Vec::with_capacity(IV_OCTETS + plain.len() + TAG_OCTETS);
         sealed.extend_from_slice(&iv);
-        let gcm = gcm(&mut iv, aad).map_err(|e| hsm_error(what(), &e))?;
-        let body = self.session.encrypt(&Mechanism::AesGcm(gcm), handle, plain).map_err(|e| hsm_error(what(), &e))?;
         sealed.extend_from_slice(&body);
         if sealed.len() == IV_OCTETS + plain.len() + TAG_OCTETS {
             Ok(sealed)
@@ -89,6 +96,21 @@ impl HsmSession for Session {
     }
 
     fn open(&mut self, key: KeyRef, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
+        let openers = self.held.openers(key);
+        let mut outcome = self.open_with(key, aad, sealed);
+        for older in &openers[1..] {
+            match &outcome {
+                Err(error) if error.class == FaultClass::Data => outcome = self.open_with(*older, aad, sealed),
+                _ => break,
+            }
+        }
+        outcome
+    }
+}
+
+impl Session {
+    /// Opens with one key alone.
+    pub(super) fn open_with(&mut self, key: KeyRef, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
         let (handle, label) = self.key(key)?;
         let what = || format!("open with {label}");
         named(aad, what)?;
