@@ -7,6 +7,7 @@
 mod attributes;
 mod faults;
 mod module;
+pub mod approver;
 pub mod objects;
 pub mod provision;
 mod selftest;
