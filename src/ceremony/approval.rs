@@ -60,7 +60,8 @@ impl Custodians {
         for (name, file) in &site.config.ceremony.custodians {
             let path = site.path(file);
             let octets = std::fs::read(&path).map_err(|e| Fault::file(&path, &e))?;
-            let key = X509::from_pem(&octets).and_then(|c| c.public_key()).or_else(|_| PKey::public_key_from_pem(&octets));
+            let key =
+                X509::from_pem(&octets).and_then(|c| c.public_key()).or_else(|_| PKey::public_key_from_pem(&octets));
             let key = key.ok().filter(|key| key.id() == Id::EC).ok_or_else(|| {
                 Fault::new(Exit::Config, format!("{}: holds no certificate or public key on a curve", path.display()))
                     .hint("openssl pkey -in KEY -pubout -out FILE writes it")
@@ -81,7 +82,8 @@ impl Custodians {
                 .hint("`bindery keys approval` writes the text; its signature stands beside it in FILE.sig")
         };
         let text = std::fs::read(file).map_err(|e| worthless(e.to_string()))?;
-        let approval: Approval = serde_json::from_slice(&text).map_err(|e| worthless(format!("is no approval: {e}")))?;
+        let approval: Approval =
+            serde_json::from_slice(&text).map_err(|e| worthless(format!("is no approval: {e}")))?;
         if approval.schema != SCHEMA {
             return Err(worthless(format!("schema {:?} is not {SCHEMA:?}", approval.schema)));
         }
@@ -90,7 +92,8 @@ impl Custodians {
         };
         let signature_file = signature_of(file);
         let signature = std::fs::read(&signature_file).map_err(|e| worthless(format!("its signature: {e}")))?;
-        let verified = Verifier::new(MessageDigest::sha256(), key).and_then(|mut v| v.verify_oneshot(&signature, &text));
+        let verified =
+            Verifier::new(MessageDigest::sha256(), key).and_then(|mut v| v.verify_oneshot(&signature, &text));
         if !verified.unwrap_or(false) {
             return Err(worthless(format!("the signature is not {:?}'s", approval.custodian)));
         }

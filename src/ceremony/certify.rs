@@ -43,8 +43,7 @@ pub struct Installed {
 pub fn request(site: &Site, token: &Token, role: &Role, epoch: u32, subject: &Subject) -> Result<String, Fault> {
     let dp_role = dp_role(role)?;
     let key = token.key_of(role, epoch)?;
-    let common_name =
-        subject.common_name.clone().unwrap_or_else(|| format!("{} {role}", site.config.smdp.address));
+    let common_name = subject.common_name.clone().unwrap_or_else(|| format!("{} {role}", site.config.smdp.address));
     let in_use = dp_role.and_then(|dp| DpChain::load(&directory(site, role), dp).ok());
     let oid = subject.oid.as_deref().or(in_use.as_ref().map(DpChain::oid)).filter(|_| dp_role.is_some());
     if dp_role.is_some() && oid.is_none() {
@@ -108,8 +107,9 @@ fn dp_role(role: &Role) -> Result<Option<DpRole>, Fault> {
         Role::DpAuth => Ok(Some(DpRole::Auth)),
         Role::DpPb => Ok(Some(DpRole::Pb)),
         Role::Manifest => Ok(None),
-        other => Err(Fault::new(Exit::Usage, format!("{other} carries no certificate"))
-            .hint("dpauth, dppb and manifest do")),
+        other => {
+            Err(Fault::new(Exit::Usage, format!("{other} carries no certificate")).hint("dpauth, dppb and manifest do"))
+        }
     }
 }
 

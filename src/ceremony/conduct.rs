@@ -79,7 +79,8 @@ impl Ceremony<'_> {
         let mut pin_said: Option<String> = None;
         for (at, step) in self.plan.script.steps.iter().enumerate().skip(transcript.lines().len()) {
             let number = at + 1;
-            let told = |fault: Fault| Fault { what: format!("step {number} ({}): {}", step.title(), fault.what), ..fault };
+            let told =
+                |fault: Fault| Fault { what: format!("step {number} ({}): {}", step.title(), fault.what), ..fault };
             let (by, hash) = match self.approved(number, step, &state, &approvals) {
                 Ok(approved) => (approved.approval.custodian.clone(), Some(approved.sha256.clone())),
                 Err(_) if self.approver_pin && !matches!(step, Step::Component { .. }) => {
@@ -178,7 +179,8 @@ impl Ceremony<'_> {
     fn sign(&self, transcript: &Transcript) -> Result<PathBuf, Fault> {
         let token = Token::open_present(self.site)?;
         let key = token.key(&Role::Audit).map_err(|error| {
-            Fault::from(error).hint("every step is done, but nobody signs the transcript: make the audit key, then run again")
+            Fault::from(error)
+                .hint("every step is done, but nobody signs the transcript: make the audit key, then run again")
         })?;
         let signature = token.open_session()?.sign(key, &sha256(transcript.octets()))?;
         let bug = |e: openssl::error::ErrorStack| Fault::new(Exit::Bug, format!("OpenSSL: {e}"));
@@ -201,7 +203,8 @@ pub fn running(dir: &Path, plan: &Plan) -> Result<String, Fault> {
 
 fn lock(dir: &Path) -> Result<File, Fault> {
     let path = dir.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| Fault::file(&path, &e))?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| Fault::file(&path, &e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {

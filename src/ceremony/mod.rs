@@ -29,7 +29,8 @@ pub fn retire(site: &Site, role: &Role, epoch: u32, helpers: &Helpers<'_>) -> Re
     let path = site.path(&site.config.hsm.policy);
     let policy = KeyPolicy::load(&path)?;
     let rule = policy.rule_of(role, epoch);
-    let rule = rule.ok_or_else(|| Fault::new(Exit::Config, format!("the key policy declares no epoch {epoch} of {role}")))?;
+    let rule =
+        rule.ok_or_else(|| Fault::new(Exit::Config, format!("the key policy declares no epoch {epoch} of {role}")))?;
     match rule.state {
         KeyState::Retired => return Ok(()),
         KeyState::Active => {
@@ -40,7 +41,9 @@ pub fn retire(site: &Site, role: &Role, epoch: u32, helpers: &Helpers<'_>) -> Re
             let needed_by = (helpers.still_needs)(&Token::open(site)?, rule)?;
             if !needed_by.is_empty() {
                 let what = format!("{role} epoch {epoch} is still needed by {}", needed_by.join(", "));
-                return Err(Fault::new(Exit::Config, what).hint("finish these orders first (`bindery run`, `bindery bind`)"));
+                return Err(
+                    Fault::new(Exit::Config, what).hint("finish these orders first (`bindery run`, `bindery bind`)")
+                );
             }
         }
         KeyState::Pending => {}

@@ -288,7 +288,9 @@ mod tests {
         ] {
             assert!(parse(&format!("[[step]]\n{step}\n")).unwrap_err().contains(why), "{step}");
         }
-        assert!(parse(&component(1, "anna").replace("transport:op", "site-kek")).unwrap_err().contains("never brought in"));
+        assert!(
+            parse(&component(1, "anna").replace("transport:op", "site-kek")).unwrap_err().contains("never brought in")
+        );
         assert!(parse("step = []\n").unwrap_err().contains("no step"));
     }
 }

@@ -258,7 +258,10 @@ impl Bench<'_> {
         let mut all = Vec::new();
         for (step, sealed) in sealed {
             let plain = session.open(kek, &self.aad(state, step), &sealed)?;
-            all.push(Component::copy_of(&plain).ok_or_else(|| Fault::new(Exit::IntegrityFailure, "a component is too long"))?);
+            all.push(
+                Component::copy_of(&plain)
+                    .ok_or_else(|| Fault::new(Exit::IntegrityFailure, "a component is too long"))?,
+            );
         }
         Ok(all)
     }

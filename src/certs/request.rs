@@ -37,8 +37,10 @@ pub fn info(point: &[u8; 65], asked: &Asked<'_>) -> Vec<u8> {
     if let Some(oid) = asked.oid {
         extensions.extend(issue::registered_id(oid));
     }
-    let extension_request =
-        tlv::wrap(SEQUENCE, &[&object("1.2.840.113549.1.9.14"), &tlv::wrap(SET, &[&tlv::wrap(SEQUENCE, &[&extensions])])]);
+    let extension_request = tlv::wrap(
+        SEQUENCE,
+        &[&object("1.2.840.113549.1.9.14"), &tlv::wrap(SET, &[&tlv::wrap(SEQUENCE, &[&extensions])])],
+    );
     let subject = issue::name(asked.organization, Some(asked.common_name), None);
     tlv::wrap(SEQUENCE, &[&[0x02, 0x01, 0x00], &subject, &spki, &tlv::wrap(Tag(0xA0), &[&extension_request])])
 }

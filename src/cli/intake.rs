@@ -61,7 +61,12 @@ fn targets(site: &Site) -> Result<Targets, Fault> {
     Ok(Targets {
         eims: site.config.export.eim.keys().cloned().collect(),
         cores: site.config.export.core.keys().cloned().collect(),
-        transport_keys: policy.keys.iter().filter(|rule| rule.state == KeyState::Active).filter_map(|rule| transport(&rule.role)).collect(),
+        transport_keys: policy
+            .keys
+            .iter()
+            .filter(|rule| rule.state == KeyState::Active)
+            .filter_map(|rule| transport(&rule.role))
+            .collect(),
         algorithms: vec![Algorithm::Milenage, Algorithm::Tuak],
     })
 }

@@ -103,7 +103,8 @@ impl Propose {
         let steps = match &self.steps {
             None => [1, last],
             Some(text) => range(text).filter(|[_, to]| *to <= last).ok_or_else(|| {
-                Fault::new(Exit::Usage, format!("--steps {text}: the plan has steps 1 to {last}")).hint("as in 2-5, or 3")
+                Fault::new(Exit::Usage, format!("--steps {text}: the plan has steps 1 to {last}"))
+                    .hint("as in 2-5, or 3")
             })?,
         };
         if !site.config.ceremony.custodians.contains_key(&self.custodian) {
@@ -207,11 +208,14 @@ impl Import {
             _ => {
                 let of = self.parts.len();
                 if !(2..=3).contains(&of) {
-                    return Err(usage("a key comes in two or three --component, or as --wrapped FILE --under ROLE".into()));
+                    return Err(usage(
+                        "a key comes in two or three --component, or as --wrapped FILE --under ROLE".into(),
+                    ));
                 }
                 for (at, part) in self.parts.iter().enumerate() {
                     let named = part.rsplit_once('=');
-                    let (name, kcv) = named.ok_or_else(|| usage(format!("--component {part}: NAME=KCV is asked for")))?;
+                    let (name, kcv) =
+                        named.ok_or_else(|| usage(format!("--component {part}: NAME=KCV is asked for")))?;
                     let number = at + 1;
                     let whose = format!("number = {number}\nof = {of}\ncustodian = {}\n", quoted(name));
                     step("component", &format!("{whose}{}", check(kcv)?));

@@ -12,7 +12,7 @@ use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::{KeyRoom, Token, objects};
 use crate::hsm::policy::epoch::PolicyFile;
-use crate::hsm::policy::{KeyPolicy, KeyRule, KeyState, Origin};
+use crate::hsm::policy::{KeyKind, KeyPolicy, KeyRule, KeyState, Origin};
 use crate::hsm::{Hsm, HsmSession, Role};
 
 /// What a request says of its subject.
@@ -50,14 +50,19 @@ impl Rotate {
     pub(super) fn run(self, site: &Site, policy: &KeyPolicy, json: bool) -> Result<Exit, Fault> {
         let role = &self.role;
         let epochs = policy.epochs(role);
-        let newest = *epochs.first().ok_or_else(|| no_role(role))?;
-        if newest.origin == Origin::Imported {
+        let newest = epochs.first();
+        if newest.is_some_and(|rule| rule.origin == Origin::Imported) {
             return Err(Fault::new(Exit::Usage, format!("{role} comes from its operator"))
                 .hint(format!("`bindery keys import {role}` brings the next one in")));
         }
         let path = site.path(&site.config.hsm.policy);
-        let epoch = if newest.state == KeyState::Pending { newest.epoch } else { newest.epoch + 1 };
-        if newest.epoch != epoch {
+        let epoch = match newest {
+            Some(rule) if rule.state == KeyState::Pending => rule.epoch,
+            Some(rule) => rule.epoch + 1,
+            None if matches!(role, Role::Import(_)) => 1,
+            None => return Err(no_role(role)),
+        };
+        if newest.is_none_or(|rule| rule.epoch != epoch) {
             let mut file = PolicyFile::open(&path)?;
             file.add_epoch(role, epoch)?;
             file.write()?;
@@ -75,11 +80,20 @@ impl Rotate {
                 format!("have {} certified, then `bindery keys certificate {role} FILE`", request.display())
             }
             _ => {
+                if rule.kind == KeyKind::Rsa3072 {
+                    let public = site.path("requests").join(format!("{}.pub.pem", file_name(role, epoch)));
+                    files::make_directory(&site.path("requests"), 0o755)?;
+                    files::write_whole(&public, &KeyRoom::open(site)?.import_key_pem(rule)?, 0o644)?;
+                }
                 let mut file = PolicyFile::open(&path)?;
                 file.activate(role, epoch, Timestamp::now())?;
                 file.write()?;
-                let before = epochs.iter().find(|rule| rule.state == KeyState::Active).map_or(epoch, |rule| rule.epoch);
-                format!("epoch {before} drains; `bindery keys retire {role} {before}` when nothing needs it")
+                match epochs.iter().find(|rule| rule.state == KeyState::Active).map(|rule| rule.epoch) {
+                    Some(before) => {
+                        format!("epoch {before} drains; `bindery keys retire {role} {before}` when nothing needs it")
+                    }
+                    None => "`bindery keys status`".to_owned(),
+                }
             }
         };
         let state = KeyPolicy::load(&path)?.rule_of(role, epoch).map_or("", |rule| rule.state.as_str());
@@ -92,7 +106,7 @@ impl Rotate {
     }
 }
 
-/// Makes the key unless an earlier call did; a half-made pair of ours is not taken for a key.
+/// Makes the key unless an earlier call did; a lonely half of a pair is not taken for a key.
 fn make(site: &Site, rule: &KeyRule) -> Result<(), Fault> {
     let room = KeyRoom::open(site)?;
     if room.find(rule)?.is_none() {
@@ -173,7 +187,9 @@ impl Csr {
             files::write_whole(path, pem.as_bytes(), 0o644)?;
         }
         match (json, &self.out) {
-            (true, _) => say!("{}", json!({ "role": self.role.to_string(), "epoch": epoch, "csr": pem, "file": self.out })),
+            (true, _) => {
+                say!("{}", json!({ "role": self.role.to_string(), "epoch": epoch, "csr": pem, "file": self.out }))
+            }
             (false, None) => say!("{}", pem.trim_end()),
             (false, Some(path)) => say!("{}", path.display()),
         }
@@ -204,7 +220,10 @@ impl Certificate {
         let (sha256, not_after) = (&installed.fingerprint, installed.not_after.to_string());
         if json {
             let role = role.to_string();
-            say!("{}", json!({ "role": role, "epoch": epoch, "sha256": sha256, "not_after": not_after, "file": installed.file }));
+            say!(
+                "{}",
+                json!({ "role": role, "epoch": epoch, "sha256": sha256, "not_after": not_after, "file": installed.file })
+            );
         } else {
             say!("{role} epoch {epoch}: certificate installed, active, valid until {not_after}\nSHA-256 {sha256}");
         }

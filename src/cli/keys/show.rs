@@ -4,6 +4,7 @@ use comfy_table::Table;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::ceremony::kcv::{Kcv, KcvMethod};
 use crate::certs::chain::days_left;
 use crate::certs::{DpChains, Trust};
 use crate::cli::screen;
@@ -11,8 +12,7 @@ use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::Token;
 use crate::hsm::policy::{KeyPolicy, KeyRule, KeyState, Purpose};
-use crate::ceremony::kcv::{Kcv, KcvMethod};
-use crate::hsm::{Hsm, HsmError, HsmSession, FaultClass, Role, own_points};
+use crate::hsm::{FaultClass, Hsm, HsmError, HsmSession, Role, own_points};
 
 /// The keys of the policy; the token is not opened.
 pub(super) fn list(policy: &KeyPolicy, json: bool) -> Result<Exit, Fault> {

@@ -10,8 +10,9 @@ use crate::error::{Exit, Fault};
 pub fn confirm(site: &Site) -> Result<String, Fault> {
     let missing = |fault: Fault| Fault { exit: Exit::ApprovalMissing, ..fault };
     let Some(label) = &site.config.ceremony.approver_token else {
-        return Err(Fault::new(Exit::ApprovalMissing, "the site names no approver token")
-            .hint("set ceremony.approver_token in bindery.toml, or bring a custodian's signed approval with --approve"));
+        return Err(Fault::new(Exit::ApprovalMissing, "the site names no approver token").hint(
+            "set ceremony.approver_token in bindery.toml, or bring a custodian's signed approval with --approve",
+        ));
     };
     if *label == site.config.hsm.token_label {
         let what = "ceremony.approver_token is the operator's own token";

@@ -4,10 +4,10 @@
 //! compare it, known answers; only then work. An anchor session holds the login as long as anybody holds the token, because
 //! closing the last session logs out. Sources: PKCS#11 v2.40, `hsm-config/README.md`.
 
+pub mod approver;
 mod attributes;
 mod faults;
 mod module;
-pub mod approver;
 pub mod objects;
 pub mod provision;
 mod selftest;

@@ -151,12 +151,7 @@ pub(super) fn is_there(session: &Pkcs11Session, rule: &KeyRule) -> Result<bool, 
 }
 
 /// Makes a key inside the token.
-pub(super) fn generate(
-    session: &Pkcs11Session,
-    rule: &KeyRule,
-    id: &[u8],
-    unknown: &[String],
-) -> Result<(), HsmError> {
+pub(super) fn generate(session: &Pkcs11Session, rule: &KeyRule, id: &[u8], unknown: &[String]) -> Result<(), HsmError> {
     let failed = |e: Error| hsm_error(format!("make key {}", rule.label), &e);
     let pair = |mechanism: &Mechanism<'_>, more: Vec<Attribute>| {
         let public = [template(rule, Half::Public, id, unknown), more].concat();

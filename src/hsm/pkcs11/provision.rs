@@ -12,9 +12,9 @@ use super::faults::hsm_error;
 use super::{mechanisms_there, module, objects};
 use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
+use crate::hsm::Role;
 use crate::hsm::policy::{KeyKind, KeyPolicy, KeyRule, Origin};
 use crate::hsm::profile::HsmProfile;
-use crate::hsm::Role;
 
 const SOFTHSM_CONF: &str = include_str!("../../../hsm-config/softhsm2.conf.template");
 

@@ -81,7 +81,8 @@ impl HsmSession for Session {
         let what = || format!("seal with {label}");
         named(aad, what)?;
         let params = gcm(&mut iv, aad).map_err(|e| hsm_error(what(), &e))?;
-        let body = self.session.encrypt(&Mechanism::AesGcm(params), handle, plain).map_err(|e| hsm_error(what(), &e))?;
+        let body =
+            self.session.encrypt(&Mechanism::AesGcm(params), handle, plain).map_err(|e| hsm_error(what(), &e))?;
         if by_token && iv == [0; IV_OCTETS] {
             return Err(refused(what(), "the profile says that the token makes the IV, but it made none"));
         }

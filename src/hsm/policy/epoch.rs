@@ -59,7 +59,8 @@ impl KeyPolicy {
 
     /// The key an order accepted at `at` is served with: the youngest that was active by then and is still in use.
     pub fn rule_at<'a>(&'a self, role: &'a Role, at: Timestamp) -> Option<&'a KeyRule> {
-        let in_use = |rule: &&KeyRule| rule.role == *role && matches!(rule.state, KeyState::Active | KeyState::Draining);
+        let in_use =
+            |rule: &&KeyRule| rule.role == *role && matches!(rule.state, KeyState::Active | KeyState::Draining);
         let begun = |rule: &&KeyRule| rule.active_from.is_none_or(|from| from <= at);
         let youngest = self.keys.iter().filter(in_use).filter(begun).max_by_key(|rule| rule.epoch);
         youngest.or_else(|| self.rule(role))
