@@ -7,7 +7,9 @@ use std::sync::OnceLock;
 use bindery::cli::init::create_demo;
 use bindery::config::Site;
 use bindery::error::Exit;
-use bindery::hsm::pkcs11::Token;
+use bindery::hsm::Role;
+use bindery::hsm::pkcs11::{KeyRoom, Token};
+use bindery::hsm::policy::KeyPolicy;
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
@@ -160,6 +162,86 @@ fn a_key_exchanged_behind_our_back_stops_the_next_start() {
     let fault = Token::open(site).err().unwrap();
     assert_eq!(fault.exit, Exit::HsmUnusable);
     assert!(fault.what.contains(label) && fault.what.contains("CKA_DERIVE"), "{}", fault.what);
+}
+
+#[test]
+fn an_import_key_unwraps_and_does_nothing_else_and_what_it_unwrapped_stays_inside() {
+    let session = attacker();
+    // An import key as the policy has it, made for this test: the public half is all that an outsider gets.
+    let label = "bindery/import/attacked/1";
+    let import_key = "role = \"import:main\"\nlabel = \"bindery/import/main/1\"";
+    let rule = include_str!("../hsm-config/import-key.toml")
+        .replace(import_key, &format!("role = \"import:attacked\"\nlabel = \"{label}\""));
+    let site = with_rule(&rule);
+    KeyRoom::open(&site).unwrap().generate(declared(&site).rule(&import_role()).unwrap(), &[0x77; 16]).unwrap();
+    let opened = Token::open_present(&site); // compared with the policy, and it proved itself
+    assert!(opened.is_ok() || is_the_audit_keys(&opened.err().unwrap().what));
+    let private = find(&session, ObjectClass::PRIVATE_KEY, label);
+    let public = find(&session, ObjectClass::PUBLIC_KEY, label);
+    for mechanism in [Mechanism::RsaPkcs, Mechanism::RsaX509, oaep()] {
+        refused("decrypt", attacker().decrypt(&mechanism, private, &[1; 384]));
+    }
+    refused("sign", attacker().sign(&Mechanism::RsaPkcs, private, &[1; 32]));
+    refused("encrypt", attacker().encrypt(&oaep(), public, &[1; 16]));
+    // None of our keys can be wrapped under it, to be decrypted elsewhere.
+    for (ours, key) in working_keys(&session) {
+        refused(ours, session.wrap_key(&oaep(), public, key));
+    }
+    // A mechanism that the policy does not name.
+    let template = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::AES)];
+    refused("unwrap", session.unwrap_key(&Mechanism::RsaPkcs, private, &[1; 384], &template));
+    // What comes in by the policy's template is like every other key: not readable, not copied, not wrapped.
+    let modulus = session.get_attributes(public, &[AttributeType::Modulus]).unwrap();
+    let [Attribute::Modulus(modulus)] = &modulus[..] else { panic!("{modulus:?}") };
+    let number = |octets: &[u8]| openssl::bn::BigNum::from_slice(octets).unwrap();
+    let rsa = openssl::rsa::Rsa::from_public_components(number(modulus), number(&[1, 0, 1])).unwrap();
+    let mut wrapped = vec![0; 384];
+    rsa.public_encrypt(&[0x5A; 32], &mut wrapped, openssl::rsa::Padding::PKCS1_OAEP).unwrap();
+    let policy = declared(&site);
+    let transport = bindery::hsm::policy::KeyRule {
+        label: "bindery/transport/attacked/1".into(),
+        ..policy.rule(&Role::Transport("core-demo".into())).unwrap().clone()
+    };
+    let import = policy.rule(&import_role()).unwrap();
+    KeyRoom::open(&site).unwrap().unwrap(&transport, &[0x78; 16], import, &wrapped).unwrap();
+    let inside = find(&session, ObjectClass::SECRET_KEY, "bindery/transport/attacked/1");
+    assert_eq!(session.get_attributes(inside, &[AttributeType::Value]).unwrap(), []);
+    refused("copy", session.copy_object(inside, &[Attribute::Extractable(true)]));
+    refused("change", session.update_attributes(inside, &[Attribute::Decrypt(true)]));
+    refused("decrypt", attacker().decrypt(&Mechanism::AesEcb, inside, &[0; 16]));
+    let own = [Attribute::Wrap(true), Attribute::Token(false), Attribute::ValueLen(32.into())];
+    let wrapping = session.generate_key(&Mechanism::AesKeyGen, &own).unwrap();
+    assert_eq!(refused("wrap", session.wrap_key(&Mechanism::AesKeyWrap, wrapping, inside)), RvError::KeyUnextractable);
+}
+
+fn import_role() -> Role {
+    Role::Import("attacked".into())
+}
+
+fn oaep() -> Mechanism<'static> {
+    let mask = cryptoki::mechanism::rsa::PkcsMgfType::MGF1_SHA1;
+    let source = cryptoki::mechanism::rsa::PkcsOaepSource::empty();
+    Mechanism::RsaPkcsOaep(cryptoki::mechanism::rsa::PkcsOaepParams::new(MechanismType::SHA1, mask, source))
+}
+
+/// The demo site with one rule more in a policy of its own.
+fn with_rule(rule: &str) -> Site {
+    let mut site = demo().site.clone();
+    let policy = std::fs::read_to_string(site.path("key-policy.toml")).unwrap();
+    let file = site.path("key-policy-import.toml");
+    let rule = rule.split_once("[[key]]").unwrap().1;
+    std::fs::write(&file, format!("{policy}\n[[key]]{rule}")).unwrap();
+    site.config.hsm.policy = file;
+    site
+}
+
+/// Another test of this process exchanges the audit key on the same token.
+fn is_the_audit_keys(what: &str) -> bool {
+    what.contains("bindery/audit/p256/1")
+}
+
+fn declared(site: &Site) -> KeyPolicy {
+    KeyPolicy::load(&site.config.hsm.policy).unwrap()
 }
 
 fn public_template(label: &str) -> Vec<Attribute> {

@@ -34,16 +34,16 @@ pub(super) struct Conduct {
 struct Components {
     /// The next component is in this file, hex
     #[arg(long = "component-file", value_name = "FILE")]
-    files: Vec<PathBuf>,
+    component_files: Vec<PathBuf>,
     /// The next component comes from this descriptor, after those of files
     #[arg(long = "component-fd", value_name = "NUMBER")]
-    descriptors: Vec<u32>,
+    component_fds: Vec<u32>,
 }
 
 impl Components {
     fn sources(&self) -> Vec<Source> {
-        let files = self.files.iter().cloned().map(Source::File);
-        files.chain(self.descriptors.iter().copied().map(Source::Descriptor)).collect()
+        let files = self.component_files.iter().cloned().map(Source::File);
+        files.chain(self.component_fds.iter().copied().map(Source::Descriptor)).collect()
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) fn conduct(
     json: bool,
 ) -> Result<Exit, Fault> {
     let Outcome { done, steps, transcript } = drain::with_helpers(site, |helpers| {
-        let (approvals, approver_pin) = (&approvals.files[..], approvals.by_pin);
+        let (approvals, approver_pin) = (&approvals.approvals[..], approvals.approve_by_pin);
         Ceremony { site, plan, dir, approvals, approver_pin, components, helpers }.run()
     })?;
     if json {

@@ -65,10 +65,10 @@ impl Keys {
 struct Approvals {
     /// A custodian's approval, signed in FILE.sig; may be given more than once
     #[arg(long = "approve", value_name = "FILE")]
-    files: Vec<PathBuf>,
+    approvals: Vec<PathBuf>,
     /// The second person approves with the PIN of the site's approver token (BINDERY_APPROVER_PIN_FD or _FILE)
     #[arg(long = "approve-by-pin")]
-    by_pin: bool,
+    approve_by_pin: bool,
 }
 
 /// The directory of a ceremony that names none.

@@ -288,7 +288,7 @@ fn resolve(session: &Pkcs11Session, rule: &KeyRule, unknown: &[String]) -> Resul
     };
     let check = |half, object, expected: Vec<_>, numbers: &[u64]| -> Result<(), HsmError> {
         let asked: Vec<_> = expected.iter().map(|(attribute, _)| *attribute).collect();
-        let found = attributes::read_back(session, object, half, rule.kind, &asked, unknown)
+        let found = attributes::read_back(session, object, half, rule, &asked, unknown)
             .map_err(|e| hsm_error(format!("read the attributes of {}", rule.label), &e))?;
         Ok(compare(&rule.label, expected.into_iter(), numbers, &found, unknown)?)
     };

@@ -46,6 +46,8 @@ pub(super) fn template_of(rule: &KeyRule, id: &[u8], profile: &HsmProfile) -> Ve
         let octets = rule.kind.secret_octets().unwrap_or_default();
         all.push(Attribute::ValueLen((octets as u64).into()));
     }
+    // SoftHSM sets what it reads in this order, and after CKA_MODIFIABLE = false nothing more (CKR_ATTRIBUTE_READ_ONLY).
+    all.sort_by_key(|attribute| matches!(attribute, Attribute::Modifiable(_)));
     all
 }
 
