@@ -23,10 +23,13 @@ use crate::hsm::pkcs11::{KeyRoom, Token, approver};
 use crate::hsm::policy::KeyRule;
 use crate::hsm::{Hsm, HsmSession, Role};
 
+/// Asks what still needs an epoch; the answer is words for people, none when nothing does.
+pub type StillNeeds<'a> = dyn Fn(&Token, &KeyRule) -> Result<Vec<String>, Fault> + 'a;
+
 /// What a ceremony asks of the rooms it does not know.
 pub struct Helpers<'a> {
-    /// Why an epoch cannot be retired yet: what still needs it, in words.
-    pub still_needs: &'a dyn Fn(&Token, &KeyRule) -> Result<Vec<String>, Fault>,
+    /// Why an epoch cannot be retired yet.
+    pub still_needs: &'a StillNeeds<'a>,
     /// Orders of which a part is bound and no bundle written.
     pub begun_orders: &'a dyn Fn() -> Result<Vec<String>, Fault>,
     /// The clock.

@@ -81,10 +81,10 @@ pub(super) fn perform(
             let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
             let under = policy.epochs(under).into_iter().find(|rule| rule.state != KeyState::Retired).cloned();
             let under = under.ok_or_else(|| Fault::new(Exit::Config, "the key policy declares no such import key"))?;
-            let made_now = bench.make(&rule, state, |id, _| Ok(bench.room.unwrap(&rule, id, &under, &wrapped)?))?;
+            bench.make(&rule, state, |id, _| Ok(bench.room.unwrap(&rule, id, &under, &wrapped)?))?;
             let made = bench.made(&rule, Some((kcv, *kcv_method)));
-            if made.is_err() && made_now {
-                // Not the key that was announced: it must not stay under this label.
+            if made.as_ref().is_err_and(|fault| fault.exit == Exit::IntegrityFailure) {
+                // Not the key that was announced: it must not stay under this label. The next try chooses the same CKA_ID.
                 bench.room.destroy(&rule)?;
             }
             let mut result = made?;
@@ -184,16 +184,16 @@ impl Bench<'_> {
         })
     }
 
-    /// Makes the key unless this step made it before it was interrupted; whether it was made now.
+    /// Makes the key unless this step made it before it was interrupted.
     fn make(
         &self,
         rule: &KeyRule,
         state: &mut State,
         make: impl FnOnce(&KeyId, &State) -> Result<(), Fault>,
-    ) -> Result<bool, Fault> {
+    ) -> Result<(), Fault> {
         if let Some(own) = state.begun_id(self.step) {
             match self.room.find(rule) {
-                Ok(Some(id)) if id == own => return Ok(false),
+                Ok(Some(id)) if id == own => return Ok(()),
                 Ok(None) => {}
                 // A half of a pair, or somebody else's key: ours is cleared away, another's stays and is refused below.
                 _ => self.room.clear_unfinished(rule, &own)?,
@@ -205,8 +205,7 @@ impl Bench<'_> {
                 .hint("nothing is made twice or over another key: take the next epoch, or destroy that one first"));
         }
         let id = state.begin(self.step)?;
-        make(&id, state)?;
-        Ok(true)
+        make(&id, state)
     }
 
     /// What the transcript says of a key that is there now: the token compared and tried it.

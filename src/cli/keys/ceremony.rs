@@ -13,7 +13,7 @@ use crate::ceremony::{Ceremony, Outcome, Plan, conduct, plan};
 use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
 use crate::hsm::Role;
-use crate::hsm::policy::KeyPolicy;
+use crate::hsm::policy::{KeyPolicy, KeyState};
 
 /// `keys ceremony`.
 #[derive(Debug, clap::Args)]
@@ -164,13 +164,19 @@ impl Import {
     /// Writes the plan of this import and conducts it; the same command goes on after an approval or a crash.
     pub(super) fn run(self, site: &Site, policy: &KeyPolicy, json: bool) -> Result<Exit, Fault> {
         let newest = policy.epochs(&self.role).first().map(|rule| (rule.epoch, rule.state));
+        let directory = |epoch| ceremony_directory(site, &format!("import-{}", file_name(&self.role, epoch)));
+        // Begun and not finished: also when the last step switched and was killed before it could say so.
+        let is_begun = |epoch| {
+            let dir = directory(epoch);
+            dir.join("plan.toml").exists() && !dir.join("transcript.sig").exists()
+        };
         let next = match newest {
             None => 1,
-            Some((epoch, crate::hsm::policy::KeyState::Pending)) => epoch,
+            Some((epoch, state)) if state == KeyState::Pending || is_begun(epoch) => epoch,
             Some((epoch, _)) => epoch + 1,
         };
         let epoch = self.epoch.unwrap_or(next);
-        let dir = ceremony_directory(site, &format!("import-{}", file_name(&self.role, epoch)));
+        let dir = directory(epoch);
         let path = dir.join("plan.toml");
         let text = self.plan(epoch)?;
         files::make_directory(&dir, 0o750)?;

@@ -136,7 +136,6 @@ impl<'a> PolicyFile<'a> {
         table.insert("epoch", value(wanted));
         table.insert("state", value(state.as_str()));
         if state == KeyState::Active {
-            let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
             table.insert("active_from", value(now.to_string()));
         }
         Ok(())
