@@ -61,7 +61,7 @@ fn sealed_under(site: &Site, token: &Token, rule: &KeyRule) -> Result<Vec<String
             needed_by.push(format!("the operator's OP ({})", file.display()));
         }
     }
-    for order in open_orders(site)? {
+    for order in unfinished_orders(site)? {
         if let Some(sealed) = &order.sealed_batch_key
             && opens(&batch_aad(&order.key), sealed)?
         {
@@ -71,14 +71,14 @@ fn sealed_under(site: &Site, token: &Token, rule: &KeyRule) -> Result<Vec<String
     Ok(needed_by)
 }
 
-/// Open orders that were accepted while this epoch of a transport key was the active one.
+/// Unfinished orders that were accepted while this epoch of a transport key was the active one.
 fn accepted_under(site: &Site, rule: &KeyRule) -> Result<Vec<String>, Fault> {
     let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
     let Role::Transport(name) = &rule.role else { return Ok(Vec::new()) };
     let targets: BTreeSet<&str> =
         site.config.export.core.iter().filter(|(_, t)| t.transport_key == *name).map(|(n, _)| n.as_str()).collect();
     let mut needed_by = Vec::new();
-    for order in open_orders(site)? {
+    for order in unfinished_orders(site)? {
         let accepted: Timestamp = order.accepted_at.parse().map_err(|e| {
             Fault::new(Exit::IntegrityFailure, format!("{}: accepted_at is no timestamp: {e}", order.key))
         })?;
@@ -93,11 +93,14 @@ fn accepted_under(site: &Site, rule: &KeyRule) -> Result<Vec<String>, Fault> {
     Ok(needed_by)
 }
 
-fn open_orders(site: &Site) -> Result<Vec<StoredOrder>, Fault> {
+/// Orders with work left: open ones, and exported ones whose stored profiles wait to be bound.
+fn unfinished_orders(site: &Site) -> Result<Vec<StoredOrder>, Fault> {
     let ledger = Ledger::open(&site.state_db())?;
-    let mut open = Vec::new();
-    for order in ledger.orders()?.into_iter().filter(|order| order.state == OrderState::Open) {
-        open.extend(ledger.find_order(&order.key)?);
+    let mut unfinished = Vec::new();
+    for order in ledger.orders()? {
+        if order.state == OrderState::Open || !ledger.prepared_devices(order.pk)?.is_empty() {
+            unfinished.extend(ledger.find_order(&order.key)?);
+        }
     }
-    Ok(open)
+    Ok(unfinished)
 }
