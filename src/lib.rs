@@ -36,6 +36,7 @@
 //! ```
 
 pub mod bind;
+pub mod ceremony;
 pub mod certs;
 pub mod cli;
 pub mod config;

@@ -8,10 +8,13 @@ use std::sync::OnceLock;
 
 use bindery::config::Site;
 use bindery::error::Exit;
-use bindery::hsm::pkcs11::Token;
+use bindery::hsm::Role;
+use bindery::hsm::pkcs11::{KeyRoom, Token};
+use bindery::hsm::policy::KeyPolicy;
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::elliptic_curve::{EcKdf, Ecdh1DeriveParams};
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, AttributeInfo, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
@@ -182,6 +185,104 @@ fn extractable(session: &Session) -> [ObjectHandle; 2] {
     public.push(Attribute::EcParams(vec![0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07]));
     let (_, private) = session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &open).unwrap();
     [session.generate_key(&Mechanism::AesKeyGen, &secret).unwrap(), private]
+}
+
+#[test]
+fn an_import_key_unwraps_and_does_nothing_else_and_what_it_unwrapped_stays_inside() {
+    let session = attacker();
+    // An import key as the policy has it, made for this test: the public half is all that an outsider gets.
+    let label = "bindery/import/attacked/1";
+    let import_key = "role = \"import:main\"\nlabel = \"bindery/import/main/1\"";
+    let rule = include_str!("../hsm-config/import-key.toml")
+        .replace(import_key, &format!("role = \"import:attacked\"\nlabel = \"{label}\""));
+    let site = with_rule(&rule);
+    KeyRoom::open(&site).unwrap().generate(declared(&site).rule(&import_role()).unwrap(), &[0x77; 16]).unwrap();
+    let opened = Token::open_present(&site); // compared with the policy, and it proved itself
+    assert!(opened.is_ok() || is_the_audit_keys(&opened.err().unwrap().what));
+    let private = find(&session, ObjectClass::PRIVATE_KEY, label);
+    let public = find(&session, ObjectClass::PUBLIC_KEY, label);
+    for mechanism in [Mechanism::RsaPkcs, Mechanism::RsaX509, oaep()] {
+        refused("decrypt", attacker().decrypt(&mechanism, private, &[1; 384]));
+    }
+    refused("sign", attacker().sign(&Mechanism::RsaPkcs, private, &[1; 32]));
+    refused("encrypt", attacker().encrypt(&oaep(), public, &[1; 16]));
+    // None of our keys can be wrapped under it, to be decrypted elsewhere.
+    for (ours, key) in working_keys(&session) {
+        refused(ours, session.wrap_key(&oaep(), public, key));
+    }
+    // A mechanism that the policy does not name.
+    let template = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::AES)];
+    refused("unwrap", session.unwrap_key(&Mechanism::RsaPkcs, private, &[1; 384], &template));
+    // What comes in by the policy's template is like every other key: not readable, not copied, not wrapped.
+    let modulus = session.get_attributes(public, &[AttributeType::Modulus]).unwrap();
+    let [Attribute::Modulus(modulus)] = &modulus[..] else { panic!("{modulus:?}") };
+    let wrapped = wrapped_for(modulus, &[0x5A; 32]);
+    let policy = declared(&site);
+    let transport = bindery::hsm::policy::KeyRule {
+        label: "bindery/transport/attacked/1".into(),
+        ..policy.rule(&Role::Transport("core-demo".into())).unwrap().clone()
+    };
+    let import = policy.rule(&import_role()).unwrap();
+    KeyRoom::open(&site).unwrap().unwrap(&transport, &[0x78; 16], import, &wrapped).unwrap();
+    let inside = find(&session, ObjectClass::SECRET_KEY, "bindery/transport/attacked/1");
+    assert_eq!(session.get_attributes(inside, &[AttributeType::Value]).unwrap(), []);
+    refused("copy", session.copy_object(inside, &[Attribute::Extractable(true)]));
+    refused("change", session.update_attributes(inside, &[Attribute::Decrypt(true)]));
+    refused("decrypt", attacker().decrypt(&Mechanism::AesEcb, inside, &[0; 16]));
+    let own = [Attribute::Wrap(true), Attribute::Token(false), Attribute::ValueLen(32.into())];
+    let wrapping = session.generate_key(&Mechanism::AesKeyGen, &own).unwrap();
+    assert_eq!(refused("wrap", session.wrap_key(&Mechanism::AesKeyWrap, wrapping, inside)), RvError::KeyUnextractable);
+}
+
+fn import_role() -> Role {
+    Role::Import("attacked".into())
+}
+
+/// As the provider's profile has it.
+fn oaep() -> Mechanism<'static> {
+    let (digest, mask) = match provider() {
+        Provider::SoftHsm => (MechanismType::SHA1, PkcsMgfType::MGF1_SHA1),
+        Provider::Kryoptic => (MechanismType::SHA256, PkcsMgfType::MGF1_SHA256),
+    };
+    Mechanism::RsaPkcsOaep(PkcsOaepParams::new(digest, mask, PkcsOaepSource::empty()))
+}
+
+/// What an operator does with the public half: RSA-OAEP outside of the token.
+fn wrapped_for(modulus: &[u8], key: &[u8]) -> Vec<u8> {
+    let number = |octets: &[u8]| openssl::bn::BigNum::from_slice(octets).unwrap();
+    let rsa = openssl::rsa::Rsa::from_public_components(number(modulus), number(&[1, 0, 1])).unwrap();
+    let rsa = openssl::pkey::PKey::from_rsa(rsa).unwrap();
+    let digest = match provider() {
+        Provider::SoftHsm => openssl::hash::MessageDigest::sha1(),
+        Provider::Kryoptic => openssl::hash::MessageDigest::sha256(),
+    };
+    let mut encrypter = openssl::encrypt::Encrypter::new(&rsa).unwrap();
+    encrypter.set_rsa_padding(openssl::rsa::Padding::PKCS1_OAEP).unwrap();
+    encrypter.set_rsa_oaep_md(digest).unwrap();
+    encrypter.set_rsa_mgf1_md(digest).unwrap();
+    let mut wrapped = vec![0; 384];
+    assert_eq!(encrypter.encrypt(key, &mut wrapped).unwrap(), 384);
+    wrapped
+}
+
+/// The demo site with one rule more in a policy of its own.
+fn with_rule(rule: &str) -> Site {
+    let mut site = demo().site.clone();
+    let policy = std::fs::read_to_string(site.path("key-policy.toml")).unwrap();
+    let file = site.path("key-policy-import.toml");
+    let rule = rule.split_once("[[key]]").unwrap().1;
+    std::fs::write(&file, format!("{policy}\n[[key]]{rule}")).unwrap();
+    site.config.hsm.policy = file;
+    site
+}
+
+/// Another test of this process exchanges the audit key on the same token.
+fn is_the_audit_keys(what: &str) -> bool {
+    what.contains("bindery/audit/p256/1")
+}
+
+fn declared(site: &Site) -> KeyPolicy {
+    KeyPolicy::load(&site.config.hsm.policy).unwrap()
 }
 
 fn public_template(label: &str) -> Vec<Attribute> {

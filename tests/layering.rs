@@ -17,6 +17,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("config", &["error", "durable"]),
     ("certs", &["ids", "error", "formats", "config", "secret"]),
     ("hsm", &["ids", "secret", "error", "config", "ffi", "certs"]),
+    ("ceremony", &["secret", "error", "config", "certs", "hsm"]),
     ("store", &["ids", "secret", "error", "hsm", "durable"]),
     ("telemetry", &[]),
     ("order", &["ids", "error", "formats", "store", "durable"]),

@@ -33,6 +33,11 @@ impl DpRole {
         }
     }
 
+    /// The role's certificate policy, v2: what a request asks for.
+    pub(crate) fn policy(self) -> &'static str {
+        self.policies()[0]
+    }
+
     /// id-rspRole-dp-auth and -pb, v2 and v3.
     fn policies(self) -> &'static [&'static str] {
         match self {
@@ -295,6 +300,12 @@ pub fn manifest_certificate(site: &Site) -> Result<Certificate, Fault> {
         _ => Err(Fault::new(Exit::Config, format!("{}: must hold one certificate", dir.display()))
             .hint("install the certificate of the manifest key as manifest.pem")),
     }
+}
+
+/// A certificate for the manifest key before it is installed: its dates (exit 11) and its key.
+pub fn check_manifest(certificate: &Certificate, now: Timestamp, hsm_point: &[u8; 65]) -> Result<(), Fault> {
+    check_date("manifest", certificate, now)?;
+    check_key("manifest", certificate, hsm_point)
 }
 
 /// Whole days until the end of validity, negative after it.

@@ -138,7 +138,8 @@ pub(crate) fn permitted_eins(eins: &[&str]) -> Vec<u8> {
     extension(super::certificate::PERMITTED_EINS, true, &tlv::wrap(SEQUENCE, &[&all]))
 }
 
-fn object(dotted: &str) -> Vec<u8> {
+/// An object identifier.
+pub(crate) fn object(dotted: &str) -> Vec<u8> {
     tlv::wrap(OID, &[&oid::encode(dotted).unwrap_or_default()])
 }
 

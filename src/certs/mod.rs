@@ -9,6 +9,7 @@ pub mod euicc;
 pub mod issue;
 pub mod oid;
 pub mod point;
+pub mod request;
 pub mod test_pki;
 pub mod trust;
 

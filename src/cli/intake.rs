@@ -10,7 +10,7 @@ use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::formats::saip::algorithm::Algorithm;
 use crate::hsm::Role;
-use crate::hsm::policy::KeyPolicy;
+use crate::hsm::policy::{KeyPolicy, KeyState};
 use crate::order::file::Line;
 use crate::order::{Intake, KeyLine, KeyRefusal, Takes, Targets, TemplateRefusal, Templates, UnfitValue};
 use crate::personalise::shelf::{Shelf, TemplateName};
@@ -63,7 +63,12 @@ fn targets(site: &Site) -> Result<Targets, Fault> {
     Ok(Targets {
         eims: site.config.export.eim.keys().cloned().collect(),
         cores: site.config.export.core.keys().cloned().collect(),
-        transport_keys: policy.keys.iter().filter_map(|rule| transport(&rule.role)).collect(),
+        transport_keys: policy
+            .keys
+            .iter()
+            .filter(|rule| rule.state == KeyState::Active)
+            .filter_map(|rule| transport(&rule.role))
+            .collect(),
         algorithms: vec![Algorithm::Milenage, Algorithm::Tuak],
     })
 }

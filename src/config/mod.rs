@@ -36,6 +36,9 @@ pub struct Config {
     /// Subscriber credentials.
     #[serde(default)]
     pub credentials: CredentialsConfig,
+    /// Who may approve a key ceremony.
+    #[serde(default)]
+    pub ceremony: CeremonyConfig,
 }
 
 /// `[hsm]`.
@@ -192,6 +195,18 @@ pub struct CredentialsConfig {
     /// OP of the operator, sealed under the site KEK. With it OPc is derived from K (3GPP TS 35.206); without, OPc is random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op_file: Option<PathBuf>,
+}
+
+/// `[ceremony]`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct CeremonyConfig {
+    /// Custodians by name, each with a certificate or public key (PEM) that verifies this person's approvals.
+    #[serde(default)]
+    pub custodians: BTreeMap<String, PathBuf>,
+    /// Label of a token of the same module whose user PIN only a second person knows: logging in to it approves, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approver_token: Option<String>,
 }
 
 /// An opened site.

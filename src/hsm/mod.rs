@@ -13,6 +13,7 @@ pub mod profile;
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -35,6 +36,8 @@ pub enum Role {
     Audit,
     /// Encrypts K and OPc for one core network; the name is the one orders use in `transport_key`.
     Transport(String),
+    /// Unwraps keys that an operator wrapped for us; the name is ours.
+    Import(String),
 }
 
 impl fmt::Display for Role {
@@ -46,7 +49,15 @@ impl fmt::Display for Role {
             Self::Manifest => f.write_str("manifest"),
             Self::Audit => f.write_str("audit"),
             Self::Transport(name) => write!(f, "transport:{name}"),
+            Self::Import(name) => write!(f, "import:{name}"),
         }
+    }
+}
+
+impl Role {
+    /// A key that a site may have or not: for eUICCs on another curve than P-256.
+    pub fn is_of_second_curve(&self) -> bool {
+        matches!(self, Self::DpAuth(curve) | Self::DpPb(curve) if *curve != Curve::P256)
     }
 }
 
@@ -61,8 +72,9 @@ impl FromStr for Role {
             "site-kek" => Self::SiteKek,
             "manifest" => Self::Manifest,
             "audit" => Self::Audit,
-            other => match other.strip_prefix("transport:") {
-                Some(name) if !name.is_empty() => Self::Transport(name.to_owned()),
+            other => match other.split_once(':') {
+                Some(("transport", name)) if !name.is_empty() => Self::Transport(name.to_owned()),
+                Some(("import", name)) if !name.is_empty() => Self::Import(name.to_owned()),
                 _ => return Err(format!("role {other:?} is unknown")),
             },
         })
@@ -137,8 +149,13 @@ pub trait Hsm: Send + Sync {
     type Session: HsmSession;
     /// Opens one more session. Login is the token's, not the session's.
     fn open_session(&self) -> Result<Self::Session, HsmError>;
-    /// The key of this role.
+    /// The active key of this role: for new work.
     fn key(&self, role: &Role) -> Result<KeyRef, HsmError>;
+    /// The key of this role for an order accepted at `accepted`: the one that was active then, as long as it drains.
+    fn key_at(&self, role: &Role, accepted: Timestamp) -> Result<KeyRef, HsmError> {
+        let _ = accepted; // a token with one epoch has one answer
+        self.key(role)
+    }
     /// The public point of a signing key, uncompressed, 65 octets.
     fn public_point(&self, key: KeyRef) -> Result<[u8; 65], HsmError>;
 }
@@ -155,10 +172,12 @@ pub trait Recoverable: Hsm {
     fn revive(&self) -> Result<(), HsmError>;
 }
 
-/// The points that our own certificates must be over: on P-256, and on every other curve that the key policy has keys of.
+/// The points that our own certificates must be over: on P-256, and on every other curve that the key policy has both keys
+/// of.
 pub fn own_points<H: Hsm>(hsm: &H) -> Result<OwnPoints, HsmError> {
     let point = |role| hsm.public_point(hsm.key(&role)?);
-    let curves = Curve::ALL.into_iter().filter(|c| *c == Curve::P256 || hsm.key(&Role::DpPb(*c)).is_ok());
+    let has_both = |c: Curve| [Role::DpAuth(c), Role::DpPb(c)].iter().all(|role| hsm.key(role).is_ok());
+    let curves = Curve::ALL.into_iter().filter(|c| *c == Curve::P256 || has_both(*c));
     let dp = curves
         .map(|curve| Ok(DpPoints { curve, auth: point(Role::DpAuth(curve))?, pb: point(Role::DpPb(curve))? }))
         .collect::<Result<_, HsmError>>()?;
@@ -176,6 +195,7 @@ pub trait HsmSession: Send {
     /// AES-256-GCM under a KEK: `iv (12) || ciphertext || tag (16)`. `aad` says what is sealed and must not be empty
     /// (SoftHSM 2.6.1 crashes without).
     fn seal(&mut self, key: KeyRef, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, HsmError>;
-    /// Opens what [`Self::seal`] closed; a wrong `aad` or octet is an error of class [`FaultClass::Data`].
+    /// Opens what [`Self::seal`] closed, under this key or a draining epoch of its role: the KEK of a sealed thing is the one
+    /// that opens it. A wrong `aad` or octet is an error of class [`FaultClass::Data`].
     fn open(&mut self, key: KeyRef, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError>;
 }

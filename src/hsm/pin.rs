@@ -16,6 +16,18 @@ const MAX_OCTETS: usize = 255;
 pub struct UserPin(Zeroizing<Vec<u8>>);
 
 impl UserPin {
+    /// The second person's, from `BINDERY_APPROVER_PIN_FD` or `BINDERY_APPROVER_PIN_FILE`; never from a file of the site, which
+    /// the operator could read as well.
+    pub fn of_approver() -> Result<Self, HsmError> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let number = variable("BINDERY_APPROVER_PIN_FD").and_then(|fd| fd.to_str()?.parse::<u32>().ok());
+        let path = number.map(|number| format!("/dev/fd/{number}").into());
+        match path.or_else(|| variable("BINDERY_APPROVER_PIN_FILE")) {
+            Some(path) => Self::read(Path::new(&path)),
+            None => Err(unreadable("neither BINDERY_APPROVER_PIN_FD nor BINDERY_APPROVER_PIN_FILE is set")),
+        }
+    }
+
     /// From `BINDERY_PIN_FD`, `BINDERY_PIN_FILE`, `BINDERY_PIN` or the site's `hsm.pin_file`: the first that is set.
     pub fn of(site: &Site) -> Result<Self, HsmError> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());

@@ -1,7 +1,9 @@
 //! The key policy: which key a role has, what it may do, and the comparison of that with what the token answers.
 //!
 //! In: `key-policy.toml` and the attributes read back from the token. Out: [`KeyPolicy`], or the first [`Drift`].
-//! Rule: one role, one key, one purpose; PKCS#11 itself permits the classic attacks, only attributes stop them.
+//! Rule: one role and epoch, one key, one purpose; PKCS#11 itself permits the classic attacks, only attributes stop them.
+
+pub mod epoch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +11,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::epoch::KeyState;
 use super::{FaultClass, HsmError, Role};
 use crate::certs::Curve;
 use crate::error::{Exit, Fault};
@@ -27,7 +30,7 @@ pub const BRAINPOOL: &str = include_str!("../../hsm-config/key-policy-brainpool.
 #[serde(deny_unknown_fields)]
 pub struct KeyPolicy {
     schema: String,
-    /// One rule for each role.
+    /// One rule for each role and epoch.
     #[serde(rename = "key")]
     pub keys: Vec<KeyRule>,
 }
@@ -38,6 +41,15 @@ pub struct KeyPolicy {
 pub struct KeyRule {
     /// Whose key.
     pub role: Role,
+    /// Which key of this role, counted from 1.
+    #[serde(default = "epoch::first")]
+    pub epoch: u32,
+    /// Whether new work goes to it.
+    #[serde(default)]
+    pub state: KeyState,
+    /// Since when it is active; none for the first.
+    #[serde(default)]
+    pub active_from: Option<jiff::Timestamp>,
     /// CKA_LABEL.
     pub label: String,
     /// Kind of key.
@@ -65,16 +77,44 @@ pub type Flags = BTreeMap<KeyAttribute, bool>;
 pub enum KeyKind {
     /// Key pair on this curve: `ec-p256`, `ec-brainpoolp256r1`.
     Ec(Curve),
+    /// 128-bit AES key: `aes-128`; transport keys of operators only.
+    Aes128,
     /// 256-bit AES key: `aes-256`.
     Aes256,
+    /// RSA key pair of 3,072 bits; import keys only.
+    #[serde(rename = "rsa-3072")]
+    Rsa3072,
 }
 
 impl KeyKind {
-    /// The curve of a key pair.
+    const ALL: [Self; 5] =
+        [Self::Ec(Curve::P256), Self::Ec(Curve::Brainpool), Self::Aes128, Self::Aes256, Self::Rsa3072];
+
+    /// The word in the policy file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ec(Curve::P256) => "ec-p256",
+            Self::Ec(Curve::Brainpool) => "ec-brainpoolp256r1",
+            Self::Aes128 => "aes-128",
+            Self::Aes256 => "aes-256",
+            Self::Rsa3072 => "rsa-3072",
+        }
+    }
+
+    /// Octets of a secret key; none of a key pair.
+    pub fn secret_octets(self) -> Option<usize> {
+        match self {
+            Self::Ec(_) | Self::Rsa3072 => None,
+            Self::Aes128 => Some(16),
+            Self::Aes256 => Some(32),
+        }
+    }
+
+    /// The curve of a key pair on one.
     pub fn curve(self) -> Option<Curve> {
         match self {
             Self::Ec(curve) => Some(curve),
-            Self::Aes256 => None,
+            Self::Aes128 | Self::Aes256 | Self::Rsa3072 => None,
         }
     }
 }
@@ -82,12 +122,10 @@ impl KeyKind {
 impl TryFrom<String> for KeyKind {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "ec-p256" => Ok(Self::Ec(Curve::P256)),
-            "ec-brainpoolp256r1" => Ok(Self::Ec(Curve::Brainpool)),
-            "aes-256" => Ok(Self::Aes256),
-            _ => Err(format!("type {text:?} is none of ec-p256, ec-brainpoolp256r1, aes-256")),
-        }
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
+            let known: Vec<&str> = Self::ALL.iter().map(|kind| kind.as_str()).collect();
+            format!("type {text:?} is none of {}", known.join(", "))
+        })
     }
 }
 
@@ -101,6 +139,8 @@ pub enum Purpose {
     Seal,
     /// Encrypts for somebody else, never decrypts.
     Encrypt,
+    /// Unwraps keys that somebody else wrapped for us, into keys of this policy, and does nothing besides.
+    Unwrap,
 }
 
 impl Purpose {
@@ -110,6 +150,7 @@ impl Purpose {
             Self::Sign => "sign",
             Self::Seal => "seal",
             Self::Encrypt => "encrypt",
+            Self::Unwrap => "unwrap",
         }
     }
 
@@ -118,6 +159,7 @@ impl Purpose {
             Self::Sign => &[KeyAttribute::Sign],
             Self::Seal => &[KeyAttribute::Encrypt, KeyAttribute::Decrypt],
             Self::Encrypt => &[KeyAttribute::Encrypt],
+            Self::Unwrap => &[KeyAttribute::Unwrap],
         }
     }
 }
@@ -150,6 +192,15 @@ pub enum MechanismName {
     /// Makes AES keys.
     #[serde(rename = "CKM_AES_KEY_GEN")]
     AesKeyGen,
+    /// Makes RSA key pairs.
+    #[serde(rename = "CKM_RSA_PKCS_KEY_PAIR_GEN")]
+    RsaKeyPairGen,
+    /// RSA-OAEP (PKCS #1 v2): unwraps.
+    #[serde(rename = "CKM_RSA_PKCS_OAEP")]
+    RsaOaep,
+    /// AES key wrap (RFC 3394), 0x2109.
+    #[serde(rename = "CKM_AES_KEY_WRAP")]
+    AesKeyWrap,
 }
 
 impl MechanismName {
@@ -161,6 +212,9 @@ impl MechanismName {
             Self::AesGcm => "CKM_AES_GCM",
             Self::EcKeyPairGen => "CKM_EC_KEY_PAIR_GEN",
             Self::AesKeyGen => "CKM_AES_KEY_GEN",
+            Self::RsaKeyPairGen => "CKM_RSA_PKCS_KEY_PAIR_GEN",
+            Self::RsaOaep => "CKM_RSA_PKCS_OAEP",
+            Self::AesKeyWrap => "CKM_AES_KEY_WRAP",
         }
     }
 }
@@ -260,24 +314,35 @@ impl KeyPolicy {
         }
         for (i, rule) in policy.keys.iter().enumerate() {
             rule.check()?;
-            if let Some(twin) = policy.keys[..i].iter().find(|o| o.role == rule.role || o.label == rule.label) {
-                return Err(format!("keys {:?} and {:?} share a role or a label", twin.label, rule.label));
+            let is_twin = |o: &&KeyRule| (&o.role, o.epoch) == (&rule.role, rule.epoch) || o.label == rule.label;
+            if let Some(twin) = policy.keys[..i].iter().find(is_twin) {
+                return Err(format!("keys {:?} and {:?} share a role and epoch, or a label", twin.label, rule.label));
             }
         }
+        policy.check_epochs()?;
         let pair = |curve| [Role::DpAuth(curve), Role::DpPb(curve)];
-        let mut needed = vec![Role::SiteKek, Role::Manifest, Role::Audit];
-        // A second curve is a site's choice, but a whole one.
-        let has_some = |curve: &Curve| *curve == Curve::P256 || pair(*curve).iter().any(|r| policy.rule(r).is_some());
-        needed.extend(Curve::ALL.into_iter().filter(has_some).flat_map(pair));
-        match needed.into_iter().find(|role| policy.rule(role).is_none()) {
+        let has_active = |role: &Role| policy.rule(role).is_some();
+        let needed = [Role::SiteKek, Role::Manifest, Role::Audit].into_iter().chain(pair(Curve::P256));
+        // A second curve is a site's choice, but a whole one; the key of one role may still wait for its certificate.
+        let is_declared =
+            |role: &Role| policy.keys.iter().any(|rule| rule.role == *role && rule.state != KeyState::Retired);
+        let others =
+            Curve::ALL.into_iter().filter(|c| *c != Curve::P256 && pair(*c).iter().any(has_active)).flat_map(pair);
+        let missing = needed.filter(|role| !has_active(role)).chain(others.filter(|role| !is_declared(role))).next();
+        match missing {
             Some(role) => Err(format!("role {role} has no key")),
             None => Ok(policy),
         }
     }
 
-    /// The rule of a role.
+    /// The rule of a role's active key: the one new work goes to.
     pub fn rule(&self, role: &Role) -> Option<&KeyRule> {
-        self.keys.iter().find(|rule| rule.role == *role)
+        self.keys.iter().find(|rule| rule.role == *role && rule.state == KeyState::Active)
+    }
+
+    /// The rule of one epoch of a role, whatever its state.
+    pub fn rule_of(&self, role: &Role, epoch: u32) -> Option<&KeyRule> {
+        self.keys.iter().find(|rule| rule.role == *role && rule.epoch == epoch)
     }
 }
 
@@ -289,34 +354,42 @@ impl KeyRule {
     }
 
     fn check(&self) -> Result<(), String> {
-        let expected_kind = match self.role {
-            Role::DpAuth(curve) | Role::DpPb(curve) => KeyKind::Ec(curve),
-            Role::Manifest | Role::Audit => KeyKind::Ec(Curve::P256),
-            Role::SiteKek | Role::Transport(_) => KeyKind::Aes256,
+        let (purpose, mechanism, kinds) = match self.role {
+            Role::SiteKek => (Purpose::Seal, MechanismName::AesGcm, vec![KeyKind::Aes256]),
+            Role::Transport(_) => (Purpose::Encrypt, MechanismName::AesEcb, vec![KeyKind::Aes256, KeyKind::Aes128]),
+            Role::Import(_) if self.kind == KeyKind::Rsa3072 => {
+                (Purpose::Unwrap, MechanismName::RsaOaep, vec![KeyKind::Rsa3072])
+            }
+            Role::Import(_) => (Purpose::Unwrap, MechanismName::AesKeyWrap, vec![KeyKind::Aes256]),
+            Role::DpAuth(curve) | Role::DpPb(curve) => (Purpose::Sign, MechanismName::Ecdsa, vec![KeyKind::Ec(curve)]),
+            Role::Manifest | Role::Audit => (Purpose::Sign, MechanismName::Ecdsa, vec![KeyKind::Ec(Curve::P256)]),
         };
-        let (purpose, mechanism) = match self.role {
-            Role::SiteKek => (Purpose::Seal, MechanismName::AesGcm),
-            Role::Transport(_) => (Purpose::Encrypt, MechanismName::AesEcb),
-            _ => (Purpose::Sign, MechanismName::Ecdsa),
-        };
-        if self.kind != expected_kind || self.purpose != purpose {
-            let kind = expected_kind.curve().map_or("AES-256", Curve::as_str);
-            let (label, role, purpose) = (&self.label, &self.role, purpose.as_str());
-            return Err(format!("key {label:?}: role {role} asks for a key on {kind} with purpose {purpose:?}"));
+        let asks = |what: &str| format!("key {:?}: role {} asks for {what}", self.label, self.role);
+        if self.purpose != purpose {
+            return Err(asks(&format!("purpose {:?}", purpose.as_str())));
+        }
+        if !kinds.contains(&self.kind) {
+            let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
+            return Err(asks(&format!("type {}", kinds.join(" or "))));
+        }
+        if self.epoch == 0 {
+            return Err(format!("key {:?}: epochs count from 1", self.label));
         }
         if self.mechanisms != [mechanism] {
             return Err(format!("key {:?}: mechanisms must be [{:?}]", self.label, mechanism.as_str()));
         }
         let (own, public) = match self.kind {
-            KeyKind::Ec(_) => (PRIVATE, PUBLIC),
-            KeyKind::Aes256 => (SECRET, &[][..]),
+            KeyKind::Ec(_) | KeyKind::Rsa3072 => (PRIVATE, PUBLIC),
+            KeyKind::Aes128 | KeyKind::Aes256 => (SECRET, &[][..]),
         };
         let usage = self.purpose.usage_flags();
         self.check_flags("attributes", &self.attributes, own, |a| match a {
             A::Token | A::Private | A::Sensitive => true,
             other => usage.contains(&other),
         })?;
-        self.check_flags("public", &self.public, public, |a| matches!(a, A::Token | A::Verify))
+        // The public half of an import key is used by others, outside: in the token it does nothing.
+        let verifies = self.purpose == Purpose::Sign;
+        self.check_flags("public", &self.public, public, |a| a == A::Token || (a == A::Verify && verifies))
     }
 
     fn check_flags(&self, table: &str, flags: &Flags, all: &[A], wanted: impl Fn(A) -> bool) -> Result<(), String> {
@@ -462,7 +535,7 @@ mod tests {
             ("ec-p256", "ec-brainpoolp256r1"),
             ("type = \"ec-brainpoolp256r1\"", "type = \"aes-256\""),
         ] {
-            assert!(KeyPolicy::parse(&both.replacen(from, to, 1)).unwrap_err().contains("asks for a key on"), "{to}");
+            assert!(KeyPolicy::parse(&both.replacen(from, to, 1)).unwrap_err().contains("asks for type ec-"), "{to}");
         }
         let at = BUILT_IN.find("role = \"manifest\"").unwrap();
         let manifest = BUILT_IN[at..].replacen("ec-p256", "ec-brainpoolp256r1", 1);

@@ -16,6 +16,17 @@ const MAY_BE_UNKNOWN: &[&str] = &["CKA_COPYABLE", "CKA_SIGN_RECOVER", "CKA_VERIF
 
 const SOFTHSM: &str = include_str!("../../hsm-config/profiles/softhsm.toml");
 
+/// The profiles that are built in, by name.
+pub const BUILT_IN: &[(&str, &str)] = &[
+    ("softhsm", SOFTHSM),
+    ("kryoptic", include_str!("../../hsm-config/profiles/kryoptic.toml")),
+    ("luna", include_str!("../../hsm-config/profiles/luna.toml")),
+    ("nshield", include_str!("../../hsm-config/profiles/nshield.toml")),
+    ("utimaco", include_str!("../../hsm-config/profiles/utimaco.toml")),
+    ("cloudhsm", include_str!("../../hsm-config/profiles/cloudhsm.toml")),
+    ("yubihsm", include_str!("../../hsm-config/profiles/yubihsm.toml")),
+];
+
 /// A profile file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +44,12 @@ pub struct HsmProfile {
     pub attributes_unknown: Vec<String>,
     /// Sizes.
     pub limits: Limits,
+    /// What differs from model to model in calls that all of them have.
+    #[serde(default)]
+    pub forms: Forms,
+    /// Values of this file that no public source tells: taken from the standard, to be asked of the maker.
+    #[serde(default)]
+    pub unknown: Vec<String>,
 }
 
 /// `[limits]`.
@@ -45,6 +62,58 @@ pub struct Limits {
     pub encrypt_octets: usize,
     /// Sessions that sign at once, at most.
     pub lanes: usize,
+    /// Sessions of the token altogether; 0: the token tells (ulMaxSessionCount) or has no bound.
+    #[serde(default)]
+    pub sessions: usize,
+}
+
+/// `[forms]`: all have the standard's form as default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Forms {
+    /// CKA_EC_POINT as the token answers. Both are taken; what is said here is for people.
+    pub ec_point: EcPointForm,
+    /// Who makes the IV of AES-GCM.
+    pub gcm_iv: GcmIv,
+    /// Digest of RSA-OAEP, also of its MGF1.
+    pub oaep_digest: OaepDigest,
+    /// CKA_VALUE_LEN goes into the template of C_UnwrapKey; the standard forbids it, some models demand it.
+    pub unwrap_wants_length: bool,
+    /// Number of the mechanism that pads (RFC 5649), where there is one: 0x210A or 0x210B. Bindery wraps with CKM_AES_KEY_WRAP.
+    pub key_wrap_pad_number: Option<u64>,
+}
+
+/// Form of CKA_EC_POINT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EcPointForm {
+    /// A DER OCTET STRING around the point: the standard.
+    #[default]
+    Der,
+    /// The bare point.
+    Raw,
+}
+
+/// Origin of the IV of AES-GCM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GcmIv {
+    /// Random of ours, from two sources.
+    #[default]
+    Ours,
+    /// The token writes its own over twelve zeros.
+    Token,
+}
+
+/// Digest of RSA-OAEP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OaepDigest {
+    /// SHA-1: all that SoftHSM has. OAEP does not rest on its collision resistance.
+    Sha1,
+    /// SHA-256.
+    #[default]
+    Sha256,
 }
 
 impl HsmProfile {
@@ -58,18 +127,19 @@ impl HsmProfile {
         Self::named(site, &site.config.hsm.profile)
     }
 
-    /// A profile by name: `softhsm`, or the path of a file ending in `.toml`.
+    /// A profile by name: a built-in one, or the path of a file ending in `.toml`.
     pub fn named(site: &Site, name: &str) -> Result<Self, Fault> {
-        match name {
-            "softhsm" => Self::softhsm(),
-            name if name.ends_with(".toml") => {
-                let path = site.path(name);
-                let text = std::fs::read_to_string(&path).map_err(|e| Fault::file(&path, &e))?;
-                Self::parse(name, &text)
-            }
-            name => Err(Fault::new(Exit::Config, format!("bindery.toml: hsm.profile {name:?} is unknown"))
-                .hint("`softhsm` is built in; for another model name a profile file ending in .toml")),
+        if let Some((_, text)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
+            return Self::parse(name, text);
         }
+        if name.ends_with(".toml") {
+            let path = site.path(name);
+            let text = std::fs::read_to_string(&path).map_err(|e| Fault::file(&path, &e))?;
+            return Self::parse(name, &text);
+        }
+        let known: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+        Err(Fault::new(Exit::Config, format!("bindery.toml: hsm.profile {name:?} is unknown"))
+            .hint(format!("built in are {}; for another model name a profile file ending in .toml", known.join(", "))))
     }
 
     fn parse(name: &str, text: &str) -> Result<Self, Fault> {
@@ -78,14 +148,29 @@ impl HsmProfile {
         if profile.schema != SCHEMA {
             return Err(wrong(format!("schema {:?} is not {SCHEMA:?}", profile.schema)));
         }
-        let Limits { random_octets, encrypt_octets, lanes } = profile.limits;
+        let Limits { random_octets, encrypt_octets, lanes, .. } = profile.limits;
         if random_octets < 64 || encrypt_octets < 16 || lanes == 0 {
             return Err(wrong("limits: random_octets below 64, encrypt_octets below 16 or no lanes".into()));
         }
         if let Some(name) = profile.attributes_unknown.iter().find(|name| !MAY_BE_UNKNOWN.contains(&name.as_str())) {
             return Err(wrong(format!("attributes_unknown: {name} is not optional, only {MAY_BE_UNKNOWN:?} are")));
         }
+        if profile.forms.key_wrap_pad_number.is_some_and(|number| !matches!(number, 0x210A | 0x210B)) {
+            return Err(wrong("forms.key_wrap_pad_number is 0x210A or 0x210B".into()));
+        }
+        let whole: toml::Table = text.parse().map_err(|e: toml::de::Error| wrong(e.to_string()))?;
+        if let Some(key) = profile.unknown.iter().find(|key| !is_in(&whole, key)) {
+            return Err(wrong(format!("unknown: there is no value {key:?} in this file")));
+        }
         Ok(profile)
+    }
+}
+
+/// Whether a dotted key stands in the file.
+fn is_in(table: &toml::Table, dotted: &str) -> bool {
+    match dotted.split_once('.') {
+        None => table.contains_key(dotted),
+        Some((head, rest)) => table.get(head).and_then(toml::Value::as_table).is_some_and(|inner| is_in(inner, rest)),
     }
 }
 
@@ -100,6 +185,26 @@ mod tests {
         let fault = HsmProfile::parse("x", &SOFTHSM.replacen("model", "modell", 1)).unwrap_err();
         assert_eq!(fault.exit, Exit::Config);
         assert!(fault.what.contains("modell"));
+    }
+
+    #[test]
+    fn every_built_in_profile_loads_and_says_what_it_needs_to_make_keys() {
+        for (name, text) in BUILT_IN {
+            let profile = HsmProfile::parse(name, text).unwrap();
+            assert!(profile.mechanisms.contains(&MechanismName::Ecdsa), "{name}");
+            assert!(profile.mechanisms_for_making_keys.contains(&MechanismName::EcKeyPairGen), "{name}");
+        }
+        let in_directory: Vec<_> = std::fs::read_dir("hsm-config/profiles").unwrap().collect();
+        assert_eq!(in_directory.len(), BUILT_IN.len());
+    }
+
+    #[test]
+    fn an_unknown_value_must_be_one_of_the_file_and_a_wrap_number_one_of_two() {
+        let with = |line: &str| HsmProfile::parse("x", &SOFTHSM.replacen("model =", &format!("{line}\nmodel ="), 1));
+        assert!(with("unknown = [\"limits.lanes\"]").is_ok());
+        assert!(with("unknown = [\"limits.lines\"]").unwrap_err().what.contains("limits.lines"));
+        let number = SOFTHSM.replacen("0x210A", "0x210C", 1);
+        assert!(HsmProfile::parse("x", &number).unwrap_err().what.contains("key_wrap_pad_number"));
     }
 
     #[test]

@@ -85,6 +85,14 @@ pub fn check_line(site: &Site, line: &Line, dppb_ends: Timestamp) -> Result<(), 
     transport(site, line).map(drop).map_err(|fault| ("export", fault))
 }
 
+/// When the order was accepted: it keeps the transport key that was active then.
+fn accepted_at(stored: &StoredOrder) -> Result<Timestamp, Fault> {
+    stored.accepted_at.parse().map_err(|e| {
+        Fault::new(Exit::IntegrityFailure, format!("{}: accepted_at is no timestamp: {e}", stored.key))
+            .hint("restore state.db from its last backup")
+    })
+}
+
 fn line_work<H: Hsm>(
     engine: &Engine<'_, H>,
     stored: &StoredOrder,
@@ -105,7 +113,7 @@ fn line_work<H: Hsm>(
         named(what).hint("run `bindery template lint NAME`")
     })?;
     let (transport_key, scheme) = transport(engine.site, line)?;
-    let transport = engine.hsm.key(&Role::Transport(transport_key.clone()))?;
+    let transport = engine.hsm.key_at(&Role::Transport(transport_key.clone()), accepted_at(stored)?)?;
     let metadata = metadata(line)?;
     let host_id = HostId::new(engine.site.config.smdp.host_id.as_bytes())
         .ok_or_else(|| named("smdp.host_id has not 1 to 16 octets".to_owned()).hint("correct bindery.toml"))?;

@@ -85,7 +85,8 @@ impl BatchKey {
     }
 }
 
-fn batch_aad(order: &OrderKey) -> Vec<u8> {
+/// AAD of an order's batch key under the site KEK.
+pub(crate) fn batch_aad(order: &OrderKey) -> Vec<u8> {
     format!("bindery.batch-key/1|{}|{}|{}", order.tenant, order.order_id, order.rev).into_bytes()
 }
 

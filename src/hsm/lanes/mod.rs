@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
+use jiff::Timestamp;
 
 pub use self::client::Client;
 use self::hall::{Hall, Seat};
@@ -98,6 +99,7 @@ pub struct Ticket {
 pub(in crate::hsm) trait Seated: Send + Sync {
     fn open(&self) -> Result<Box<dyn HsmSession>, HsmError>;
     fn key(&self, role: &Role) -> Result<KeyRef, HsmError>;
+    fn key_at(&self, role: &Role, accepted: Timestamp) -> Result<KeyRef, HsmError>;
     fn public_point(&self, key: KeyRef) -> Result<[u8; 65], HsmError>;
     fn name(&self) -> String;
     fn module(&self) -> usize;
@@ -114,6 +116,9 @@ where
     }
     fn key(&self, role: &Role) -> Result<KeyRef, HsmError> {
         Hsm::key(self, role)
+    }
+    fn key_at(&self, role: &Role, accepted: Timestamp) -> Result<KeyRef, HsmError> {
+        Hsm::key_at(self, role, accepted)
     }
     fn public_point(&self, key: KeyRef) -> Result<[u8; 65], HsmError> {
         Hsm::public_point(self, key)
@@ -217,6 +222,10 @@ impl Hsm for Lanes {
 
     fn key(&self, role: &Role) -> Result<KeyRef, HsmError> {
         self.first()?.token.key(role)
+    }
+
+    fn key_at(&self, role: &Role, accepted: Timestamp) -> Result<KeyRef, HsmError> {
+        self.first()?.token.key_at(role, accepted)
     }
 
     fn public_point(&self, key: KeyRef) -> Result<[u8; 65], HsmError> {

@@ -37,6 +37,11 @@ impl PinSource {
         Self { site: site.clone(), slot: slot.cloned(), read: Mutex::new(None) }
     }
 
+    /// A PIN that was read already.
+    pub(super) fn holding(site: &Site, pin: UserPin) -> Self {
+        Self { site: site.clone(), slot: None, read: Mutex::new(Some(Arc::new(pin))) }
+    }
+
     fn pin(&self) -> Result<Arc<UserPin>, HsmError> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pin) = &*read {

@@ -6,15 +6,18 @@
 //! [`Login`]; it is made anew, by one caller while the others wait, when the module was restarted or a handle failed.
 //! Sources: PKCS#11 v2.40, `hsm-config/README.md`.
 
+pub mod approver;
 mod attributes;
 mod faults;
 mod login;
 mod module;
+pub mod objects;
 pub mod provision;
 mod selftest;
 mod session;
 mod slots;
 mod witness;
+mod wrap;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -23,16 +26,22 @@ use cryptoki::context::Pkcs11;
 use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
 use cryptoki::session::Session as Pkcs11Session;
 use cryptoki::slot::{Limit, Slot, TokenInfo};
+use jiff::Timestamp;
+use openssl::pkey::Public;
+use openssl::rsa::Rsa;
+use zeroize::Zeroizing;
 
 use self::attributes::Half;
 use self::faults::hsm_error;
 use self::login::{PinSource, log_in};
 use self::module::Module;
 pub use self::module::shut_down;
+pub use self::objects::KeyRoom;
 pub use self::session::Session;
+use self::slots::Wanted;
 use self::witness::Witness;
-use super::policy::{KeyPolicy, KeyRule, MechanismName, Purpose, compare};
-use super::profile::{HsmProfile, Limits};
+use super::policy::{KeyPolicy, KeyRule, KeyState, MechanismName, Purpose, compare};
+use super::profile::{Forms, HsmProfile, Limits};
 use super::{FaultClass, Hsm, HsmError, KeyRef, Recoverable, Role};
 use crate::certs::Curve;
 
@@ -65,9 +74,12 @@ pub struct TokenFacts {
 struct Held {
     module: Arc<Module>,
     policy: KeyPolicy,
+    /// The keys this token was opened with, by which all of it counts: a [`KeyRef`] is an index into them.
+    rules: Vec<KeyRule>,
     /// Attributes that the model has no notion of.
     unknown: Vec<String>,
     limits: Limits,
+    forms: Forms,
     facts: TokenFacts,
     pin: Arc<PinSource>,
     /// Lanes this token should have, if the site says so.
@@ -94,7 +106,10 @@ struct HeldKey {
     label: String,
     purpose: Purpose,
     working: ObjectHandle,
+    /// The public half of a pair on a curve.
     point: Option<[u8; 65]>,
+    /// The public half of an RSA pair.
+    rsa: Option<Rsa<Public>>,
 }
 
 impl Token {
@@ -115,35 +130,56 @@ impl Token {
         self.lane_count(self.held.lanes)
     }
 
+    /// The key of one epoch, whatever its state.
+    pub fn key_of(&self, role: &Role, epoch: u32) -> Result<KeyRef, HsmError> {
+        let at = self.held.rules.iter().position(|rule| rule.role == *role && rule.epoch == epoch);
+        at.map(KeyRef).ok_or_else(|| no_such_key(&format!("{role} epoch {epoch}")))
+    }
+
+    /// The keys found and compared.
+    pub fn rules(&self) -> &[KeyRule] {
+        &self.held.rules
+    }
+
+    /// Opens a sealed thing with this key alone, not with an older epoch: whether it still needs the older one.
+    pub fn open_with_only(&self, key: KeyRef, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
+        self.open_session()?.open_with(key, aad, sealed)
+    }
+
     /// Opens the token of this label: login, policy, known answers.
     fn open_in(
         module: Arc<Module>,
         label: &str,
-        policy: KeyPolicy,
+        (policy, wanted): (KeyPolicy, Wanted),
         profile: &HsmProfile,
         pin: Arc<PinSource>,
         lanes: usize,
     ) -> Result<Self, HsmError> {
-        let (login, info) = {
+        let unknown = &profile.attributes_unknown;
+        let (login, rules, info) = {
             let _in_call = module.enter();
             let (slot, info) = module::slot_by_label(&module, label, None)?;
             mechanisms_there(&module, slot, &profile.mechanisms)?;
-            (Login::begin(&module, slot, &info, &pin, &policy, &profile.attributes_unknown)?, info)
+            let anchor = anchor(&module, slot, &info, &pin)?;
+            let rules = wanted.rules(&anchor, &policy)?;
+            (Login::begin(&module, slot, anchor, &rules, unknown)?, rules, info)
         };
         let facts = TokenFacts {
             model: profile.model.clone(),
             label: info.label().to_owned(),
             serial: info.serial_number().to_owned(),
             firmware: info.firmware_version().to_string(),
-            keys: policy.keys.len(),
+            keys: rules.len(),
             mechanisms: profile.mechanisms.clone(),
             max_lanes: profile.limits.lanes.min(granted_lanes(&info)),
         };
         let held = Held {
             module,
             policy,
+            rules,
             unknown: profile.attributes_unknown.clone(),
             limits: profile.limits,
+            forms: profile.forms,
             facts,
             pin,
             lanes,
@@ -161,6 +197,14 @@ impl Token {
 }
 
 impl Held {
+    /// The key itself, then the draining epochs of its role: what any of them sealed can be opened.
+    fn openers(&self, key: KeyRef) -> impl Iterator<Item = KeyRef> + '_ {
+        let role = self.rules.get(key.0).map(|rule| &rule.role);
+        let drains = move |rule: &KeyRule| Some(&rule.role) == role && rule.state == KeyState::Draining;
+        let older = self.rules.iter().enumerate().filter(move |(at, rule)| *at != key.0 && drains(rule));
+        std::iter::once(key).chain(older.map(|(at, _)| KeyRef(at)))
+    }
+
     /// The login of today; made anew by the first who needs it.
     fn login(&self) -> Result<Arc<Login>, HsmError> {
         let mut login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,7 +215,8 @@ impl Held {
             let _in_call = self.module.enter();
             let TokenFacts { label, serial, .. } = &self.facts;
             let (slot, info) = module::slot_by_label(&self.module, label, Some(serial))?;
-            Login::begin(&self.module, slot, &info, &self.pin, &self.policy, &self.unknown).map_err(not_back_yet)?
+            let anchor = anchor(&self.module, slot, &info, &self.pin)?;
+            Login::begin(&self.module, slot, anchor, &self.rules, &self.unknown).map_err(not_back_yet)?
         };
         if let Some((key, _)) = fresh.keys.iter().zip(&self.points).find(|(key, point)| key.point != **point) {
             return Err(other_key(&self.facts.label, &key.label));
@@ -185,19 +230,15 @@ impl Held {
 }
 
 impl Login {
-    /// One C_Login at most. The caller holds the module's gate.
+    /// Finds and compares the keys of these rules. The caller holds the module's gate.
     fn begin(
         module: &Arc<Module>,
         slot: Slot,
-        info: &TokenInfo,
-        pin: &PinSource,
-        policy: &KeyPolicy,
+        anchor: Pkcs11Session,
+        rules: &[KeyRule],
         unknown: &[String],
     ) -> Result<Self, HsmError> {
-        let anchor = module.open_ro_session(slot).map_err(|e| hsm_error("open a session", &e))?;
-        // Other threads of this process may hold the login already; then the PIN is neither read nor sent.
-        log_in(&anchor, info, pin)?;
-        let keys: Result<_, HsmError> = policy.keys.iter().map(|rule| resolve(&anchor, rule, unknown)).collect();
+        let keys: Result<_, HsmError> = rules.iter().map(|rule| resolve(&anchor, rule, unknown)).collect();
         Ok(Self {
             module: Arc::clone(module),
             epoch: module.epoch(),
@@ -252,14 +293,19 @@ impl Hsm for Token {
     }
 
     fn key(&self, role: &Role) -> Result<KeyRef, HsmError> {
-        let at = self.held.policy.keys.iter().position(|rule| rule.role == *role);
+        let at = self.held.rules.iter().position(|rule| rule.role == *role && rule.state == KeyState::Active);
         at.map(KeyRef).ok_or_else(|| no_such_key(&role.to_string()))
+    }
+
+    fn key_at(&self, role: &Role, accepted: Timestamp) -> Result<KeyRef, HsmError> {
+        let rule = self.held.policy.rule_at(role, accepted).ok_or_else(|| no_such_key(&role.to_string()))?;
+        self.key_of(role, rule.epoch)
     }
 
     fn public_point(&self, key: KeyRef) -> Result<[u8; 65], HsmError> {
         let point = self.held.points.get(key.0).copied();
         let point = point.ok_or_else(|| no_such_key("a key of another token"))?;
-        let label = || self.held.policy.keys.get(key.0).map_or("", |rule| &rule.label);
+        let label = || self.held.rules.get(key.0).map_or("", |rule| &rule.label);
         point.ok_or_else(|| no_such_key(&format!("{} as a key pair", label())))
     }
 }
@@ -286,6 +332,14 @@ impl Recoverable for Token {
             None => Ok(()),
         }
     }
+}
+
+/// The session that holds the login. One C_Login at most; the caller holds the module's gate.
+fn anchor(module: &Module, slot: Slot, info: &TokenInfo, pin: &PinSource) -> Result<Pkcs11Session, HsmError> {
+    let anchor = module.open_ro_session(slot).map_err(|e| hsm_error("open a session", &e))?;
+    // Other threads of this process may hold the login already; then the PIN is neither read nor sent.
+    log_in(&anchor, info, pin)?;
+    Ok(anchor)
 }
 
 /// What the token's own limit leaves for lanes: one session is the anchor's, one the probe's after a recovery.
@@ -320,19 +374,21 @@ fn resolve(session: &Pkcs11Session, rule: &KeyRule, unknown: &[String]) -> Resul
     };
     let check = |half, object, expected: Vec<_>, numbers: &[u64]| -> Result<(), HsmError> {
         let asked: Vec<_> = expected.iter().map(|(attribute, _)| *attribute).collect();
-        let found = attributes::read_back(session, object, (rule.kind, half), &asked, unknown)
+        let found = attributes::read_back(session, object, half, rule, &asked, unknown)
             .map_err(|e| hsm_error(format!("read the attributes of {}", rule.label), &e))?;
         Ok(compare(&rule.label, expected.into_iter(), numbers, &found, unknown)?)
     };
     check(half, working, rule.expected().collect(), &numbers)?;
-    let point = if let Some(curve) = rule.kind.curve() {
+    let mut held = HeldKey { label: rule.label.clone(), purpose: rule.purpose, working, point: None, rsa: None };
+    if half == Half::Private {
         let public = find_one(session, rule, Half::Public)?;
         check(Half::Public, public, rule.public.iter().map(|(a, v)| (*a, *v)).collect(), &[])?;
-        Some(public_point(session, public, (&rule.label, curve))?)
-    } else {
-        None
-    };
-    Ok(HeldKey { label: rule.label.clone(), purpose: rule.purpose, working, point })
+        match rule.kind.curve() {
+            Some(curve) => held.point = Some(public_point(session, public, (&rule.label, curve))?),
+            None => held.rsa = Some(objects::rsa_key(session, public, rule)?),
+        }
+    }
+    Ok(held)
 }
 
 fn find_one(session: &Pkcs11Session, rule: &KeyRule, half: Half) -> Result<ObjectHandle, HsmError> {

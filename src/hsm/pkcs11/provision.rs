@@ -4,21 +4,21 @@
 use std::path::Path;
 
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, KeyType, ObjectClass};
+use cryptoki::object::Attribute;
 use cryptoki::session::{Session as Pkcs11Session, UserType};
 use cryptoki::types::AuthPin;
 use openssl::rand::rand_bytes;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::attributes::{AES256_OCTETS, Half, ec_params, template};
+use super::attributes::ec_params;
 use super::faults::hsm_error;
-use super::{mechanisms_there, module};
+use super::{mechanisms_there, module, objects};
 use crate::certs::Curve;
 use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
+use crate::hsm::Role;
 use crate::hsm::policy::{KeyKind, KeyPolicy, KeyRule, Origin};
 use crate::hsm::profile::HsmProfile;
-use crate::hsm::{HsmError, Role};
 
 const SOFTHSM_CONF: &str = include_str!("../../../hsm-config/softhsm2.conf.template");
 
@@ -66,8 +66,8 @@ pub fn demo_token(site: &Site, user_pin: &str) -> Result<DemoKeys, Fault> {
     session.login(UserType::User, Some(&user_pin)).map_err(failed("log in to the token"))?;
     let curves: Vec<Curve> = Curve::ALL.into_iter().filter(|c| *c == Curve::P256 || knows(&session, *c)).collect();
     let mut copies = Vec::new();
-    for rule in policy.keys.iter().filter(|rule| rule.kind.curve().is_none_or(|curve| curves.contains(&curve))) {
-        copies.extend(make_key(&session, rule, &profile.attributes_unknown)?);
+    for rule in policy.in_use().filter(|rule| rule.kind.curve().is_none_or(|curve| curves.contains(&curve))) {
+        copies.extend(make_key(&session, rule, &profile)?);
     }
     Ok(DemoKeys { copies, curves })
 }
@@ -95,54 +95,25 @@ pub fn random_pin() -> Result<Zeroizing<String>, Fault> {
     Ok(pin)
 }
 
-fn make_key(session: &Pkcs11Session, rule: &KeyRule, unknown: &[String]) -> Result<Option<TransportCopy>, Fault> {
-    let failed = |e: cryptoki::error::Error| hsm_error(format!("make key {}", rule.label), &e);
-    let mut id = [0; 16];
-    rand_bytes(&mut id).map_err(|e| Fault::new(Exit::Bug, format!("OpenSSL's random: {e}")))?;
-    match (rule.kind, rule.origin) {
-        (KeyKind::Ec(curve), Origin::Generated) => {
-            let mut public = template(rule, Half::Public, &id, unknown);
-            public.push(ec_params(curve));
-            let private = template(rule, Half::Private, &id, unknown);
-            session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).map_err(failed)?;
-            Ok(None)
-        }
-        (KeyKind::Aes256, Origin::Generated) => {
-            let mut secret = template(rule, Half::Secret, &id, unknown);
-            secret.push(Attribute::ValueLen(AES256_OCTETS.into()));
-            session.generate_key(&Mechanism::AesKeyGen, &secret).map_err(failed)?;
-            Ok(None)
-        }
-        (KeyKind::Aes256, Origin::Imported) => import(session, rule, &id, unknown).map(Some),
-        (KeyKind::Ec(_), Origin::Imported) => Err(Fault::new(
-            Exit::Config,
-            format!("key {:?}: a demo token makes its key pairs itself, origin must be \"generated\"", rule.label),
-        )),
+/// Makes one key of a demo token. A key that the other side must have too is made here and imported, its copy handed to the
+/// caller.
+fn make_key(session: &Pkcs11Session, rule: &KeyRule, profile: &HsmProfile) -> Result<Option<TransportCopy>, Fault> {
+    let unknown = &profile.attributes_unknown;
+    let id = objects::new_id()?;
+    if rule.origin == Origin::Generated {
+        objects::generate(session, rule, &id, unknown)?;
+        return Ok(None);
     }
-}
-
-/// A key that the other side must have too: made here, imported, its copy handed to the caller.
-fn import(session: &Pkcs11Session, rule: &KeyRule, id: &[u8], unknown: &[String]) -> Result<TransportCopy, Fault> {
-    let failed = |e: cryptoki::error::Error| -> HsmError { hsm_error(format!("import key {}", rule.label), &e) };
-    let Role::Transport(name) = &rule.role else {
-        return Err(Fault::new(Exit::Config, format!("key {:?}: only transport keys are imported", rule.label)));
+    let (Role::Transport(name), KeyKind::Aes256) = (&rule.role, rule.kind) else {
+        let what = format!("key {:?}: a demo token imports transport keys of 256 bits only", rule.label);
+        return Err(Fault::new(Exit::Config, what).hint("other keys come in a ceremony: `bindery keys ceremony`"));
     };
-    let mut key = Zeroizing::new([0; AES256_OCTETS as usize]);
-    let mut own = Zeroizing::new([0; AES256_OCTETS as usize]);
-    session.generate_random_slice(&mut key[..]).map_err(failed)?;
+    let mut key = Zeroizing::new([0; 32]);
+    let mut own = Zeroizing::new([0; 32]);
+    let drawn = session.generate_random_slice(&mut key[..]);
+    drawn.map_err(|e| hsm_error(format!("draw key {}", rule.label), &e))?;
     rand_bytes(&mut own[..]).map_err(|e| Fault::new(Exit::Bug, format!("OpenSSL's random: {e}")))?;
     key.iter_mut().zip(own.iter()).for_each(|(octet, other)| *octet ^= other);
-    let mut secret = template(rule, Half::Secret, id, unknown);
-    secret.push(Attribute::Class(ObjectClass::SECRET_KEY));
-    secret.push(Attribute::KeyType(KeyType::AES));
-    secret.push(Attribute::Value(key.to_vec()));
-    let created = session.create_object(&secret);
-    // cryptoki's attribute is a plain vector: wipe it whatever the token said.
-    for attribute in &mut secret {
-        if let Attribute::Value(value) = attribute {
-            value.zeroize();
-        }
-    }
-    created.map_err(failed)?;
-    Ok(TransportCopy { name: name.clone(), key })
+    objects::create(session, rule, &id, &key[..], unknown)?;
+    Ok(Some(TransportCopy { name: name.clone(), key }))
 }

@@ -19,6 +19,7 @@ pub(super) fn run(session: &mut Session) -> Result<(), HsmError> {
             Purpose::Sign => signs(session, KeyRef(i), key)?,
             Purpose::Seal => seals(session, KeyRef(i), key)?,
             Purpose::Encrypt => encrypts(session, KeyRef(i), key)?,
+            Purpose::Unwrap => super::wrap::unwraps(session, key)?,
         }
     }
     Ok(())
@@ -35,7 +36,7 @@ fn signs(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(), 
 
 fn seals(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(), HsmError> {
     let sealed = session.seal(reference, b"bindery.selftest/1", &QUESTION)?;
-    let opened = session.open(reference, b"bindery.selftest/1", &sealed)?;
+    let opened = session.open_with(reference, b"bindery.selftest/1", &sealed)?;
     let hidden = !sealed.windows(QUESTION.len()).any(|window| window == QUESTION);
     if opened[..] == QUESTION && hidden { Ok(()) } else { Err(failed(key, "does not open what it sealed")) }
 }
@@ -54,7 +55,7 @@ fn encrypts(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(
     }
 }
 
-fn failed(key: &HeldKey, how: &str) -> HsmError {
+pub(super) fn failed(key: &HeldKey, how: &str) -> HsmError {
     HsmError {
         what: format!("self-test of {}", key.label),
         code: format!("the key {how}"),

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::faults::hsm_error;
 use super::{Held, HeldKey, Login, module_restarted};
+use crate::hsm::profile::{Forms, GcmIv};
 use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef, draw};
 
 const IV_OCTETS: usize = 12;
@@ -54,9 +55,26 @@ impl Session {
 
     /// One attribute of a key's working object.
     pub(super) fn attribute(&self, key: &HeldKey, wanted: AttributeType) -> Result<Option<Attribute>, HsmError> {
-        let call = self.enter()?;
-        let told = call.session.get_attributes(key.working, &[wanted]);
-        Ok(told.map_err(|e| call.failed(format!("read {wanted} of {}", key.label), &e))?.into_iter().next())
+        let told = self.call(
+            || format!("read {wanted} of {}", key.label),
+            |session| session.get_attributes(key.working, &[wanted]),
+        );
+        Ok(told?.into_iter().next())
+    }
+
+    /// What differs from model to model.
+    pub(super) fn forms(&self) -> Forms {
+        self.held.forms
+    }
+
+    /// One call that is not of the run.
+    pub(super) fn call<R>(
+        &self,
+        what: impl FnOnce() -> String,
+        call: impl FnOnce(&Pkcs11Session) -> Result<R, Error>,
+    ) -> Result<R, HsmError> {
+        let in_call = self.enter()?;
+        call(in_call.session).map_err(|e| in_call.failed(what(), &e))
     }
 
     fn key(&self, key: KeyRef) -> Result<(ObjectHandle, &str), HsmError> {
@@ -122,15 +140,21 @@ impl HsmSession for Session {
         // Random, one for each batch: far below the 2^32 that NIST SP 800-38D §8.3 allows for one key. Of both sources: an IV
         // that comes twice under the long-lived key would open what it sealed.
         let mut iv = [0; IV_OCTETS];
-        draw::fill_random(self, &mut iv)?;
+        let by_token = self.held.forms.gcm_iv == GcmIv::Token;
+        if !by_token {
+            draw::fill_random(self, &mut iv)?;
+        }
         let (handle, label) = self.key(key)?;
         let what = || format!("seal with {label}");
         named(aad, what)?;
-        let mut sealed = Vec::with_capacity(IV_OCTETS + plain.len() + TAG_OCTETS);
-        sealed.extend_from_slice(&iv);
         let gcm = gcm(&mut iv, aad).map_err(|e| hsm_error(what(), &e))?;
         let call = self.enter()?;
         let body = call.session.encrypt(&Mechanism::AesGcm(gcm), handle, plain).map_err(|e| call.failed(what(), &e))?;
+        if by_token && iv == [0; IV_OCTETS] {
+            return Err(refused(what(), "the profile says that the token makes the IV, but it made none"));
+        }
+        let mut sealed = Vec::with_capacity(IV_OCTETS + plain.len() + TAG_OCTETS);
+        sealed.extend_from_slice(&iv);
         sealed.extend_from_slice(&body);
         if sealed.len() == IV_OCTETS + plain.len() + TAG_OCTETS {
             Ok(sealed)
@@ -140,6 +164,21 @@ impl HsmSession for Session {
     }
 
     fn open(&mut self, key: KeyRef, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
+        let held = Arc::clone(&self.held);
+        let mut outcome = self.open_with(key, aad, sealed);
+        for older in held.openers(key).skip(1) {
+            match &outcome {
+                Err(error) if error.class == FaultClass::Data => outcome = self.open_with(older, aad, sealed),
+                _ => break,
+            }
+        }
+        outcome
+    }
+}
+
+impl Session {
+    /// Opens with one key alone.
+    pub(super) fn open_with(&mut self, key: KeyRef, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
         let (handle, label) = self.key(key)?;
         let what = || format!("open with {label}");
         named(aad, what)?;

@@ -4,11 +4,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use cryptoki::session::Session as Pkcs11Session;
+
 use super::login::PinSource;
-use super::{Token, module};
+use super::{Token, module, objects};
 use crate::config::{Site, SlotConfig};
 use crate::error::{Exit, Fault};
-use crate::hsm::policy::KeyPolicy;
+use crate::hsm::policy::{KeyPolicy, KeyRule, KeyState};
 use crate::hsm::profile::HsmProfile;
 use crate::hsm::{FaultClass, Hsm, HsmError};
 
@@ -16,7 +18,12 @@ impl Token {
     /// Opens the first token of a site. Call it before other threads run (SoftHSM reads its configuration from the environment).
     /// Every failure is exit 7 with what to do, or exit 3 when the site's own files are wrong.
     pub fn open(site: &Site) -> Result<Self, Fault> {
-        Ok(Named::first(site).load(site)?.open()?)
+        Ok(Named::first(site).load(site)?.open(Wanted::InUse)?)
+    }
+
+    /// The same with those keys of the policy that are there, pending ones too: for a ceremony, which makes the others.
+    pub fn open_present(site: &Site) -> Result<Self, Fault> {
+        Ok(Named::first(site).load(site)?.open(Wanted::Present)?)
     }
 
     /// Opens every token of a site and proves that all hold the same keys; the first comes first.
@@ -43,7 +50,7 @@ impl Token {
         let mut away = None;
         for slot in loaded {
             let label = slot.named.label;
-            match slot.open() {
+            match slot.open(Wanted::InUse) {
                 Ok(token) => tokens.push(Arc::new(token)),
                 Err(error) if matches!(error.class, FaultClass::Token | FaultClass::Session) => {
                     tracing::warn!(token = label, what = %error.what, code = %error.code,
@@ -69,6 +76,32 @@ impl Token {
             }
         }
         Ok(())
+    }
+}
+
+/// Keys that a token is opened with.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wanted {
+    /// Active and draining ones; all must be there.
+    InUse,
+    /// Whichever are there of those that are not retired.
+    Present,
+}
+
+impl Wanted {
+    /// The rules of these keys, in the order of the policy: the same in every slot of a site.
+    pub(super) fn rules(self, session: &Pkcs11Session, policy: &KeyPolicy) -> Result<Vec<KeyRule>, HsmError> {
+        let rules = match self {
+            Self::InUse => return Ok(policy.in_use().cloned().collect()),
+            Self::Present => policy.keys.iter().filter(|rule| rule.state != KeyState::Retired),
+        };
+        let mut present = Vec::new();
+        for rule in rules {
+            if objects::is_there(session, rule)? {
+                present.push(rule.clone());
+            }
+        }
+        Ok(present)
     }
 }
 
@@ -124,8 +157,8 @@ impl<'a> Named<'a> {
 }
 
 impl Loaded<'_> {
-    fn open(self) -> Result<Token, HsmError> {
+    fn open(self, wanted: Wanted) -> Result<Token, HsmError> {
         let Self { named, module, policy, profile } = self;
-        Token::open_in(module, named.label, policy, &profile, Arc::clone(&named.pin), named.lanes)
+        Token::open_in(module, named.label, (policy, wanted), &profile, Arc::clone(&named.pin), named.lanes)
     }
 }

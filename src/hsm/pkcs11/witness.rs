@@ -1,7 +1,10 @@
 //! What keys do, as proof that they are the same: in another slot, or in the same one after it was away.
-//! A signing key is its public point; a KEK opens what the other sealed; a transport key gives the same ciphertext.
+//! A signing key is its public point; a KEK opens what the other sealed; a transport key gives the same ciphertext; an import key
+//! is its modulus, or as AES key, which only unwraps, the check value that the token tells, if it tells one.
 
-use super::{Session, other_key};
+use cryptoki::object::{Attribute, AttributeType};
+
+use super::{HeldKey, Session, other_key};
 use crate::hsm::policy::Purpose;
 use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef};
 
@@ -18,17 +21,23 @@ enum Shown {
     Point(Option<[u8; 65]>),
     Sealed(Vec<u8>),
     Encrypted(Vec<u8>),
+    Modulus(Vec<u8>),
+    CheckValue(Option<Attribute>),
 }
 
 impl Witness {
     /// Lets every key of a token do its work once.
     pub(super) fn of(session: &mut Session) -> Result<Self, HsmError> {
         let login = session.shared_login();
-        let show = |(i, key): (usize, &super::HeldKey)| {
+        let show = |(i, key): (usize, &HeldKey)| {
             Ok(match key.purpose {
                 Purpose::Sign => Shown::Point(key.point),
                 Purpose::Seal => Shown::Sealed(session.seal(KeyRef(i), AAD, &PLAIN)?),
                 Purpose::Encrypt => Shown::Encrypted(session.encrypt_blocks(KeyRef(i), &PLAIN)?),
+                Purpose::Unwrap => match &key.rsa {
+                    Some(rsa) => Shown::Modulus(rsa.n().to_vec()),
+                    None => Shown::CheckValue(session.attribute(key, AttributeType::CheckValue)?),
+                },
             })
         };
         Ok(Self { shown: login.keys.iter().enumerate().map(show).collect::<Result<_, HsmError>>()? })
@@ -40,11 +49,13 @@ impl Witness {
         for (i, (key, shown)) in login.keys.iter().zip(&self.shown).enumerate() {
             let same = match shown {
                 Shown::Point(point) => key.point == *point,
-                Shown::Sealed(sealed) => match session.open(KeyRef(i), AAD, sealed) {
+                Shown::Sealed(sealed) => match session.open_with(KeyRef(i), AAD, sealed) {
                     Ok(plain) => plain[..] == PLAIN,
                     Err(error) if error.class == FaultClass::Data => false, // its tag does not fit
                     Err(error) => return Err(error),
                 },
+                Shown::Modulus(modulus) => key.rsa.as_ref().is_some_and(|rsa| rsa.n().to_vec() == *modulus),
+                Shown::CheckValue(value) => session.attribute(key, AttributeType::CheckValue)? == *value,
                 Shown::Encrypted(encrypted) => session.encrypt_blocks(KeyRef(i), &PLAIN)? == *encrypted,
             };
             if !same {

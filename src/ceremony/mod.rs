@@ -1,0 +1,54 @@
+//! The key ceremony: a plan, two custodians, one step after the other, a transcript that the audit key signs.
+//!
+//! In: a plan file, signed approvals, components typed or read one by one. Out: keys in the token by the policy, certificates
+//! and requests, `transcript.jsonl` and its signature. Rule: nobody does a step alone, no done step is done again, no secret
+//! stands in any file but sealed under the site KEK. Sources: hsm.md 6.1 to 6.3 of the house; SGP.22 §2.4.2, §4.5.2.
+
+pub mod approval;
+pub mod certify;
+pub mod component;
+pub mod conduct;
+pub mod kcv;
+pub mod plan;
+mod state;
+mod steps;
+pub mod transcript;
+
+pub use conduct::{Ceremony, Helpers, Outcome};
+pub use plan::Plan;
+
+use crate::config::Site;
+use crate::error::{Exit, Fault};
+use crate::hsm::Role;
+use crate::hsm::pkcs11::Token;
+use crate::hsm::policy::epoch::PolicyFile;
+use crate::hsm::policy::{KeyPolicy, KeyState};
+
+/// Takes a drained epoch out of use; refused while anything needs it, naming what.
+pub fn retire(site: &Site, role: &Role, epoch: u32, helpers: &Helpers<'_>) -> Result<(), Fault> {
+    let path = site.path(&site.config.hsm.policy);
+    let policy = KeyPolicy::load(&path)?;
+    let rule = policy.rule_of(role, epoch);
+    let rule =
+        rule.ok_or_else(|| Fault::new(Exit::Config, format!("the key policy declares no epoch {epoch} of {role}")))?;
+    match rule.state {
+        KeyState::Retired => return Ok(()),
+        KeyState::Active => {
+            return Err(Fault::new(Exit::Config, format!("{role} epoch {epoch} is the active one"))
+                .hint(format!("`bindery keys rotate {role}` makes the next; this one drains then")));
+        }
+        KeyState::Draining => {
+            let needed_by = (helpers.still_needs)(&Token::open(site)?, rule)?;
+            if !needed_by.is_empty() {
+                let what = format!("{role} epoch {epoch} is still needed by {}", needed_by.join(", "));
+                return Err(
+                    Fault::new(Exit::Config, what).hint("finish these orders first (`bindery run`, `bindery bind`)")
+                );
+            }
+        }
+        KeyState::Pending => {}
+    }
+    let mut file = PolicyFile::open(&path)?;
+    file.set_state(role, epoch, KeyState::Retired, (helpers.now)())?;
+    file.write().map(drop)
+}

@@ -1,0 +1,82 @@
+//! `bindery keys`: the keys of a site from their ceremony to their end.
+
+mod ceremony;
+mod drain;
+mod rotate;
+mod show;
+
+use std::path::{Path, PathBuf};
+
+use crate::config::Site;
+use crate::error::{Exit, Fault};
+use crate::hsm::Role;
+use crate::hsm::policy::KeyPolicy;
+
+/// Keys of the token: ceremony, import, rotation, certificates
+#[derive(Debug, clap::Args)]
+pub struct Keys {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Open the token, compare every key with the policy, show certificates, check values and the manifest fingerprint
+    Status,
+    /// The keys of the policy: role, epoch, label, mechanism, purpose; the token is not opened
+    List,
+    /// Conduct the steps of a plan, each approved by a second person; goes on where it was interrupted
+    Ceremony(ceremony::Conduct),
+    /// Write what a custodian signs to approve steps of a plan
+    Approval(ceremony::Propose),
+    /// Bring an operator's transport key in, as components or wrapped under an import key; a ceremony of its own
+    Import(ceremony::Import),
+    /// Make the next epoch of a role; it takes over at once, or with its certificate
+    Rotate(rotate::Rotate),
+    /// Take a drained epoch out of use; with --destroy, remove its key from the token
+    Retire(rotate::Retire),
+    /// Write a certificate request for a key, signed in the token
+    Csr(rotate::Csr),
+    /// Check and install a certificate chain; the next epoch becomes the active one
+    Certificate(rotate::Certificate),
+}
+
+impl Keys {
+    /// Runs the subcommand.
+    pub fn run(self, site_dir: &Path, json: bool) -> Result<Exit, Fault> {
+        let site = Site::open(site_dir)?;
+        let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
+        match self.command {
+            Command::List => show::list(&policy, json),
+            Command::Status => show::status(&site, &policy, json),
+            Command::Ceremony(conduct) => conduct.run(&site, json),
+            Command::Approval(propose) => propose.run(&site),
+            Command::Import(import) => import.run(&site, &policy, json),
+            Command::Rotate(rotate) => rotate.run(&site, &policy, json),
+            Command::Retire(retire) => retire.run(&site, json),
+            Command::Csr(csr) => csr.run(&site, &policy, json),
+            Command::Certificate(certificate) => certificate.run(&site, &policy, json),
+        }
+    }
+}
+
+/// Where a second person's approval comes from.
+#[derive(Debug, Default, clap::Args)]
+struct Approvals {
+    /// A custodian's approval, signed in FILE.sig; may be given more than once
+    #[arg(long = "approve", value_name = "FILE")]
+    approvals: Vec<PathBuf>,
+    /// The second person approves with the PIN of the site's approver token (BINDERY_APPROVER_PIN_FD or _FILE)
+    #[arg(long = "approve-by-pin")]
+    approve_by_pin: bool,
+}
+
+/// The directory of a ceremony that names none.
+fn ceremony_directory(site: &Site, name: &str) -> PathBuf {
+    site.path("ceremonies").join(name)
+}
+
+/// `dppb 2` as a file name.
+fn file_name(role: &Role, epoch: u32) -> String {
+    format!("{}-{epoch}", role.to_string().replace(':', "-"))
+}

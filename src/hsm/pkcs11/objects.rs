@@ -1,0 +1,273 @@
+//! The token's objects as a ceremony makes, finds and destroys them: one read-write session, every key by the policy's template.
+//!
+//! In: a rule of the policy and a CKA_ID chosen beforehand. Out: objects that [`super::Token`] compares before it uses them.
+//! Rule: the id is written down before the call, so that an interrupted step knows its own key again.
+
+use std::sync::{Arc, RwLockReadGuard};
+
+use cryptoki::error::Error;
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session as Pkcs11Session;
+use openssl::bn::BigNum;
+use openssl::pkey::PKey;
+use openssl::rand::rand_bytes;
+use openssl::rsa::Rsa;
+use zeroize::Zeroize;
+
+use super::attributes::{Half, RSA_BITS, ec_params, template};
+use super::faults::hsm_error;
+use super::login::{PinSource, log_in};
+use super::module::Module;
+use super::{mechanisms_there, module, module_restarted, no_such_key, wrap};
+use crate::config::Site;
+use crate::error::{Exit, Fault};
+use crate::hsm::policy::{KeyKind, KeyRule};
+use crate::hsm::profile::HsmProfile;
+use crate::hsm::{FaultClass, HsmError};
+
+/// CKA_ID: 16 octets, the most that every model takes.
+pub type KeyId = [u8; 16];
+
+/// A fresh id.
+pub fn new_id() -> Result<KeyId, Fault> {
+    let mut id = [0; 16];
+    rand_bytes(&mut id).map_err(|e| Fault::new(Exit::Bug, format!("OpenSSL's random: {e}")))?;
+    Ok(id)
+}
+
+/// A logged-in read-write session for making keys.
+pub struct KeyRoom {
+    /// Always there until the drop.
+    session: Option<Pkcs11Session>,
+    profile: HsmProfile,
+    module: Arc<Module>,
+    /// The life of the module that the session is of.
+    epoch: u64,
+}
+
+/// The module cannot be finalised while this lives.
+struct InCall<'a> {
+    session: &'a Pkcs11Session,
+    _gate: RwLockReadGuard<'a, ()>,
+}
+
+impl KeyRoom {
+    /// Opens the site's token for writing; the PIN is the site's. Call it before other threads run, see [`super::Token::open`].
+    pub fn open(site: &Site) -> Result<Self, Fault> {
+        let profile = HsmProfile::load(site)?;
+        let module = module::load(site)?;
+        let (session, epoch) = {
+            let _in_call = module.enter();
+            let (slot, info) = module::slot_by_label(&module, &site.config.hsm.token_label, None)?;
+            mechanisms_there(&module, slot, &profile.mechanisms_for_making_keys)?;
+            let session = module.open_rw_session(slot).map_err(|e| hsm_error("open a session for writing", &e))?;
+            log_in(&session, &info, &PinSource::new(site, None))?;
+            (session, module.epoch())
+        };
+        Ok(Self { session: Some(session), profile, module, epoch })
+    }
+
+    /// CKA_ID of the rule's key, if the token has it whole; an error when only a half of a pair is there.
+    pub fn find(&self, rule: &KeyRule) -> Result<Option<Vec<u8>>, HsmError> {
+        let call = self.enter()?;
+        let all = call.objects(rule)?;
+        let Some((_, first)) = all.first() else { return Ok(None) };
+        let halves = halves(rule).len();
+        let wrong = |how: String| HsmError {
+            what: format!("look for key {}", rule.label),
+            code: how,
+            class: FaultClass::Policy,
+            hint: "one label, one key: find out where the surplus or lonely object comes from and remove it",
+        };
+        if all.len() != halves {
+            return Err(wrong(format!("{} objects carry this label where {halves} belong", all.len())));
+        }
+        let id = call.id(*first, rule)?;
+        for (_, object) in &all[1..] {
+            if call.id(*object, rule)? != id {
+                return Err(wrong("the two halves have different CKA_ID".into()));
+            }
+        }
+        Ok(Some(id))
+    }
+
+    /// Makes the rule's key inside the token.
+    pub fn generate(&self, rule: &KeyRule, id: &KeyId) -> Result<(), HsmError> {
+        let call = self.enter()?;
+        generate(call.session, rule, id, &self.profile.attributes_unknown)
+    }
+
+    /// Makes the rule's key of these octets; the caller wipes its own.
+    pub fn create(&self, rule: &KeyRule, id: &KeyId, value: &[u8]) -> Result<(), HsmError> {
+        let call = self.enter()?;
+        create(call.session, rule, id, value, &self.profile.attributes_unknown)
+    }
+
+    /// Unwraps what was wrapped for the import key `under` into the rule's key; its value never leaves the token.
+    pub fn unwrap(&self, rule: &KeyRule, id: &KeyId, under: &KeyRule, wrapped: &[u8]) -> Result<(), HsmError> {
+        let call = self.enter()?;
+        let found = call.session.find_objects(&Half::working(under).search(&under.label));
+        let found = found.map_err(|e| hsm_error(format!("look for key {}", under.label), &e))?;
+        let [unwrapping] = found[..] else { return Err(no_such_key(&under.label)) };
+        let mechanism = wrap::mechanism(under.kind, self.profile.forms);
+        let template = wrap::template_of(rule, id, &self.profile);
+        let unwrapped = call.session.unwrap_key(&mechanism, unwrapping, wrapped, &template);
+        unwrapped.map(drop).map_err(|e| hsm_error(format!("unwrap key {} with {}", rule.label, under.label), &e))
+    }
+
+    /// Destroys every object of the rule's label; how many there were.
+    pub fn destroy(&self, rule: &KeyRule) -> Result<usize, HsmError> {
+        let call = self.enter()?;
+        let all = call.objects(rule)?;
+        for (_, object) in &all {
+            let destroyed = call.session.destroy_object(*object);
+            destroyed.map_err(|e| hsm_error(format!("destroy key {}", rule.label), &e))?;
+        }
+        Ok(all.len())
+    }
+
+    /// Takes away what an interrupted step left of its own half-made key: objects of the label that carry this id.
+    pub fn clear_unfinished(&self, rule: &KeyRule, id: &KeyId) -> Result<(), HsmError> {
+        let call = self.enter()?;
+        for (_, object) in call.objects(rule)? {
+            if call.id(object, rule)? == id {
+                let destroyed = call.session.destroy_object(object);
+                destroyed.map_err(|e| hsm_error(format!("remove the unfinished key {}", rule.label), &e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The public half of an import key, PEM (SubjectPublicKeyInfo): operators wrap under it.
+    pub fn import_key_pem(&self, rule: &KeyRule) -> Result<Vec<u8>, Fault> {
+        let call = self.enter()?;
+        let found = call.session.find_objects(&Half::Public.search(&rule.label));
+        let found = found.map_err(|e| hsm_error(format!("look for key {}", rule.label), &e))?;
+        let [public] = found[..] else { return Err(no_such_key(&rule.label).into()) };
+        let key = rsa_key(call.session, public, rule)?;
+        let pem = PKey::from_rsa(key).and_then(|key| key.public_key_to_pem());
+        pem.map_err(|e| Fault::new(Exit::Bug, format!("OpenSSL: {e}")))
+    }
+
+    fn enter(&self) -> Result<InCall<'_>, HsmError> {
+        let gate = self.module.enter();
+        match &self.session {
+            Some(session) if self.module.epoch() == self.epoch => Ok(InCall { session, _gate: gate }),
+            _ => Err(module_restarted()),
+        }
+    }
+}
+
+impl Drop for KeyRoom {
+    fn drop(&mut self) {
+        let _in_call = self.module.enter();
+        let session = self.session.take();
+        if self.module.epoch() != self.epoch {
+            std::mem::forget(session); // its handle may be somebody else's today
+        }
+    }
+}
+
+impl InCall<'_> {
+    fn objects(&self, rule: &KeyRule) -> Result<Vec<(Half, ObjectHandle)>, HsmError> {
+        let mut all = Vec::new();
+        for half in halves(rule) {
+            let found = self.session.find_objects(&half.search(&rule.label));
+            let found = found.map_err(|e| hsm_error(format!("look for key {}", rule.label), &e))?;
+            all.extend(found.into_iter().map(|object| (*half, object)));
+        }
+        Ok(all)
+    }
+
+    fn id(&self, object: ObjectHandle, rule: &KeyRule) -> Result<Vec<u8>, HsmError> {
+        let answer = self.session.get_attributes(object, &[AttributeType::Id]);
+        match answer.map_err(|e| hsm_error(format!("read CKA_ID of {}", rule.label), &e))?.into_iter().next() {
+            Some(Attribute::Id(id)) => Ok(id),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// Whether the working object of a rule is there.
+pub(super) fn is_there(session: &Pkcs11Session, rule: &KeyRule) -> Result<bool, HsmError> {
+    let found = session.find_objects(&Half::working(rule).search(&rule.label));
+    Ok(!found.map_err(|e| hsm_error(format!("look for key {}", rule.label), &e))?.is_empty())
+}
+
+/// Makes a key inside the token.
+pub(super) fn generate(session: &Pkcs11Session, rule: &KeyRule, id: &[u8], unknown: &[String]) -> Result<(), HsmError> {
+    let failed = |e: Error| hsm_error(format!("make key {}", rule.label), &e);
+    let pair = |mechanism: &Mechanism<'_>, more: Vec<Attribute>| {
+        let public = [template(rule, Half::Public, id, unknown), more].concat();
+        session.generate_key_pair(mechanism, &public, &template(rule, Half::Private, id, unknown)).map(drop)
+    };
+    match rule.kind {
+        KeyKind::Ec(curve) => pair(&Mechanism::EccKeyPairGen, vec![ec_params(curve)]),
+        KeyKind::Rsa3072 => pair(
+            &Mechanism::RsaPkcsKeyPairGen,
+            vec![Attribute::ModulusBits(RSA_BITS.into()), Attribute::PublicExponent(vec![1, 0, 1])],
+        ),
+        KeyKind::Aes128 | KeyKind::Aes256 => {
+            let mut secret = template(rule, Half::Secret, id, unknown);
+            let octets = rule.kind.secret_octets().unwrap_or_default();
+            secret.push(Attribute::ValueLen((octets as u64).into()));
+            session.generate_key(&Mechanism::AesKeyGen, &secret).map(drop)
+        }
+    }
+    .map_err(failed)
+}
+
+/// Makes a secret key of octets that came from outside.
+pub(super) fn create(
+    session: &Pkcs11Session,
+    rule: &KeyRule,
+    id: &[u8],
+    value: &[u8],
+    unknown: &[String],
+) -> Result<(), HsmError> {
+    let failed = |e: Error| hsm_error(format!("import key {}", rule.label), &e);
+    if rule.kind.secret_octets() != Some(value.len()) {
+        return Err(HsmError {
+            what: format!("import key {}", rule.label),
+            code: format!("{} octets are not a key of the declared type", value.len()),
+            class: FaultClass::Policy,
+            hint: "correct `type` of this key in the key policy, or the key's components",
+        });
+    }
+    let mut secret = template(rule, Half::Secret, id, unknown);
+    secret.push(Attribute::Class(ObjectClass::SECRET_KEY));
+    secret.push(Attribute::KeyType(KeyType::AES));
+    secret.push(Attribute::Value(value.to_vec()));
+    let created = session.create_object(&secret);
+    // cryptoki's attribute is a plain vector: wipe it whatever the token said.
+    for attribute in &mut secret {
+        if let Attribute::Value(value) = attribute {
+            value.zeroize();
+        }
+    }
+    created.map(drop).map_err(failed)
+}
+
+/// The public key of an RSA pair.
+pub(super) fn rsa_key(
+    session: &Pkcs11Session,
+    public: ObjectHandle,
+    rule: &KeyRule,
+) -> Result<Rsa<openssl::pkey::Public>, HsmError> {
+    let what = || format!("read the public half of {}", rule.label);
+    let asked = [AttributeType::Modulus, AttributeType::PublicExponent];
+    let answer = session.get_attributes(public, &asked).map_err(|e| hsm_error(what(), &e))?;
+    let number = |octets: &[u8]| BigNum::from_slice(octets).ok();
+    let modulus = answer.iter().find_map(|a| if let Attribute::Modulus(n) = a { number(n) } else { None });
+    let exponent = answer.iter().find_map(|a| if let Attribute::PublicExponent(e) = a { number(e) } else { None });
+    let key = modulus.zip(exponent).and_then(|(n, e)| Rsa::from_public_components(n, e).ok());
+    key.ok_or_else(|| no_such_key(&format!("{} as an RSA pair", rule.label)))
+}
+
+fn halves(rule: &KeyRule) -> &'static [Half] {
+    match rule.kind.secret_octets() {
+        Some(_) => &[Half::Secret],
+        None => &[Half::Private, Half::Public],
+    }
+}

@@ -1,0 +1,102 @@
+//! Wrapped import: C_UnwrapKey under an import key, with the policy's template and no other.
+//!
+//! Rule: PKCS#11 lets whoever unwraps choose the attributes, also "readable"; so an import key has no other use, its PIN holder
+//! is the ceremony's operator, and what came in is compared with the policy like every key. Mechanisms: RFC 8017 (OAEP), RFC 3394.
+
+use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
+use openssl::encrypt::Encrypter;
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::pkey::{PKey, Public};
+use openssl::rsa::{Padding, Rsa};
+use openssl::symm::{Cipher, Crypter, Mode};
+
+use super::attributes::{Half, template};
+use super::selftest::failed;
+use super::{HeldKey, Session};
+use crate::hsm::HsmError;
+use crate::hsm::policy::{KeyKind, KeyRule};
+use crate::hsm::profile::{Forms, HsmProfile, OaepDigest};
+
+/// A key that the self-test wraps for the token: no secret, forgotten with the call.
+const QUESTION: [u8; 16] = *b"known unwrapping";
+
+/// The unwrapping mechanism of an import key.
+pub(super) fn mechanism(kind: KeyKind, forms: Forms) -> Mechanism<'static> {
+    if kind != KeyKind::Rsa3072 {
+        return Mechanism::AesKeyWrap;
+    }
+    let (digest, mask) = match forms.oaep_digest {
+        OaepDigest::Sha1 => (MechanismType::SHA1, PkcsMgfType::MGF1_SHA1),
+        OaepDigest::Sha256 => (MechanismType::SHA256, PkcsMgfType::MGF1_SHA256),
+    };
+    Mechanism::RsaPkcsOaep(PkcsOaepParams::new(digest, mask, PkcsOaepSource::empty()))
+}
+
+/// The template of the key that comes out: the policy's, every flag said.
+pub(super) fn template_of(rule: &KeyRule, id: &[u8], profile: &HsmProfile) -> Vec<Attribute> {
+    let mut all = template(rule, Half::Secret, id, &profile.attributes_unknown);
+    all.push(Attribute::Class(ObjectClass::SECRET_KEY));
+    all.push(Attribute::KeyType(KeyType::AES));
+    if profile.forms.unwrap_wants_length {
+        let octets = rule.kind.secret_octets().unwrap_or_default();
+        all.push(Attribute::ValueLen((octets as u64).into()));
+    }
+    // SoftHSM sets what it reads in this order, and after CKA_MODIFIABLE = false nothing more (CKR_ATTRIBUTE_READ_ONLY).
+    all.sort_by_key(|attribute| matches!(attribute, Attribute::Modifiable(_)));
+    all
+}
+
+/// Known answer of an import key: a key wrapped in software under its public half encrypts as it should. An AES import key
+/// cannot be asked so, its other copy is the operator's: its check value was compared when it came in.
+pub(super) fn unwraps(session: &Session, key: &HeldKey) -> Result<(), HsmError> {
+    let Some(public) = &key.rsa else { return Ok(()) };
+    let what = || format!("self-test of {}", key.label);
+    let forms = session.forms();
+    let prepared = wrapped_under(public, forms.oaep_digest).and_then(|wrapped| Ok((wrapped, encrypted_zeros()?)));
+    let (wrapped, expected) = prepared.map_err(|_| failed(key, "has a public half that OpenSSL does not take"))?;
+    let template = [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::AES),
+        Attribute::Token(false),
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(false),
+        Attribute::Encrypt(true),
+        Attribute::Decrypt(false),
+        Attribute::Wrap(false),
+        Attribute::Unwrap(false),
+    ];
+    let unwrapping = mechanism(KeyKind::Rsa3072, forms);
+    let unwrapped = session.call(what, |s| s.unwrap_key(&unwrapping, key.working, &wrapped, &template))?;
+    let answer = session.call(what, |s| s.encrypt(&Mechanism::AesEcb, unwrapped, &[0; 16]));
+    session.call(what, |s| s.destroy_object(unwrapped))?;
+    if answer? == expected { Ok(()) } else { Err(failed(key, "unwraps otherwise than its public half wraps")) }
+}
+
+fn wrapped_under(key: &Rsa<Public>, digest: OaepDigest) -> Result<Vec<u8>, ErrorStack> {
+    let key = PKey::from_rsa(key.clone())?;
+    let digest = match digest {
+        OaepDigest::Sha1 => MessageDigest::sha1(),
+        OaepDigest::Sha256 => MessageDigest::sha256(),
+    };
+    let mut encrypter = Encrypter::new(&key)?;
+    encrypter.set_rsa_padding(Padding::PKCS1_OAEP)?;
+    encrypter.set_rsa_oaep_md(digest)?;
+    encrypter.set_rsa_mgf1_md(digest)?;
+    let mut wrapped = vec![0; encrypter.encrypt_len(&QUESTION)?];
+    let length = encrypter.encrypt(&QUESTION, &mut wrapped)?;
+    wrapped.truncate(length);
+    Ok(wrapped)
+}
+
+fn encrypted_zeros() -> Result<Vec<u8>, ErrorStack> {
+    let mut crypter = Crypter::new(Cipher::aes_128_ecb(), Mode::Encrypt, &QUESTION, None)?;
+    crypter.pad(false);
+    let mut answer = vec![0; 32];
+    let length = crypter.update(&[0; 16], &mut answer)?;
+    answer.truncate(length);
+    Ok(answer)
+}
