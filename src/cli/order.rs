@@ -130,10 +130,15 @@ fn list(context: &Context<'_>) -> Result<Exit, Fault> {
             state_word(order.state).to_owned(),
             order.rows.to_string(),
             order.refused.to_string(),
-            order.accepted_at.clone(),
+            whole_seconds(&order.accepted_at),
         ]);
     }
     print(&format!("{table}\n")).map(|()| Exit::Done)
+}
+
+/// The ledger keeps it more exactly than people read it.
+fn whole_seconds(at: &str) -> String {
+    at.parse().map_or_else(|_| at.to_owned(), |at: jiff::Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 fn show(context: &Context<'_>, id: &str) -> Result<Exit, Fault> {
@@ -177,7 +182,7 @@ fn show(context: &Context<'_>, id: &str) -> Result<Exit, Fault> {
 fn summary_json(order: &OrderSummary) -> serde_json::Value {
     json!({"tenant": order.key.tenant.as_str(), "order_id": order.key.order_id.as_str(), "rev": order.key.rev,
            "state": state_word(order.state), "rows": order.rows, "refused": order.refused,
-           "body_sha256": order.body_sha256, "accepted_at": order.accepted_at})
+           "body_sha256": order.body_sha256, "accepted_at": whole_seconds(&order.accepted_at)})
 }
 
 fn state_word(state: OrderState) -> &'static str {

@@ -65,6 +65,7 @@ impl Intake<'_> {
             directory: path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned(),
             body,
             at: self.now.round(jiff::Unit::Second).unwrap_or(self.now).to_string(),
+            at_exactly: self.now.to_string(),
             submit,
         };
         let parsed = Order::from_json(&received.body);
@@ -252,7 +253,7 @@ impl Intake<'_> {
         match (book, key) {
             (Book::Submit(acceptance), Some(key)) if !rejected => {
                 let (body, body_sha256) = (&kept_body(&received.body)[..], received.body_sha256.as_str());
-                let accepted_at = received.at.as_str();
+                let accepted_at = received.at_exactly.as_str();
                 let Counts { rows, refused, .. } = counts;
                 let templates = &tally.templates;
                 let order = AcceptedOrder { key, body_sha256, body, templates, ack: &ack, rows, refused, accepted_at };
@@ -282,7 +283,10 @@ struct Received {
     body: Zeroizing<Vec<u8>>,
     body_sha256: String,
     directory: PathBuf,
+    /// For people: whole seconds.
     at: String,
+    /// For the ledger: a key that was switched in the same second is before it or after it.
+    at_exactly: String,
     submit: bool,
 }
 
