@@ -47,6 +47,20 @@ pub enum TemplateError {
         /// What is wrong.
         what: String,
     },
+    /// It compiles, but a profile made of it fails its audit.
+    #[error("a trial profile is not what it should be: {place}{}: {what}", at(*offset))]
+    Trial {
+        /// The element, the file.
+        place: String,
+        /// Where in the template the element stands, where one can be told.
+        offset: Option<usize>,
+        /// What the audit found.
+        what: String,
+    },
+}
+
+fn at(offset: Option<usize>) -> String {
+    offset.map_or(String::new(), |offset| format!(", offset {offset}"))
 }
 
 impl TemplateError {
@@ -58,6 +72,7 @@ impl TemplateError {
                 "this template cannot carry the order; correct it or order another"
             }
             Self::Variable { .. } => "run `bindery template vars NAME` to see what the template takes",
+            Self::Trial { .. } => "run `bindery template lint NAME`, correct what it says of this element and add it anew",
         }
     }
 }
@@ -138,6 +153,11 @@ impl CompiledTemplate {
     /// What it takes, for `template vars`.
     pub fn inputs(&self) -> &[Input] {
         &self.inputs
+    }
+
+    /// Names of the variables that every record brings.
+    pub(super) fn per_record(&self) -> impl Iterator<Item = &str> {
+        self.variables.names()
     }
 
     /// Octets of randomness one record takes, whether OP is given or not.

@@ -88,6 +88,11 @@ impl Layout {
         self.slots.len() - 1
     }
 
+    /// How many secrets a record has.
+    pub(super) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Octets of randomness that one record takes.
     pub(super) fn draw_len(&self) -> usize {
         self.slots.iter().map(|slot| slot.secret.digits().map_or(slot.len, |_| DIGITS_DRAW)).sum()

@@ -13,12 +13,14 @@ pub mod milenage;
 mod rope;
 mod settings;
 pub mod shelf;
+mod trial;
 mod upp;
 
 pub use compile::{CompiledTemplate, TemplateError};
 pub use credentials::Credentials;
 pub use draw::Draw;
 pub use settings::{Input, Settings, VarSource};
+pub use trial::trial;
 pub use upp::{Identity, Upp};
 
 use crate::error::ErrorClass;

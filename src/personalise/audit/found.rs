@@ -53,7 +53,7 @@ pub struct Aka {
     pub k: Zeroizing<Vec<u8>>,
     /// OPc or TOPc.
     pub opc: Zeroizing<Vec<u8>>,
-    /// `rotationConstants` and `xoringConstants`, where they are not the default.
+    /// `rotationConstants` and `xoringConstants`.
     pub constants: Vec<u8>,
 }
 

@@ -96,17 +96,18 @@ fn aka(element: &Element<'_>, found: &mut Found) -> Result<(), AuditError> {
     };
     let id = member(0).and_then(unsigned).and_then(|id| u8::try_from(id).ok());
     let place = || element.label();
+    // Defaults as in the ASN.1 module.
+    let xoring: Vec<u8> = [0, 1, 2, 4, 8].iter().flat_map(|last| [vec![0; 15], vec![*last]].concat()).collect();
+    let (rotation, xoring) = (member(4).unwrap_or(&[0x40, 0, 0x20, 0x40, 0x60]), member(5).unwrap_or(&xoring));
     found.akas.push(Aka {
         place: place(),
         algorithm: id.ok_or_else(|| wrong(element, "algorithmID", MISSING))?,
         k: secret(2, "key")?,
         opc: secret(3, "opc")?,
-        constants: [4, 5].iter().filter_map(|number| member(*number)).collect::<Vec<_>>().concat(),
+        constants: [rotation, xoring].concat(),
     });
-    // Defaults as in the ASN.1 module.
-    let xoring: Vec<u8> = [0, 1, 2, 4, 8].iter().flat_map(|last| [vec![0; 15], vec![*last]].concat()).collect();
-    found.put("rotation_constants", place(), Some(member(4).map_or("4000204060".into(), hex)));
-    found.put("xoring_constants", place(), Some(hex(member(5).unwrap_or(&xoring))));
+    found.put("rotation_constants", place(), Some(hex(rotation)));
+    found.put("xoring_constants", place(), Some(hex(xoring)));
     found.put("auth_counter_max", place(), Some(hex(member(6).unwrap_or_default())));
     for (number, name) in [(3, "sqn_delta"), (4, "sqn_age_limit")] {
         let octets = element.member(primitive(number));

@@ -3,11 +3,13 @@
 //! Every value becomes an explicit write, also one that hides in a fill pattern or in a default of the template; a file that the
 //! template creates and the element leaves out gets a member of its own, with nothing but content.
 
+use std::collections::HashMap;
+
 use super::identity::{ACC, ICCID, IMSI, MSISDN};
 use super::ims::{DOMAIN, IMPI, IMPU, ims_field};
 use super::names::is_of_the_order;
 use super::record::CoderForm;
-use super::room::{Room, is_created_by_default};
+use super::room::{Room, created_by_default};
 use super::work::{Rope, Work, place};
 use super::{About, Field, read_hex};
 use crate::formats::saip::ef::{self, Coding};
@@ -59,12 +61,15 @@ struct Target {
 
 impl Work<'_> {
     pub(super) fn files<'t>(&mut self, element: &Element<'t>, node: &mut Rope<'t>) -> Result<(), TemplateError> {
+        let by_default = created_by_default(element);
+        let mut by_tag: HashMap<Tag, Vec<Tlv<'t>>> = HashMap::new();
+        children(&element.tlv).for_each(|member| by_tag.entry(member.tag).or_default().push(member));
         for name in element.kind.files().iter().filter(|name| !is_directory(name)) {
             let Some(target) = self.target(element, name)? else { continue };
             let Some(tag) = element.kind.file_number(name).map(constructed) else { continue };
-            let members: Vec<Tlv<'t>> = children(&element.tlv).filter(|member| member.tag == tag).collect();
+            let members = by_tag.remove(&tag).unwrap_or_default();
             let view = match &members[..] {
-                [] if is_created_by_default(element, name) => FileView::default(),
+                [] if by_default.is_some_and(|template| template.file(name).is_some()) => FileView::default(),
                 [] => continue,
                 [member] => match self.view(element, &target, member)? {
                     Some(view) => view,

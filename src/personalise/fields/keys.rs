@@ -17,6 +17,8 @@ const FORM: &str = "aes-16, aes-24, aes-32, 3des-16, 3des-24 or tls-psk-16 to tl
 const DES: u8 = 0x80;
 const TLS_PSK: u8 = 0x85;
 const AES: u8 = 0x88;
+/// Octets of the shortest key: DES.
+const SHORTEST: usize = 8;
 
 /// A key set that the line asks for, variable `keyset.NN` with the key version NN: keys of the first security domain, A6/A2. They are
 /// resized where the domain has them and inserted where it has not, random for each record.
@@ -127,8 +129,12 @@ impl Work<'_> {
             }
             let data = component.child(primitive(6)).ok_or_else(|| wrong("a key component has no data".into()))?;
             let len = data.octets().map_or(0, |octets| octets.len());
+            if len < SHORTEST {
+                return Err(wrong(format!("key {version:02X}/{id:02X} has {len} octets, which anybody can guess")));
+            }
             let name = OtaKey { domain: self.domains, version, id, key_type, component: at as u8 };
             let slot = self.layout.new_slot(Secret::Ota(name), len);
+            self.secrets_are_few(element)?;
             data.set(Part::Gap(len, Field::Secret(slot)));
             let name = format!("ota {version:02X}/{id:02X}");
             let about = About { name: &name, source: "generated", form: "random octets", clause: CLAUSE };

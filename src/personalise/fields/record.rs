@@ -82,6 +82,11 @@ impl Variables {
         Field::Variable(self.coders.len() - 1)
     }
 
+    /// Their names.
+    pub(in crate::personalise) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
     /// Whether every place takes `value` for the variable `name`.
     pub(in crate::personalise) fn check(&self, name: &str, value: &str) -> Result<(), PersonaliseError> {
         let variable = self.names.iter().position(|known| known == name).ok_or_else(|| unfit(name, NOT_PER_RECORD))?;

@@ -27,6 +27,8 @@ pub(in crate::personalise) struct Work<'s> {
     pub(super) k_len: usize,
     /// Security domains seen so far.
     pub(super) domains: u8,
+    /// `rotationConstants` and `xoringConstants` of the first akaParameter: all applications have the same.
+    pub(super) constants: Option<Vec<u8>>,
     needs_imsi: bool,
     inputs: Vec<Input>,
     /// Variables of the line that found a place.
@@ -54,6 +56,7 @@ impl<'s> Work<'s> {
             mnc_len: mnc_len(settings, package),
             k_len,
             domains: 0,
+            constants: None,
             needs_imsi: false,
             inputs: Vec::new(),
             taken: BTreeSet::new(),
@@ -109,6 +112,14 @@ impl<'s> Work<'s> {
         });
     }
 
+    /// Refuses a template that asks for more secrets than a card has.
+    pub(super) fn secrets_are_few(&self, element: &Element<'_>) -> Result<(), TemplateError> {
+        if self.layout.count() <= MOST_SECRETS {
+            return Ok(());
+        }
+        Err(place(element, element.tlv.offset, &format!("asks for more than {MOST_SECRETS} secrets a record")))
+    }
+
     /// The source of a variable that has a place; what it is without an order for it: `otherwise`.
     pub(super) fn source(&mut self, name: &str, otherwise: &'static str) -> (&'static str, Option<&'s VarSource>) {
         let Some((name, source)) = self.settings.vars.get_key_value(name) else { return (otherwise, None) };
@@ -158,21 +169,33 @@ impl<'s> Work<'s> {
         Ok(())
     }
 
+    pub(super) fn has(&self, name: &str, place: &str) -> bool {
+        self.places(name, place) > 0
+    }
+
+    /// Places of an input whose names hold `place`.
+    fn places(&self, name: &str, place: &str) -> usize {
+        let of = self.inputs.iter().filter(|input| input.name == name).flat_map(|input| &input.places);
+        of.filter(|at| at.contains(place)).count()
+    }
+
     /// What no profile may lack.
     fn require(&self, package: &Package<'_>) -> Result<(), TemplateError> {
-        let has = |name: &str, place: &str| {
-            self.inputs.iter().any(|input| input.name == name && input.places.iter().any(|at| at.contains(place)))
-        };
+        let has = |name: &str, place: &str| self.has(name, place);
         let is_iot = package.of(Kind::Iot).next().is_some();
-        if package.of(Kind::Header).next().is_none() {
+        if !has("iccid", "header") {
             return Err(TemplateError::Missing("ProfileHeader"));
         }
         if !is_iot && !has("iccid", "/") {
             return Err(TemplateError::Missing("EF.ICCID"));
         }
-        let with_imsi = || package.elements.iter().any(|element| matches!(element.kind, Kind::Usim | Kind::Iot));
-        if with_imsi() && !has("imsi", "ef-imsi") {
-            return Err(TemplateError::Missing("EF.IMSI"));
+        let usims = package.elements.iter().filter(|element| matches!(element.kind, Kind::Usim | Kind::Iot));
+        let usims = usims.count();
+        if self.places("imsi", "ef-imsi") < usims {
+            return Err(TemplateError::Missing("EF.IMSI in every USIM"));
+        }
+        if usims > 0 && !has("acc", "ef-acc") {
+            return Err(TemplateError::Missing("EF.ACC"));
         }
         if !has("k", "akaParameter") {
             return Err(TemplateError::Missing("akaParameter with an algoParameter, so it cannot carry an algorithm"));
@@ -182,7 +205,7 @@ impl<'s> Work<'s> {
 }
 
 /// Members as the template has them: neither gaps nor splices are in them yet.
-struct Untouched;
+pub(super) struct Untouched;
 
 impl Filling<Field> for Untouched {
     fn splice_len(&self, _: &Field) -> usize {
@@ -195,6 +218,9 @@ impl Filling<Field> for Untouched {
         out.resize(out.len() + len, 0);
     }
 }
+
+/// Secrets of one record. A card has a hundred; work and memory grow with them.
+const MOST_SECRETS: usize = 1_024;
 
 /// A place that cannot be written.
 pub(super) fn place(element: &Element<'_>, offset: usize, what: &str) -> TemplateError {
