@@ -7,10 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 use super::credentials::{Credentials, Layout};
-use super::fields::{Coded, Field, Variables, Work};
+use super::fields::{Coded, Field, IMSI_DIGITS, Variables, Work};
 use super::rope::{Filling, Node};
 use super::settings::{Input, Settings};
 use super::{Draw, Identity, PersonaliseError, Upp};
@@ -72,7 +70,9 @@ impl TemplateError {
                 "this template cannot carry the order; correct it or order another"
             }
             Self::Variable { .. } => "run `bindery template vars NAME` to see what the template takes",
-            Self::Trial { .. } => "run `bindery template lint NAME`, correct what it says of this element and add it anew",
+            Self::Trial { .. } => {
+                "run `bindery template lint NAME`, correct what it says of this element and add it anew"
+            }
         }
     }
 }
@@ -85,6 +85,7 @@ pub struct CompiledTemplate {
     variables: Variables,
     algorithm: Algorithm,
     takes_imsi: bool,
+    takes_full_imsi: bool,
     takes_msisdn: bool,
     inputs: Vec<Input>,
 }
@@ -124,6 +125,7 @@ impl CompiledTemplate {
             variables: found.variables,
             algorithm: settings.algorithm,
             takes_imsi: found.needs_imsi,
+            takes_full_imsi: found.needs_full_imsi,
             takes_msisdn,
             inputs: found.inputs,
         })
@@ -143,6 +145,11 @@ impl CompiledTemplate {
     /// Records need an IMSI.
     pub fn takes_imsi(&self) -> bool {
         self.takes_imsi
+    }
+
+    /// Their IMSI must have fifteen digits: the template has a CSIM.
+    pub(super) fn takes_full_imsi(&self) -> bool {
+        self.takes_full_imsi
     }
 
     /// Records may have an MSISDN.
@@ -205,13 +212,16 @@ impl CompiledTemplate {
         if self.takes_imsi && identity.imsi.is_none() {
             return Err(PersonaliseError::ImsiMissing);
         }
+        if self.takes_full_imsi && identity.imsi.is_some_and(|imsi| imsi.as_str().len() != IMSI_DIGITS) {
+            return Err(PersonaliseError::ImsiTooShort);
+        }
         if identity.msisdn.is_some() && !self.takes_msisdn {
             return Err(PersonaliseError::MsisdnNotCarried);
         }
         let mut coded = Coded::new(identity, &self.variables, credentials)?;
         // Exact, so that the octets never move and leave a copy behind.
         let len = self.pieces.iter().map(|piece| piece.len(&coded)).sum();
-        let mut octets = Zeroizing::new(Vec::with_capacity(len));
+        let mut octets = Vec::with_capacity(len);
         for piece in &self.pieces {
             match piece {
                 Piece::Elastic(node) => node.lay_out(&mut octets, &mut coded),

@@ -28,7 +28,8 @@ pub fn trial(der: &[u8], settings: &Settings) -> Result<CompiledTemplate, Templa
     let drawn = drawn(tried.draw_len());
     let credentials = tried.credentials(&mut Draw::new(&drawn), None).map_err(|error| unmade(&error))?;
     let template = audit::read(der).map_err(|error| refused(der, error))?;
-    for (imsi, msisdn) in [("001010123456789", Some("491511234567890")), ("310410", None)] {
+    let short = if tried.takes_full_imsi() { LONG } else { "310410" };
+    for (imsi, msisdn) in [(LONG, Some("491511234567890")), (short, None)] {
         let identity = Identity {
             iccid,
             imsi: imsi.parse::<Imsi>().ok().filter(|_| tried.takes_imsi()),
@@ -51,8 +52,10 @@ pub fn trial(der: &[u8], settings: &Settings) -> Result<CompiledTemplate, Templa
 /// A card number without its check digit.
 const NOBODY: &str = "8900101234567890123";
 
+const LONG: &str = "001010123456789";
+
 /// Usual values of what differs per record.
-const USUAL: [(&str, &str); 12] = [
+const USUAL: [(&str, &str); 13] = [
     ("spn", "Trial"),
     ("smsc", "+491710760000"),
     ("gid1", "01"),
@@ -60,6 +63,7 @@ const USUAL: [(&str, &str); 12] = [
     ("routing_indicator", "17"),
     ("profile_type", "Trial"),
     ("acc", "3"),
+    ("process_data.", "80E2800001"),
     ("sqn", "000000000020"),
     ("pin1", "4711"),
     ("pin2", "4711"),
@@ -73,7 +77,10 @@ fn with_values(compiled: &CompiledTemplate, settings: &Settings) -> (Settings, V
     let mut vars = Vec::new();
     for name in compiled.per_record() {
         let own = compiled.inputs().iter().find(|input| input.name == name).and_then(|input| input.value.clone());
-        let usual = USUAL.iter().find(|(known, _)| *known == name).map_or("01", |(_, text)| text);
+        let usual = USUAL
+            .iter()
+            .find(|(known, _)| *known == name || (known.ends_with('.') && name.starts_with(known)))
+            .map_or("01", |(_, text)| text);
         let value = own.into_iter().chain([usual.to_owned()]).find(|text| compiled.check_value(name, text).is_ok());
         match value {
             Some(value) => vars.push((name.to_owned(), value)),

@@ -1,6 +1,8 @@
 //! Reads the files of an element: by their codings, and the identities inside IMS identities.
 
-use super::found::{File, Found, Value};
+use zeroize::Zeroizing;
+
+use super::found::{Code, File, Found, Value};
 use crate::formats::bcd;
 use crate::formats::saip::catalogue::Template;
 use crate::formats::saip::ef;
@@ -11,8 +13,15 @@ use crate::formats::saip::package::{Element, child};
 /// Every file of an element that has a coding. A file that the template makes and the element leaves out has an unknown value.
 pub(super) fn of_element(element: &Element<'_>, found: &mut Found) {
     for name in element.kind.files() {
-        let Some(coding) = ef::coding(element.kind, name).filter(|coding| !coding.is_secret()) else { continue };
+        let Some(coding) = ef::coding(element.kind, name) else { continue };
         let place = format!("{}/{name}", element.label());
+        if coding.is_secret() {
+            let octets = content_of(element, name).map(Zeroizing::new);
+            if let Some(value) = octets.filter(|_| *name == "ef-spc") {
+                found.spcs.push(Code { place, reference: 0, value });
+            }
+            continue;
+        }
         let Some(file) = element.file(name) else {
             let is_made = Template::of(element)
                 .is_some_and(|template| template.created_by_default && template.file(name).is_some());

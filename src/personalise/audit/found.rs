@@ -17,6 +17,10 @@ pub struct Found {
     pub pins: Vec<Code>,
     /// PUKs.
     pub puks: Vec<Code>,
+    /// EF.SPC of every CSIM.
+    pub spcs: Vec<Code>,
+    /// Parameters of remote management and of applets, by their numbered names.
+    pub parameters: Vec<Parameter>,
     /// Secret keys of every security domain.
     pub ota_keys: Vec<OtaValue>,
     /// Numbers of the mandated services.
@@ -65,6 +69,16 @@ pub struct Code {
     pub reference: u8,
     /// The octets as they stand there.
     pub value: Zeroizing<Vec<u8>>,
+}
+
+/// A parameter of which there are several in a package: `rfm.2.msl`.
+pub struct Parameter {
+    /// Its name in orders.
+    pub name: String,
+    /// Label of the element.
+    pub place: String,
+    /// Hex, with commas between the items of a list; wiped, as it may hold keys.
+    pub text: Zeroizing<String>,
 }
 
 /// A key of a security domain.

@@ -3,12 +3,13 @@
 //! Knows nothing of the compiled template that made the package: it walks elements and files by name, so a place that compiling
 //! overlooked shows up here as a value of the template.
 
+mod applets;
 mod check;
 mod files;
 mod found;
 
 pub use check::{Expected, check};
-pub use found::{Aka, Cdma, Code, Found, OtaValue, Value};
+pub use found::{Aka, Cdma, Code, Found, OtaValue, Parameter, Value};
 
 use zeroize::Zeroizing;
 
@@ -43,6 +44,7 @@ pub fn read(upp: &[u8]) -> Result<Found, AuditError> {
 
 fn read_package(package: &Package<'_>) -> Result<Found, AuditError> {
     let mut found = Found::default();
+    let mut counts = applets::Counts::default();
     for element in &package.elements {
         match element.kind {
             Kind::Header => header(element, &mut found),
@@ -58,7 +60,12 @@ fn read_package(package: &Package<'_>) -> Result<Found, AuditError> {
                     found.puks.push(code(element, &puk)?);
                 }
             }
-            Kind::SecurityDomain => ota_keys(element, &mut found)?,
+            Kind::SecurityDomain => {
+                ota_keys(element, &mut found)?;
+                counts.domain(element, &mut found);
+            }
+            Kind::Rfm => counts.rfm(element, &mut found),
+            Kind::Application => counts.application(element, &mut found),
             Kind::GenericFileManagement => files::made_there(element, &mut found),
             kind if kind.is_file_system() => files::of_element(element, &mut found),
             _ => {}

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::cdma::{self, ACCOLC, IMSI_LEN, IMSI_M, IMSI_T, SPC, SPC_LEN};
 use super::identity::{ACC, ICCID, IMSI, MSISDN};
 use super::ims::{DOMAIN, IMPI, IMPU, ims_field};
 use super::names::is_of_the_order;
@@ -18,6 +19,7 @@ use crate::formats::saip::kind::{Kind, constructed, context_number};
 use crate::formats::saip::package::{Element, children};
 use crate::formats::tlv::{Tag, Tlv};
 use crate::personalise::compile::TemplateError;
+use crate::personalise::credentials::Secret;
 use crate::personalise::rope::{self, Node, Part};
 use crate::personalise::settings::VarSource;
 
@@ -87,6 +89,7 @@ impl Work<'_> {
                 continue;
             }
             if is_absent && target.is_identity && !is_made_explicit(element.kind, name) && !self.is_ordered(&target) {
+                self.offer(element, &target, &view);
                 continue;
             }
             let entries = entries_of(node, tag).ok_or_else(|| place(element, offset, "is not a list of entries"))?;
@@ -266,6 +269,20 @@ impl Work<'_> {
             "ef-iccid" => one(&ICCID, 10, Field::IccidFile),
             "ef-imsi" => one(&IMSI, 9, Field::Imsi),
             "ef-acc" => one(&ACC, 2, Field::Acc),
+            "ef-imsi-m" | "ef-imsi-t" => {
+                let about = if target.name == "ef-imsi-m" { IMSI_M } else { IMSI_T };
+                if !view.given(0, IMSI_LEN).is_some_and(|octets| cdma::is_identity(&octets)) {
+                    return Ok(Vec::new());
+                }
+                one(&about, IMSI_LEN, Field::ImsiCdma)
+            }
+            "ef-accolc" if view.given(0, 1).is_some_and(|octets| octets[0] < 10) => one(&ACCOLC, 1, Field::Accolc),
+            "ef-accolc" => Ok(Vec::new()),
+            "ef-spc" => {
+                let slot = self.layout.slot(Secret::Spc, SPC_LEN);
+                self.found(&SPC, SPC_LEN, &target.place, None);
+                Ok(vec![PlacedWrite::field(SPC_LEN, Field::Secret(slot))])
+            }
             "ef-msisdn" => {
                 let room = Room::of(element, target.name, view).map(|room| (room.len, room.record_len));
                 let (len, record_len) = room.unwrap_or_default();
@@ -370,6 +387,7 @@ fn is_identity(kind: Kind, file: &str) -> bool {
         "ef-imsi" | "ef-acc" => matches!(kind, Kind::Usim | Kind::Iot),
         "ef-msisdn" => kind == Kind::OptUsim,
         "ef-impi" | "ef-impu" | "ef-domain" => kind == Kind::Isim,
+        "ef-imsi-m" | "ef-imsi-t" | "ef-accolc" | "ef-spc" => kind == Kind::Csim,
         _ => false,
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::record::{CoderForm, Variables};
 use super::{About, Field, Member, names};
 use crate::formats::saip::file::FileView;
-use crate::formats::saip::kind::{Kind, constructed, context_number, primitive};
+use crate::formats::saip::kind::{Kind, constructed, primitive};
 use crate::formats::saip::package::{Element, Package, child};
 use crate::personalise::compile::TemplateError;
 use crate::personalise::credentials::{Layout, Secret};
@@ -29,7 +29,11 @@ pub(in crate::personalise) struct Work<'s> {
     pub(super) domains: u8,
     /// `rotationConstants` and `xoringConstants` of the first akaParameter: all applications have the same.
     pub(super) constants: Option<Vec<u8>>,
+    /// RFM elements and application instances seen so far.
+    pub(super) rfms: usize,
+    pub(super) instances: usize,
     needs_imsi: bool,
+    needs_full_imsi: bool,
     inputs: Vec<Input>,
     /// Variables of the line that found a place.
     taken: BTreeSet<String>,
@@ -41,6 +45,7 @@ pub(in crate::personalise) struct Findings {
     pub variables: Variables,
     pub inputs: Vec<Input>,
     pub needs_imsi: bool,
+    pub needs_full_imsi: bool,
 }
 
 impl<'s> Work<'s> {
@@ -57,7 +62,10 @@ impl<'s> Work<'s> {
             k_len,
             domains: 0,
             constants: None,
+            rfms: 0,
+            instances: 0,
             needs_imsi: false,
+            needs_full_imsi: false,
             inputs: Vec::new(),
             taken: BTreeSet::new(),
         }
@@ -69,8 +77,8 @@ impl<'s> Work<'s> {
             return Err(TemplateError::Variable { name: name.clone(), what: names::why_not(name) });
         }
         self.require(package)?;
-        let Self { layout, variables, inputs, needs_imsi, .. } = self;
-        Ok(Findings { layout, variables, inputs, needs_imsi })
+        let Self { layout, variables, inputs, needs_imsi, needs_full_imsi, .. } = self;
+        Ok(Findings { layout, variables, inputs, needs_imsi, needs_full_imsi })
     }
 
     /// One element: shared when nothing in it is personal, else opened and its places made gaps.
@@ -84,8 +92,11 @@ impl<'s> Work<'s> {
             Kind::PukCodes => self.puks(element, &mut node)?,
             Kind::SecurityDomain => {
                 self.security_domain(element, &mut node)?;
+                self.toolkit_level(&element.label(), &mut node)?;
                 self.domains = self.domains.saturating_add(1);
             }
+            Kind::Rfm => self.rfm(&element.label(), &mut node)?,
+            Kind::Application => self.application(&element.label(), &mut node)?,
             Kind::GenericFileManagement => self.generic_file_management(element, &mut node)?,
             kind if kind.is_file_system() => self.files(element, &mut node)?,
             _ => return Ok(Node::Whole(element.tlv.whole.into())),
@@ -133,7 +144,11 @@ impl<'s> Work<'s> {
 
     /// A gap's field; notes that records need an IMSI for it.
     pub(super) fn field(&mut self, field: Field) -> Field {
-        self.needs_imsi |= matches!(field, Field::Imsi | Field::Acc | Field::Nai { .. } | Field::Domain(_));
+        self.needs_full_imsi |= field == Field::ImsiCdma;
+        self.needs_imsi |= matches!(
+            field,
+            Field::Imsi | Field::Acc | Field::ImsiCdma | Field::Accolc | Field::Nai { .. } | Field::Domain(_)
+        );
         field
     }
 
@@ -144,27 +159,38 @@ impl<'s> Work<'s> {
         parent: &mut Rope<'t>,
         variable: &'static dyn Member,
     ) -> Result<(), TemplateError> {
+        self.numbered(variable.name(), place, parent, variable)
+    }
+
+    /// As [`Work::member`] for one of several, under its own name.
+    pub(super) fn numbered<'t>(
+        &mut self,
+        name: &str,
+        place: &str,
+        parent: &mut Rope<'t>,
+        variable: &'static dyn Member,
+    ) -> Result<(), TemplateError> {
         let Some(children) = parent.children() else { return Ok(()) };
         let is_held = |node: &Rope<'t>| node.tag().is_some_and(|tag| variable.tags().contains(&tag));
         let mut given = Vec::new();
         children.iter().filter(|node| is_held(node)).for_each(|node| node.lay_out(&mut given, &mut Untouched));
-        let (source, set) = self.source(variable.name(), "template");
-        let about = About { name: variable.name(), source, form: variable.form(), clause: variable.clause() };
+        let (source, set) = self.source(name, "template");
+        let about = About { name, source, form: variable.form(), clause: variable.clause() };
         let value = variable.decode(&given).filter(|_| !variable.is_secret());
         self.found(&about, given.len(), place, value);
         let made = match set {
             None => return Ok(()),
             Some(VarSource::Constant(text)) => {
-                Node::made(variable.encode(text, &given).ok_or_else(|| wrong_form(variable, text))?)
+                Node::made(variable.encode(text, &given).ok_or_else(|| wrong_form(name, variable, text))?)
             }
             Some(VarSource::PerRecord) => {
-                Node::Splice(self.variables.place(variable.name(), CoderForm::Member { member: variable, given }))
+                Node::Splice(self.variables.place(name, CoderForm::Member { member: variable, given }))
             }
         };
+        let held = children.iter().position(is_held);
         children.retain(|node| !is_held(node));
-        let last = variable.tags().iter().filter_map(|tag| context_number(*tag)).max();
-        let is_behind = |node: &Rope<'t>| node.tag().and_then(context_number) > last;
-        let at = children.iter().position(is_behind).unwrap_or(children.len());
+        let is_behind = |node: &Rope<'t>| node.tag().is_some_and(|tag| variable.is_before(tag));
+        let at = held.or_else(|| children.iter().position(is_behind)).unwrap_or(children.len());
         children.insert(at, made);
         Ok(())
     }
@@ -227,10 +253,10 @@ pub(super) fn place(element: &Element<'_>, offset: usize, what: &str) -> Templat
     TemplateError::Place { element: element.label(), offset, what: what.to_owned() }
 }
 
-fn wrong_form(variable: &dyn Member, text: &str) -> TemplateError {
+fn wrong_form(name: &str, variable: &dyn Member, text: &str) -> TemplateError {
     let shown = if variable.is_secret() { "the value".to_owned() } else { format!("{text:?}") };
     let what = format!("{shown} is not {} ({})", variable.form(), variable.clause());
-    TemplateError::Variable { name: variable.name().to_owned(), what }
+    TemplateError::Variable { name: name.to_owned(), what }
 }
 
 /// Digits of the MNC: the line's, else octet 4 of EF.AD, 2 by the template's default.

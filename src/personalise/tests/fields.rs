@@ -6,8 +6,9 @@ use crate::formats::saip::algorithm::Algorithm;
 use crate::formats::saip::file::FILE_TAGS;
 use crate::formats::saip::kind::{Kind, constructed};
 use crate::formats::saip::package::{Package, child, children};
-use crate::formats::tlv::Tag;
-use crate::personalise::{CompiledTemplate, Identity, Settings, VarSource, audit};
+use crate::formats::tlv::{Tag, wrap};
+use crate::personalise::credentials::Secret;
+use crate::personalise::{CompiledTemplate, Identity, PersonaliseError, Settings, VarSource, audit, trial};
 
 fn with(algorithm: Algorithm, vars: &[(&str, &str)]) -> Settings {
     let constant = |(name, text): &(&str, &str)| ((*name).to_owned(), VarSource::Constant((*text).to_owned()));
@@ -58,7 +59,8 @@ fn sequence_numbers_take_260_octets_and_none_when_they_are_zero() {
 #[test]
 fn a_key_set_is_inserted_or_resized() {
     let vars = [("keyset.01", "aes-32"), ("keyset.40", "tls-psk-32")];
-    let upp = made(&preset("bootstrap"), &with(Algorithm::Milenage, &vars));
+    let silent = Change::WithoutProtocols.apply(&preset("bootstrap"));
+    let upp = made(&silent, &with(Algorithm::Milenage, &vars));
     let found = audit::read(&upp).unwrap();
     let keys = |version| -> Vec<_> {
         let of = found.ota_keys.iter().filter(|key| key.version == version);
@@ -71,6 +73,136 @@ fn a_key_set_is_inserted_or_resized() {
         &upp,
         &[0x95, 1, 0x3C, 0x82, 1, 1, 0x83, 1, 0x40, 0x30, 0x27, 0x30, 0x25, 0x80, 1, 0x85, 0x86, 32]
     ));
+}
+
+#[test]
+fn a_key_set_for_a_protocol_that_the_domain_does_not_offer_is_refused() {
+    let refused = |preset_name, name, text| {
+        let settings = with(Algorithm::Milenage, &[(name, text)]);
+        CompiledTemplate::compile(&preset(preset_name), &settings).err().map(|error| error.to_string())
+    };
+    for (name, text, protocol) in [("keyset.30", "aes-16", "SCP03"), ("keyset.40", "tls-psk-32", "SCP81")] {
+        let told = refused("bootstrap", name, text).unwrap();
+        assert!(told.contains(name) && told.contains(protocol) && told.contains("C9"), "{told}");
+    }
+    assert_eq!(refused("operational", "keyset.41", "tls-psk-32"), None);
+    assert_eq!(refused("bootstrap", "keyset.0A", "aes-32"), None);
+}
+
+/// A CSIM with IMSI_M of the example in `ef/csim.rs`, blank IMSI_T, class 4 and code 123456, in front of the end.
+fn with_csim(class: u8) -> Vec<u8> {
+    let file = |name, content: &[u8]| {
+        wrap(constructed(Kind::Csim.file_number(name).unwrap()), &[&wrap(FILE_TAGS.content, &[content])])
+    };
+    let stale = [0, 0xFC, 0x01, 0x7B, 0x04, 0x6F, 0x5A, 0x80, 0xD1, 0x00];
+    let csim = wrap(
+        Kind::Csim.tag().unwrap(),
+        &[
+            &wrap(Tag(0xA0), &[&[0x81, 0x01, 0x71]]),
+            &wrap(Tag(0x81), &[&[0x67, 0x81, 0x0F, 0x01, 0x02, 0x0A]]),
+            &file("ef-imsi-m", &stale),
+            &file("ef-imsi-t", &[0; 10]),
+            &file("ef-accolc", &[class]),
+            &file("ef-spc", &[0x21, 0x43, 0x65]),
+        ],
+    );
+    let der = preset("operational");
+    let end = Package::parse(&der).unwrap().elements.last().unwrap().tlv.offset;
+    [&der[..end], &csim, &der[end..]].concat()
+}
+
+#[test]
+fn a_csim_gets_the_identity_of_the_record_and_a_code_of_its_own() {
+    let der = with_csim(4);
+    let template = trial(&der, &settings(Algorithm::Milenage)).unwrap();
+    let owner = Identity { imsi: Some("310016195551235".parse().unwrap()), ..identity() };
+    let credentials = drawn(&template, 9);
+    let upp = template.personalise(&owner, &credentials).unwrap();
+    let package = Package::parse(upp.expose()).unwrap();
+    let csim = package.of(Kind::Csim).next().unwrap();
+    let content = |name| child(&csim.file(name).unwrap(), FILE_TAGS.content).unwrap().value;
+    assert_eq!(content("ef-imsi-m"), [0, 0xFC, 0x01, 0x7C, 0x04, 0x6F, 0x5A, 0x80, 0xD1, 0x00]);
+    assert_eq!((content("ef-imsi-t"), content("ef-accolc")), (&[0; 10][..], &[5][..]));
+    assert_eq!(Some(content("ef-spc")), credentials.expose(Secret::Spc));
+    assert_ne!(content("ef-spc"), [0x21, 0x43, 0x65]);
+    assert!(template.inputs().iter().any(|input| input.name == "spc" && input.source == "generated"));
+    // A class for tests stays; an IMSI that does not fill the file is refused.
+    assert!(contains(&made(&with_csim(12), &settings(Algorithm::Milenage)), &[0x83, 1, 12]));
+    let short = Identity { imsi: Some("31041012345".parse().unwrap()), ..identity() };
+    assert_eq!(template.personalise(&short, &credentials).unwrap_err(), PersonaliseError::ImsiTooShort);
+    // The line may set the identity itself, but never the code.
+    let own = with(Algorithm::Milenage, &[("imsi_m", "310016195551239"), ("accolc", "7")]);
+    assert!(trial(&der, &own).is_ok());
+    for name in ["spc", "csim/ef-spc"] {
+        assert!(trial(&der, &with(Algorithm::Milenage, &[(name, "123456")])).is_err(), "{name}");
+    }
+}
+
+/// One application with one instance, which has no commands yet, in front of the end.
+fn with_applet() -> Vec<u8> {
+    let instance = wrap(
+        Tag(0x30),
+        &[&[0x4F, 5, 0xD2, 0x76, 0, 1, 0x18].repeat(3)[..], &[0x82, 1, 0, 0xC9, 0], &[0xB0, 6, 0x5F, 0x20, 3, 1, 2, 3]],
+    );
+    let header = wrap(Tag(0xA0), &[&[0x81, 0x01, 0x72]]);
+    let application = wrap(Kind::Application.tag().unwrap(), &[&header, &wrap(constructed(2), &[&instance])]);
+    let der = preset("operational");
+    let end = Package::parse(&der).unwrap().elements.last().unwrap().tlv.offset;
+    [&der[..end], &application, &der[end..]].concat()
+}
+
+#[test]
+fn remote_management_and_applets_are_set_by_their_number() {
+    let der = with_applet();
+    let vars = [
+        ("rfm.2.tar", "B20101,B20102"),
+        ("rfm.1.msl", "0E"),
+        ("sd.1.msl", "12"),
+        ("process_data.1", "80E2000002CAFE,80E280000107"),
+    ];
+    let settings = with(Algorithm::Milenage, &vars);
+    trial(&der, &settings).unwrap();
+    let upp = made(&der, &settings);
+    let package = Package::parse(&upp).unwrap();
+    let rfms: Vec<_> = package.of(Kind::Rfm).collect();
+    let list = children(&rfms[1].tlv).filter(|member| member.tag == constructed(0)).nth(1).unwrap();
+    assert_eq!(list.value, [4, 3, 0xB2, 1, 1, 4, 3, 0xB2, 1, 2]);
+    assert_eq!(rfms[0].member(Tag(0x81)).unwrap().value, [0x0E]);
+    assert!(crate::formats::saip::types::decode_all(&upp).is_ok(), "the members are in their order");
+    assert!(contains(&upp, &[0x30, 17, 4, 7, 0x80, 0xE2, 0, 0, 2, 0xCA, 0xFE, 4, 6, 0x80, 0xE2, 0x80, 0, 1, 7]));
+    assert!(contains(&upp, &[2, 1, 0x12, 6, 0xB2, 1, 0]));
+    for (name, text, reason) in [
+        ("rfm.2.tar", "B201", "hex of 3 octets"),
+        ("rfm.99.msl", "16", "from 1 in package order"),
+        ("process_data.1", "secret", "APDUs"),
+    ] {
+        let error = CompiledTemplate::compile(&der, &with(Algorithm::Milenage, &[(name, text)])).unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains(name) && told.contains(reason) && !told.contains("secret"), "{told}");
+    }
+}
+
+#[test]
+fn the_commands_of_an_applet_differ_in_length_from_record_to_record() {
+    let settings =
+        Settings { vars: [("process_data.1".into(), VarSource::PerRecord)].into(), ..settings(Algorithm::Milenage) };
+    let template = trial(&with_applet(), &settings).unwrap();
+    let credentials = drawn(&template, 1);
+    let len = |text: &str| {
+        let vars = [("process_data.1".to_owned(), text.to_owned())];
+        let owner = Identity { vars: &vars, ..identity() };
+        let upp = template.personalise(&owner, &credentials).unwrap();
+        let expected = audit::Expected {
+            identity: &owner,
+            settings: &settings,
+            credentials: &credentials,
+            template: None,
+            op: None,
+        };
+        assert_eq!(audit::check(upp.expose(), &expected), Ok(()));
+        upp.len()
+    };
+    assert_eq!(len("80E2800002CAFE"), len("80E28000") + 3);
 }
 
 #[test]
