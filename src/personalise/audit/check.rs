@@ -280,6 +280,12 @@ impl Audit<'_> {
             let is_own = !octets.is_empty() && content.starts_with(&octets);
             demand(is_own, &format!("{}/{file}", element.label()), name, OTHER)?;
         }
+        for (of, made, place, content) in &self.found.generic {
+            if (*of, *made) == (kind, file) {
+                places += 1;
+                demand(!octets.is_empty() && content.starts_with(&octets), place, name, OTHER)?;
+            }
+        }
         demand(places > 0, "the package", name, NONE)
     }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use crate::formats::saip::kind::Kind;
+
 /// Everything personal in a package, at every place.
 #[derive(Default)]
 pub struct Found {
@@ -27,6 +29,8 @@ pub struct Found {
     pub services: Vec<u8>,
     /// Security domains.
     pub domains: u8,
+    /// Standard files that GenericFileManagement makes below an ADF.USIM: element and name in SAIP, place, content.
+    pub(super) generic: Vec<(Kind, &'static str, String, Vec<u8>)>,
 }
 
 /// A value that is no secret, at one place.

@@ -45,7 +45,9 @@ pub fn read(upp: &[u8]) -> Result<Found, AuditError> {
 fn read_package(package: &Package<'_>) -> Result<Found, AuditError> {
     let mut found = Found::default();
     let mut counts = applets::Counts::default();
+    let mut usims: Vec<[u8; 2]> = Vec::new();
     for element in &package.elements {
+        usims.extend(files::adf_usim(element));
         match element.kind {
             Kind::Header => header(element, &mut found),
             Kind::AkaParameter => aka(element, &mut found)?,
@@ -66,7 +68,7 @@ fn read_package(package: &Package<'_>) -> Result<Found, AuditError> {
             }
             Kind::Rfm => counts.rfm(element, &mut found),
             Kind::Application => counts.application(element, &mut found),
-            Kind::GenericFileManagement => files::made_there(element, &mut found),
+            Kind::GenericFileManagement => files::made_there(element, &usims, &mut found),
             kind if kind.is_file_system() => files::of_element(element, &mut found),
             _ => {}
         }

@@ -50,7 +50,7 @@ impl PlacedWrite {
 }
 
 /// One file of an element, and what may be written into it.
-struct Target {
+pub(super) struct Target {
     name: &'static str,
     /// `PE 8 usim/ef-spn`.
     place: String,
@@ -59,6 +59,8 @@ struct Target {
     /// `usim/ef-spn`, when the line sets its content.
     content: Option<String>,
     is_identity: bool,
+    /// How its entries are tagged.
+    tags: EntryTags,
 }
 
 impl Work<'_> {
@@ -66,8 +68,10 @@ impl Work<'_> {
         let by_default = created_by_default(element);
         let mut by_tag: HashMap<Tag, Vec<Tlv<'t>>> = HashMap::new();
         children(&element.tlv).for_each(|member| by_tag.entry(member.tag).or_default().push(member));
+        let adf = element.file("adf-usim").and_then(|adf| FileView::single(&adf));
+        self.usims.extend(adf.and_then(|adf| adf.file_id().filter(|id| id.len() == 2).map(<[u8]>::to_vec)));
         for name in element.kind.files().iter().filter(|name| !is_directory(name)) {
-            let Some(target) = self.target(element, name)? else { continue };
+            let Some(target) = self.target(element, element.kind, name, FILE_TAGS)? else { continue };
             let Some(tag) = element.kind.file_number(name).map(constructed) else { continue };
             let members = by_tag.remove(&tag).unwrap_or_default();
             let view = match &members[..] {
@@ -98,12 +102,18 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// What there is to do with a file; `None`: nothing, whatever the line says.
-    fn target(&self, element: &Element<'_>, name: &'static str) -> Result<Option<Target>, TemplateError> {
-        let coding = ef::coding(element.kind, name);
-        let content = format!("{}/{name}", element.kind);
+    /// What there is to do with a file of `kind`, which `element` makes; `None`: nothing, whatever the line says.
+    pub(super) fn target(
+        &self,
+        element: &Element<'_>,
+        kind: Kind,
+        name: &'static str,
+        tags: EntryTags,
+    ) -> Result<Option<Target>, TemplateError> {
+        let coding = ef::coding(kind, name);
+        let content = format!("{kind}/{name}");
         let content = self.settings.vars.contains_key(&content).then_some(content);
-        let is_identity = is_identity(element.kind, name);
+        let is_identity = is_identity(kind, name);
         if let Some(content) = &content {
             let clash = coding.map(Coding::name).filter(|name| self.settings.vars.contains_key(*name));
             let what = match clash {
@@ -121,7 +131,7 @@ impl Work<'_> {
         let coding = coding.filter(|coding| !coding.is_secret() && !is_of_the_order(coding.name()));
         let place = format!("{}/{name}", element.label());
         let is_nothing = coding.is_none() && content.is_none() && !is_identity && !is_nai(name);
-        Ok((!is_nothing).then_some(Target { name, place, coding, content, is_identity }))
+        Ok((!is_nothing).then_some(Target { name, place, coding, content, is_identity, tags }))
     }
 
     /// A variable of the line is for this file.
@@ -170,7 +180,7 @@ impl Work<'_> {
     }
 
     /// Writes what the record or the line has for this file, else offers its variable.
-    fn fill<'t>(
+    pub(super) fn fill<'t>(
         &mut self,
         element: &Element<'t>,
         target: &Target,
@@ -184,12 +194,12 @@ impl Work<'_> {
         let ordered = target.coding.filter(|coding| self.settings.vars.contains_key(coding.name()));
         if let Some(coding) = ordered {
             let write = self.variable(element, target, coding, view, offset)?;
-            return self.write_all(element, target.name, view, entries, FILE_TAGS, vec![write]);
+            return self.write_all(element, target.name, view, entries, target.tags, vec![write]);
         }
         if target.is_identity {
             let writes = self.identity(element, target, view, offset)?;
             if !writes.is_empty() {
-                return self.write_all(element, target.name, view, entries, FILE_TAGS, writes);
+                return self.write_all(element, target.name, view, entries, target.tags, writes);
             }
         }
         self.offer(element, target, view);
@@ -237,7 +247,7 @@ impl Work<'_> {
         let about = About { name: variable, source, form: "hex, from the start of the file", clause: "SAIP §8.3.3" };
         self.found(&about, most, &target.place, None);
         let is_kept =
-            |entry: &Rope<'t>| !matches!(entry.tag(), Some(tag) if tag == FILE_TAGS.offset || tag == FILE_TAGS.content);
+            |entry: &Rope<'t>| !entry.tag().is_some_and(|tag| tag == target.tags.offset || tag == target.tags.content);
         entries.retain(is_kept);
         entries.push(match set {
             Some(VarSource::Constant(text)) => {
@@ -246,9 +256,9 @@ impl Work<'_> {
                     name: variable.to_owned(),
                     what: format!("{}: {text:?} is not hex of 1 to {most} octets", target.place),
                 })?;
-                Node::Value(FILE_TAGS.content, vec![Part::made(octets)])
+                Node::Value(target.tags.content, vec![Part::made(octets)])
             }
-            _ => Node::Splice(self.variables.place(variable, CoderForm::Content { tag: FILE_TAGS.content, most })),
+            _ => Node::Splice(self.variables.place(variable, CoderForm::Content { tag: target.tags.content, most })),
         });
         Ok(())
     }

@@ -29,6 +29,8 @@ pub(in crate::personalise) struct Work<'s> {
     pub(super) domains: u8,
     /// `rotationConstants` and `xoringConstants` of the first akaParameter: all applications have the same.
     pub(super) constants: Option<Vec<u8>>,
+    /// Paths of the ADF.USIMs seen so far: their temporary identifiers.
+    pub(super) usims: Vec<Vec<u8>>,
     /// RFM elements and application instances seen so far.
     pub(super) rfms: usize,
     pub(super) instances: usize,
@@ -62,6 +64,7 @@ impl<'s> Work<'s> {
             k_len,
             domains: 0,
             constants: None,
+            usims: Vec::new(),
             rfms: 0,
             instances: 0,
             needs_imsi: false,

@@ -3,7 +3,7 @@
 use super::templates::Change;
 use super::{contains, drawn, identity, preset, settings};
 use crate::formats::saip::algorithm::Algorithm;
-use crate::formats::saip::file::FILE_TAGS;
+use crate::formats::saip::file::{FILE_TAGS, FileView};
 use crate::formats::saip::kind::{Kind, constructed};
 use crate::formats::saip::package::{Package, child, children};
 use crate::formats::tlv::{Tag, wrap};
@@ -203,6 +203,67 @@ fn the_commands_of_an_applet_differ_in_length_from_record_to_record() {
         upp.len()
     };
     assert_eq!(len("80E2800002CAFE"), len("80E28000") + 3);
+}
+
+/// GID1 and a stale number, made by GenericFileManagement below the ADF.USIM, and a GID1 elsewhere.
+fn with_generic_files() -> Vec<u8> {
+    let der = preset("bootstrap");
+    let package = Package::parse(&der).unwrap();
+    let usim = package.of(Kind::Usim).next().unwrap();
+    let adf = FileView::single(&usim.file("adf-usim").unwrap()).unwrap().file_id().unwrap();
+    let made = |fid: u16, descriptor: &[u8], content: &[u8]| {
+        let size = [content.len() as u8];
+        let parameters =
+            [(0x82, descriptor), (0x83, &fid.to_be_bytes()[..]), (0x8B, &[0x6F, 0x06, 1]), (0x80, &size[..])];
+        let members: Vec<Vec<u8>> = parameters.iter().map(|(tag, value)| wrap(Tag(*tag), &[value])).collect();
+        let fcp = wrap(Tag(0x62), &members.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        [fcp, wrap(Tag(0x81), &[content])].concat()
+    };
+    let mut number = [0xFF; 24];
+    number[10..18].copy_from_slice(&[7, 0x91, 0x21, 0x43, 0x65, 0x87, 0x09, 0x21]);
+    let commands = [
+        wrap(Tag(0x80), &[adf]),
+        made(0x6F3E, &[0x41, 0x21], &[0xE7; 4]),
+        made(0x6F40, &[0x42, 0x21, 0, 24], &number),
+        wrap(Tag(0x80), &[&[0x7F, 0x77]]),
+        made(0x6F3E, &[0x41, 0x21], &[0xE8; 4]),
+    ];
+    let list = wrap(Tag(0x30), &commands.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let generic = wrap(Tag(0xA1), &[&wrap(Tag(0xA0), &[&[0x81, 1, 0x73]]), &wrap(Tag(0xA1), &[&list])]);
+    let end = package.elements.last().unwrap().tlv.offset;
+    [&der[..end], &generic, &der[end..]].concat()
+}
+
+#[test]
+fn a_standard_file_of_generic_file_management_takes_its_variable() {
+    let der = with_generic_files();
+    let settings = with(Algorithm::Milenage, &[("gid1", "0A0B")]);
+    let template = trial(&der, &settings).unwrap();
+    assert!(template.takes_msisdn());
+    let upp = made(&der, &settings);
+    assert!(contains(&upp, &[0x81, 4, 0x0A, 0x0B, 0xFF, 0xFF]), "written below the ADF.USIM");
+    assert!(contains(&upp, &[0x81, 4, 0xE8, 0xE8, 0xE8, 0xE8]), "left as it is elsewhere");
+    assert!(!contains(&upp, &[7, 0x91, 0x21, 0x43]), "the number of the template");
+    // Unordered it stays, and is offered with its value; by its path its octets are set.
+    let plain = trial(&der, &super::settings(Algorithm::Milenage)).unwrap();
+    let gid1 = plain.inputs().iter().find(|input| input.name == "gid1").unwrap();
+    assert!(gid1.places[0].ends_with("genericFileManagement/ef-gid1") && gid1.value.as_deref() == Some("E7E7E7E7"));
+    let hex = with(Algorithm::Milenage, &[("opt-usim/ef-gid1", "C0FFEE")]);
+    assert!(trial(&der, &hex).is_ok() && contains(&made(&der, &hex), &[0x81, 3, 0xC0, 0xFF, 0xEE]));
+    // An audit sees a number that was left there.
+    let credentials = drawn(&template, 7);
+    let expected = audit::Expected {
+        identity: &identity(),
+        settings: &settings,
+        credentials: &credentials,
+        template: None,
+        op: None,
+    };
+    let at = upp.windows(4).position(|octets| octets == [0x81, 24, 0xFF, 0xFF]).unwrap();
+    let mut stale = upp.clone();
+    stale[at + 12..at + 20].copy_from_slice(&[7, 0x91, 0x21, 0x43, 0x65, 0x87, 0x09, 0x21]);
+    assert_eq!(audit::check(&upp, &expected), Ok(()));
+    assert!(audit::check(&stale, &expected).unwrap_err().to_string().contains("ef-msisdn: msisdn"));
 }
 
 #[test]
