@@ -14,7 +14,7 @@ use crate::hsm::policy::KeyPolicy;
 use crate::order::file::Line;
 use crate::order::{Intake, KeyLine, KeyRefusal, Takes, Targets, TemplateRefusal, Templates, UnfitValue};
 use crate::personalise::shelf::{Shelf, TemplateName};
-use crate::personalise::{CompiledTemplate, PersonaliseError, TemplateError, audit};
+use crate::personalise::{self, CompiledTemplate, PersonaliseError, TemplateError};
 use crate::pipeline::fan_out::FanOut;
 use crate::pipeline::{check_line, settings_of};
 use crate::store::sqlite::Ledger;
@@ -66,7 +66,7 @@ fn targets(site: &Site) -> Result<Targets, Fault> {
     })
 }
 
-/// The site, asked whether it can serve a line: by compiling the template and laying out the metadata, as the run will.
+/// The site, asked whether it can serve a line: by a trial of the template and laying out the metadata, as the run will.
 struct ShelvedTemplates<'a> {
     shelf: Shelf,
     site: &'a Site,
@@ -94,15 +94,12 @@ impl Templates for ShelvedTemplates<'_> {
         })?;
         let der =
             self.shelf.load(&named).map_err(|e| refusal("template", "template-missing", e.to_string(), e.hint()))?;
-        let compiled = CompiledTemplate::compile(&der, &settings_of(line)).map_err(|e| match &e {
+        let compiled = personalise::trial(&der, &settings_of(line)).map_err(|e| match &e {
             TemplateError::Variable { name, .. } => {
                 refusal(&format!("vars.{name}"), "template-variable", e.to_string(), e.hint())
             }
+            TemplateError::Rule { .. } => refusal("vars", "rule-broken", e.to_string(), e.hint()),
             _ => refusal("template", "template-unfit", e.to_string(), e.hint()),
-        })?;
-        audit::read(&der).map_err(|e| {
-            let what = format!("its own values cannot be read: {e}");
-            refusal("template", "template-unfit", what, "run `bindery template lint NAME`: it names the place")
         })?;
         Ok(Takes {
             imsi: compiled.takes_imsi(),

@@ -71,7 +71,8 @@ impl Distinct {
         let mut prints = Prints { k: 0, others: Vec::new() };
         let mut codes: Vec<&[u8]> = Vec::new();
         for (secret, value) in credentials.each() {
-            if matches!(secret, Secret::Pin1 | Secret::Pin2) {
+            // Six digits and less repeat by chance.
+            if matches!(secret, Secret::Pin1 | Secret::Pin2 | Secret::Spc) {
                 continue;
             }
             if value.iter().fold(0, |any, octet| any | octet) == 0 {
