@@ -120,7 +120,7 @@ mod tests {
         let block = docs
             .lines()
             .skip_while(|line| !line.contains("schema = "))
-            .take_while(|line| !line.starts_with("A source"));
+            .take_while(|line| !line.starts_with("With `extends`"));
         block.map(|line| format!("{}\n", line.trim_start())).collect()
     }
 

@@ -185,6 +185,12 @@ mod tests {
             let compiled = CompiledTemplate::compile(&der, &Settings { vars, ..Settings::default() });
             assert!(compiled.is_ok(), "{name}: {:?}", compiled.err());
         }
+        // A content may differ from record to record, the kind of a key set may not.
+        let per_record = |name: &str| {
+            let vars = [(name.to_owned(), VarSource::PerRecord)].into();
+            CompiledTemplate::compile(&der, &Settings { vars, ..Settings::default() })
+        };
+        assert!(per_record("usim/ef-spn").is_ok() && per_record("keyset.01").is_err());
         let names = |der: &[u8]| -> Vec<String> {
             patterns(&Package::parse(der).unwrap()).into_iter().map(|input| input.name).collect()
         };
