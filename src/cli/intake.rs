@@ -9,6 +9,7 @@ use crate::certs::{DpChain, DpRole, EuiccJudge, Trust};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::formats::saip::algorithm::Algorithm;
+use crate::formats::saip::ef::{self, Extent};
 use crate::hsm::Role;
 use crate::hsm::policy::KeyPolicy;
 use crate::order::file::Line;
@@ -106,18 +107,64 @@ impl Templates for ShelvedTemplates<'_> {
             msisdn: compiled.takes_msisdn(),
             template_sha256: openssl::sha::sha256(&der),
             check_value: Box::new(move |name, value| {
-                compiled.check_value(name, value).map_err(|e| unfit(&compiled, name, e))
+                compiled.check_value(name, value).map_err(|e| unfit(&compiled, name, value, e))
             }),
         })
     }
 }
 
 /// What the template says of a value that a row or a range gives, with the form it takes in the hint.
-fn unfit(template: &CompiledTemplate, name: &str, error: PersonaliseError) -> UnfitValue {
+fn unfit(template: &CompiledTemplate, name: &str, value: &str, error: PersonaliseError) -> UnfitValue {
     let input = template.inputs().iter().find(|input| input.name == name);
     let hint = input.map_or_else(|| error.hint().to_owned(), |input| format!("{name} takes: {}", input.form));
-    match error {
-        PersonaliseError::Variable { what, .. } => UnfitValue { message: what, hint },
-        other => UnfitValue { message: other.to_string(), hint },
+    let message = match error {
+        PersonaliseError::Variable { what, .. } => {
+            input.and_then(|input| reason(name, value, input.octets)).unwrap_or(what)
+        }
+        other => other.to_string(),
+    };
+    UnfitValue { message, hint }
+}
+
+/// The coding's own words for what is wrong with a value, in a file of so many octets, as a constant of the line gets them; never
+/// the value. `None` where the file's records decide, which the template alone knows.
+fn reason(name: &str, value: &str, octets: usize) -> Option<String> {
+    let (_, coding) = ef::named(name)?;
+    if value.contains([',', ';']) {
+        return None;
+    }
+    let error = coding.encode(value, Extent { len: octets, record_len: None, given: &[] }).err()?;
+    let what = error.what.replace(&format!("{value:?}"), "the value");
+    // Codings quote what they show: a part of the value is left.
+    (!what.contains('"')).then_some(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::saip::source;
+    use crate::personalise::{Settings, VarSource};
+
+    #[test]
+    fn a_cell_that_does_not_fit_is_told_why_without_its_value() {
+        let der = source::build(source::preset("operational").unwrap()).unwrap();
+        let vars = ["gid1", "spn", "routing_indicator"].map(|name| (name.to_owned(), VarSource::PerRecord));
+        let settings = Settings { vars: vars.into(), ..Settings::default() };
+        let compiled = CompiledTemplate::compile(&der, &settings).unwrap();
+        let told = |name: &str, value: &str| {
+            let error = compiled.check_value(name, value).unwrap_err();
+            unfit(&compiled, name, value, error)
+        };
+        let empty = told("gid1", "FF");
+        assert_eq!(empty.message, "a value of nothing but FF is an empty file");
+        assert!(empty.hint.starts_with("gid1 takes: hex octets"), "{}", empty.hint);
+        for (name, value, reason) in [
+            ("gid1", "0A0", "the value is not hex, two digits an octet"),
+            ("routing_indicator", "12345", "the value is no routing indicator"),
+            ("spn", "A name of far too many characters", "the value takes"),
+        ] {
+            let message = told(name, value).message;
+            assert!(message.contains(reason) && !message.contains(value), "{name}: {message}");
+        }
     }
 }
