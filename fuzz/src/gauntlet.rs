@@ -143,7 +143,9 @@ pub fn template(der: &[u8], random: &mut Random, outcome: &mut Outcome) {
     };
     match audit::check(upp.expose(), &expected) {
         Ok(()) => outcome.audited = true,
-        Err(error) => panic!("the profile is not what was ordered: {error}"),
+        Err(error) => {
+            panic!("the profile is not what was ordered: {error}; {algorithm}, {vars:?}, {:?}", settings.vars)
+        }
     }
 }
 

@@ -297,8 +297,10 @@ impl Work<'_> {
                 let room = Room::of(element, target.name, view).map(|room| (room.len, room.record_len));
                 let (len, record_len) = room.unwrap_or_default();
                 let record_len = record_len.unwrap_or(len);
-                if record_len < 14 || len < record_len {
-                    let what = format!("ef-msisdn has {len} octets in records of {record_len}, 14 are needed");
+                if record_len < 14 || len < record_len || len % record_len != 0 {
+                    let what = format!(
+                        "ef-msisdn has {len} octets in records of {record_len}: whole records of at least 14 are needed"
+                    );
                     return Err(place(element, offset, &what));
                 }
                 one(&MSISDN, len, Field::Msisdn { record_len })
