@@ -1,10 +1,13 @@
 //! Files that appear whole or not at all, and stay: temporary name, sync, rename, sync of the directory.
-//! A name is durable only once the directory that holds it is.
+//! A name is durable only once the directory that holds it is. And the way in: only regular files are read, those that a file of
+//! somebody else names only below its directory.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+
+use nix::fcntl::OFlag;
 
 /// Octets gathered before they are written.
 const BUFFER_OCTETS: usize = 256 * 1024;
@@ -122,6 +125,32 @@ pub fn sweep(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens a regular file; its length is the handle's, which no rename can change. A pipe or a device does not make us wait.
+pub fn open_regular(path: &Path) -> io::Result<(File, u64)> {
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
+    }
+    Ok((file, metadata.len()))
+}
+
+/// As [`open_regular`], a file that somebody else named relative to `directory`; `None` when it leaves that directory, by its
+/// words or by symbolic links.
+pub fn open_below(directory: &Path, name: &str) -> io::Result<Option<(File, u64)>> {
+    let relative = Path::new(name);
+    let plain = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if name.is_empty() || !plain {
+        return Ok(None);
+    }
+    let base = directory.canonicalize()?;
+    let target = base.join(relative).canonicalize()?;
+    if !target.starts_with(&base) {
+        return Ok(None);
+    }
+    open_regular(&target).map(Some)
+}
+
 /// Makes the names in a directory durable.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
@@ -203,5 +232,34 @@ mod tests {
         make_dirs(&deep, 0o700).unwrap();
         make_dirs(&deep, 0o700).unwrap();
         assert_eq!(dir.path().join("a").metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn pipes_devices_and_directories_are_refused_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in [&pipe, Path::new("/dev/zero"), dir.path()] {
+            assert_eq!(open_regular(path).unwrap_err().to_string(), "is not a regular file", "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn what_is_named_stays_below_its_directory_links_included() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("base");
+        make_dirs(&base.join("sub"), 0o755).unwrap();
+        fs::write(dir.path().join("outside"), b"no").unwrap();
+        fs::write(base.join("sub/inside"), b"yes").unwrap();
+        symlink("../outside", base.join("out")).unwrap();
+        symlink(dir.path(), base.join("up")).unwrap();
+        symlink("sub/inside", base.join("in")).unwrap();
+        for name in ["in", "sub/inside", "./sub/inside"] {
+            assert_eq!(open_below(&base, name).unwrap().unwrap().1, 3, "{name}");
+        }
+        for name in ["out", "up/outside", "../outside", "sub/../../outside", "/etc/passwd", ""] {
+            assert!(open_below(&base, name).unwrap().is_none(), "{name}");
+        }
     }
 }

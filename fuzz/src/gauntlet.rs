@@ -10,7 +10,7 @@ use bindery::formats::saip::types::{self, Fault};
 use bindery::formats::tlv::{self, Reader};
 use bindery::ids::Iccid;
 use bindery::personalise::audit::{self, Expected};
-use bindery::personalise::{CompiledTemplate, Draw, Identity, Settings, VarSource};
+use bindery::personalise::{self, Draw, Identity, Settings, VarSource};
 
 use crate::random::Random;
 
@@ -104,7 +104,7 @@ pub fn rules(der: &[u8]) -> Lint {
     lint
 }
 
-/// Compiles, makes one profile with random values and reads it back.
+/// Compiles and tries, makes one profile with random values and reads it back.
 pub fn template(der: &[u8], random: &mut Random, outcome: &mut Outcome) {
     let algorithm = if random.one_in(3) { Algorithm::Tuak } else { Algorithm::Milenage };
     let mut settings = Settings { algorithm, ..Settings::default() };
@@ -119,7 +119,7 @@ pub fn template(der: &[u8], random: &mut Random, outcome: &mut Outcome) {
         };
         settings.vars.insert(name.to_owned(), source);
     }
-    let Ok(template) = CompiledTemplate::compile(der, &settings) else { return };
+    let Ok(template) = personalise::trial(der, &settings) else { return };
     outcome.compiled = true;
     let drawn = random.octets(template.draw_len());
     let Ok(credentials) = template.credentials(&mut Draw::new(&drawn), None) else { return };
@@ -143,7 +143,9 @@ pub fn template(der: &[u8], random: &mut Random, outcome: &mut Outcome) {
     };
     match audit::check(upp.expose(), &expected) {
         Ok(()) => outcome.audited = true,
-        Err(error) => panic!("the profile is not what was ordered: {error}"),
+        Err(error) => {
+            panic!("the profile is not what was ordered: {error}; {algorithm}, {vars:?}, {:?}", settings.vars)
+        }
     }
 }
 

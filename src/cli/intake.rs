@@ -9,12 +9,13 @@ use crate::certs::{DpChain, DpRole, EuiccJudge, Trust};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::formats::saip::algorithm::Algorithm;
+use crate::formats::saip::ef::{self, Extent};
 use crate::hsm::Role;
 use crate::hsm::policy::{KeyPolicy, KeyState};
 use crate::order::file::Line;
 use crate::order::{Intake, KeyLine, KeyRefusal, Takes, Targets, TemplateRefusal, Templates, UnfitValue};
 use crate::personalise::shelf::{Shelf, TemplateName};
-use crate::personalise::{CompiledTemplate, PersonaliseError, TemplateError, audit};
+use crate::personalise::{self, CompiledTemplate, PersonaliseError, TemplateError};
 use crate::pipeline::fan_out::FanOut;
 use crate::pipeline::{check_line, settings_of};
 use crate::store::sqlite::Ledger;
@@ -73,7 +74,7 @@ fn targets(site: &Site) -> Result<Targets, Fault> {
     })
 }
 
-/// The site, asked whether it can serve a line: by compiling the template and laying out the metadata, as the run will.
+/// The site, asked whether it can serve a line: by a trial of the template and laying out the metadata, as the run will.
 struct ShelvedTemplates<'a> {
     shelf: Shelf,
     site: &'a Site,
@@ -101,33 +102,76 @@ impl Templates for ShelvedTemplates<'_> {
         })?;
         let der =
             self.shelf.load(&named).map_err(|e| refusal("template", "template-missing", e.to_string(), e.hint()))?;
-        let compiled = CompiledTemplate::compile(&der, &settings_of(line)).map_err(|e| match &e {
+        let compiled = personalise::trial(&der, &settings_of(line)).map_err(|e| match &e {
             TemplateError::Variable { name, .. } => {
                 refusal(&format!("vars.{name}"), "template-variable", e.to_string(), e.hint())
             }
+            TemplateError::Rule { .. } => refusal("vars", "rule-broken", e.to_string(), e.hint()),
             _ => refusal("template", "template-unfit", e.to_string(), e.hint()),
-        })?;
-        audit::read(&der).map_err(|e| {
-            let what = format!("its own values cannot be read: {e}");
-            refusal("template", "template-unfit", what, "run `bindery template lint NAME`: it names the place")
         })?;
         Ok(Takes {
             imsi: compiled.takes_imsi(),
             msisdn: compiled.takes_msisdn(),
             template_sha256: openssl::sha::sha256(&der),
             check_value: Box::new(move |name, value| {
-                compiled.check_value(name, value).map_err(|e| unfit(&compiled, name, e))
+                compiled.check_value(name, value).map_err(|e| unfit(&compiled, name, value, e))
             }),
         })
     }
 }
 
 /// What the template says of a value that a row or a range gives, with the form it takes in the hint.
-fn unfit(template: &CompiledTemplate, name: &str, error: PersonaliseError) -> UnfitValue {
+fn unfit(template: &CompiledTemplate, name: &str, value: &str, error: PersonaliseError) -> UnfitValue {
     let input = template.inputs().iter().find(|input| input.name == name);
     let hint = input.map_or_else(|| error.hint().to_owned(), |input| format!("{name} takes: {}", input.form));
-    match error {
-        PersonaliseError::Variable { what, .. } => UnfitValue { message: what, hint },
-        other => UnfitValue { message: other.to_string(), hint },
+    let message = match error {
+        PersonaliseError::Variable { what, .. } => {
+            input.and_then(|input| reason(name, value, input.octets)).unwrap_or(what)
+        }
+        other => other.to_string(),
+    };
+    UnfitValue { message, hint }
+}
+
+/// The coding's own words for what is wrong with a value, in a file of so many octets, as a constant of the line gets them; never
+/// the value. `None` where the file's records decide, which the template alone knows.
+fn reason(name: &str, value: &str, octets: usize) -> Option<String> {
+    let (_, coding) = ef::named(name)?;
+    if value.contains([',', ';']) {
+        return None;
+    }
+    let error = coding.encode(value, Extent { len: octets, record_len: None, given: &[] }).err()?;
+    let what = error.what.replace(&format!("{value:?}"), "the value");
+    // Codings quote what they show: a part of the value is left.
+    (!what.contains('"')).then_some(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::saip::source;
+    use crate::personalise::{Settings, VarSource};
+
+    #[test]
+    fn a_cell_that_does_not_fit_is_told_why_without_its_value() {
+        let der = source::build(source::preset("operational").unwrap()).unwrap();
+        let vars = ["gid1", "spn", "routing_indicator"].map(|name| (name.to_owned(), VarSource::PerRecord));
+        let settings = Settings { vars: vars.into(), ..Settings::default() };
+        let compiled = CompiledTemplate::compile(&der, &settings).unwrap();
+        let told = |name: &str, value: &str| {
+            let error = compiled.check_value(name, value).unwrap_err();
+            unfit(&compiled, name, value, error)
+        };
+        let empty = told("gid1", "FF");
+        assert_eq!(empty.message, "a value of nothing but FF is an empty file");
+        assert!(empty.hint.starts_with("gid1 takes: hex octets"), "{}", empty.hint);
+        for (name, value, reason) in [
+            ("gid1", "0A0", "the value is not hex, two digits an octet"),
+            ("routing_indicator", "12345", "the value is no routing indicator"),
+            ("spn", "A name of far too many characters", "the value takes"),
+        ] {
+            let message = told(name, value).message;
+            assert!(message.contains(reason) && !message.contains(value), "{name}: {message}");
+        }
     }
 }

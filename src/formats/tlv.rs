@@ -81,8 +81,8 @@ pub enum TlvFault {
     /// More TLVs than [`MAX_TLVS`].
     #[error("more than {MAX_TLVS} TLVs")]
     Count,
-    /// Tag 00, which ends a value of indefinite length and is no tag of DER: padding, as a rule.
-    #[error("tag 00 has no place in DER; is this padding?")]
+    /// Tag 00 (or 20), which ends a value of indefinite length and is no tag of DER: padding, as a rule.
+    #[error("the end-of-contents tag has no place in DER; is this padding?")]
     EndOfContents,
 }
 
@@ -215,7 +215,7 @@ pub fn check_strict(input: &[u8]) -> Result<(), TlvError> {
         count += 1;
         let is_too_deep = tlv.tag.is_constructed() && depth == MAX_DEPTH;
         let fault = match tlv.tag {
-            Tag(0) => Some(TlvFault::EndOfContents),
+            Tag(0x00 | 0x20) => Some(TlvFault::EndOfContents),
             _ if count > MAX_TLVS => Some(TlvFault::Count),
             _ => is_too_deep.then_some(TlvFault::Depth),
         };
@@ -416,10 +416,10 @@ mod tests {
 
     #[test]
     fn padding_is_not_a_package() {
-        assert_eq!(
-            check_strict(&[0x04, 0x00, 0x00, 0x00]),
-            Err(TlvError { offset: 2, fault: TlvFault::EndOfContents })
-        );
+        for tag in [0x00, 0x20] {
+            let error = check_strict(&[0x04, 0x00, tag, 0x00]);
+            assert_eq!(error, Err(TlvError { offset: 2, fault: TlvFault::EndOfContents }));
+        }
     }
 
     proptest! {

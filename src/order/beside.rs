@@ -3,15 +3,14 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Component, Path};
+use std::path::Path;
 
 use data_encoding::HEXLOWER;
-use nix::fcntl::OFlag;
 use openssl::sha::Sha256;
 
 use super::file::FileRef;
 use super::json::excerpt;
+use crate::durable;
 use crate::store::Refusal;
 
 /// A file and the hash of what was read of it.
@@ -62,16 +61,6 @@ impl Read for Hashed {
     }
 }
 
-/// Opens a regular file; its length is the handle's, which no rename can change. A pipe or a device does not make us wait.
-pub(super) fn open_regular(path: &Path) -> io::Result<(File, u64)> {
-    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
-    }
-    Ok((file, metadata.len()))
-}
-
 /// Opens a file named in an order; `path` is the member that names it. More than `most_octets` are refused unread.
 pub(super) fn open(
     directory: &Path,
@@ -86,18 +75,8 @@ pub(super) fn open(
     };
     let escape =
         || refuse("path-escape", "leaves the order file's directory".into(), "put the file beside the order file");
-    let relative = Path::new(&reference.file);
-    let plain = relative.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if reference.file.is_empty() || !plain {
-        return Err(escape());
-    }
     let missing = |e: io::Error| refuse("file", format!("cannot be opened: {e}"), "put the file beside the order file");
-    let base = directory.canonicalize().map_err(missing)?;
-    let target = base.join(relative).canonicalize().map_err(missing)?;
-    if !target.starts_with(&base) {
-        return Err(escape());
-    }
-    let (file, octets) = open_regular(&target).map_err(missing)?;
+    let (file, octets) = durable::open_below(directory, &reference.file).map_err(missing)?.ok_or_else(escape)?;
     if octets > most_octets {
         let message = format!("has {octets} octets, at most {most_octets} make sense for the quantity of the line");
         return Err(refuse("file-too-large", message, "name the line's own file, without what it does not need"));

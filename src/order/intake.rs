@@ -23,6 +23,7 @@ use super::parse::{MAX_OCTETS, Unreadable};
 use super::pass::{Book, LinePass, Tally};
 use super::refusals::{self, Refusals, RejectsFile};
 use super::rows::RowSource;
+use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::ids::{Eid, OrderKey};
 use crate::store::sqlite::{AcceptedOrder, Ledger};
@@ -338,7 +339,7 @@ fn read_body(path: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
         _ => Fault::file(path, &e),
     };
     let failed = |e| failed(e).hint("name the order's JSON file");
-    let (file, octets) = beside::open_regular(path).map_err(failed)?;
+    let (file, octets) = durable::open_regular(path).map_err(failed)?;
     // One allocation: what grows is copied, and the first copy would not be wiped.
     let mut body = Zeroizing::new(Vec::with_capacity(octets.min(MAX_OCTETS) as usize + 2));
     file.take(MAX_OCTETS + 1).read_to_end(&mut body).map_err(failed)?;

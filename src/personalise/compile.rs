@@ -7,10 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 use super::credentials::{Credentials, Layout};
-use super::fields::{Coded, Field, Variables, Work};
+use super::fields::{Coded, Field, IMSI_DIGITS, Variables, Work};
 use super::rope::{Filling, Node};
 use super::settings::{Input, Settings};
 use super::{Draw, Identity, PersonaliseError, Upp};
@@ -47,6 +45,32 @@ pub enum TemplateError {
         /// What is wrong.
         what: String,
     },
+    /// It compiles, but a profile made of it fails its audit.
+    #[error("a trial profile is not what it should be: {place}{}: {what}", at(*offset))]
+    Trial {
+        /// The element, the file.
+        place: String,
+        /// Where in the template the element stands, where one can be told.
+        offset: Option<usize>,
+        /// What the audit found.
+        what: String,
+    },
+    /// With the line's variables a profile breaks a rule that the template keeps.
+    #[error("rule {rule} would be broken: {place}: {what}")]
+    Rule {
+        /// Id of the rule, as in `template lint`.
+        rule: &'static str,
+        /// The element, and the names down to the place.
+        place: String,
+        /// What is wrong there.
+        what: String,
+        /// What to do.
+        hint: &'static str,
+    },
+}
+
+fn at(offset: Option<usize>) -> String {
+    offset.map_or(String::new(), |offset| format!(", offset {offset}"))
 }
 
 impl TemplateError {
@@ -58,6 +82,10 @@ impl TemplateError {
                 "this template cannot carry the order; correct it or order another"
             }
             Self::Variable { .. } => "run `bindery template vars NAME` to see what the template takes",
+            Self::Rule { hint, .. } => hint,
+            Self::Trial { .. } => {
+                "run `bindery template lint NAME`, correct what it says of this element and add it anew"
+            }
         }
     }
 }
@@ -70,6 +98,7 @@ pub struct CompiledTemplate {
     variables: Variables,
     algorithm: Algorithm,
     takes_imsi: bool,
+    takes_full_imsi: bool,
     takes_msisdn: bool,
     inputs: Vec<Input>,
 }
@@ -109,6 +138,7 @@ impl CompiledTemplate {
             variables: found.variables,
             algorithm: settings.algorithm,
             takes_imsi: found.needs_imsi,
+            takes_full_imsi: found.needs_full_imsi,
             takes_msisdn,
             inputs: found.inputs,
         })
@@ -130,6 +160,11 @@ impl CompiledTemplate {
         self.takes_imsi
     }
 
+    /// Their IMSI must have fifteen digits: the template has a CSIM.
+    pub(super) fn takes_full_imsi(&self) -> bool {
+        self.takes_full_imsi
+    }
+
     /// Records may have an MSISDN.
     pub fn takes_msisdn(&self) -> bool {
         self.takes_msisdn
@@ -138,6 +173,11 @@ impl CompiledTemplate {
     /// What it takes, for `template vars`.
     pub fn inputs(&self) -> &[Input] {
         &self.inputs
+    }
+
+    /// Names of the variables that every record brings.
+    pub(super) fn per_record(&self) -> impl Iterator<Item = &str> {
+        self.variables.names()
     }
 
     /// Octets of randomness one record takes, whether OP is given or not.
@@ -185,13 +225,16 @@ impl CompiledTemplate {
         if self.takes_imsi && identity.imsi.is_none() {
             return Err(PersonaliseError::ImsiMissing);
         }
+        if self.takes_full_imsi && identity.imsi.is_some_and(|imsi| imsi.as_str().len() != IMSI_DIGITS) {
+            return Err(PersonaliseError::ImsiTooShort);
+        }
         if identity.msisdn.is_some() && !self.takes_msisdn {
             return Err(PersonaliseError::MsisdnNotCarried);
         }
         let mut coded = Coded::new(identity, &self.variables, credentials)?;
         // Exact, so that the octets never move and leave a copy behind.
         let len = self.pieces.iter().map(|piece| piece.len(&coded)).sum();
-        let mut octets = Zeroizing::new(Vec::with_capacity(len));
+        let mut octets = Vec::with_capacity(len);
         for piece in &self.pieces {
             match piece {
                 Piece::Elastic(node) => node.lay_out(&mut octets, &mut coded),

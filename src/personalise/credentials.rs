@@ -33,6 +33,8 @@ pub enum Secret {
     AKey,
     /// Shared secret data of every cdmaParameter that has some.
     Ssd,
+    /// Service programming code of every CSIM (3GPP2 C.S0065).
+    Spc,
 }
 
 /// Which OTA key.
@@ -67,6 +69,7 @@ struct Slot {
 /// A PIN takes four digits, PUK and ADM eight.
 const PIN_DIGITS: u32 = 4;
 const PUK_DIGITS: u32 = 8;
+const SPC_DIGITS: u32 = 6;
 /// Random octets behind the digits of one PIN: 64 bits, so that the remainder's bias stays below 2^-37.
 const DIGITS_DRAW: usize = 8;
 
@@ -88,6 +91,11 @@ impl Layout {
         self.slots.len() - 1
     }
 
+    /// How many secrets a record has.
+    pub(super) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Octets of randomness that one record takes.
     pub(super) fn draw_len(&self) -> usize {
         self.slots.iter().map(|slot| slot.secret.digits().map_or(slot.len, |_| DIGITS_DRAW)).sum()
@@ -103,6 +111,7 @@ impl Secret {
         match self {
             Self::Pin1 | Self::Pin2 => Some(PIN_DIGITS),
             Self::Puk1 | Self::Puk2 | Self::Adm(_) => Some(PUK_DIGITS),
+            Self::Spc => Some(SPC_DIGITS),
             Self::K | Self::Opc | Self::Ota(_) | Self::AKey | Self::Ssd => None,
         }
     }
@@ -120,6 +129,7 @@ impl Secret {
             Self::Ota(key) => ([6, key.domain, key.version, key.id, key.key_type, key.component], 6),
             Self::AKey => ([7, 1, 0, 0, 0, 0], 2),
             Self::Ssd => ([7, 2, 0, 0, 0, 0], 2),
+            Self::Spc => ([7, 3, 0, 0, 0, 0], 2),
         }
     }
 }
@@ -142,6 +152,7 @@ impl Credentials {
         for slot in &layout.slots {
             let octets = &mut credentials.octets[slot.start..slot.start + slot.len];
             match slot.secret.digits() {
+                Some(_) if slot.secret == Secret::Spc => write_packed(octets, u64::from_be_bytes(*draw.take()?)),
                 Some(digits) => write_digits(octets, u64::from_be_bytes(*draw.take()?), digits),
                 None => octets.copy_from_slice(draw.take_slice(slot.len)?),
             }
@@ -188,7 +199,7 @@ impl Credentials {
     /// ```text
     /// 30 L { 80 01 01 (version)  then for each secret  A1 L { 80 L name  81 L value } }
     /// name: 01 K | 02 OPc | 03 n PIN n | 04 n PUK n | 05 reference ADM | 06 domain version id type component OTA key
-    ///       07 01 A-key | 07 02 SSD
+    ///       07 01 A-key | 07 02 SSD | 07 03 SPC
     /// ```
     ///
     /// `out` grows once, before anything secret is in it.
@@ -275,6 +286,15 @@ fn write_digits(octets: &mut [u8], random: u64, digits: u32) {
     }
 }
 
+/// Two digits an octet, the first in the low nibble (3GPP2 C.S0065 §5.2.19).
+fn write_packed(octets: &mut [u8], random: u64) {
+    let mut number = random % 10_u64.pow(SPC_DIGITS);
+    for octet in octets.iter_mut().rev() {
+        *octet = (number % 10) as u8 * 16 + (number / 10 % 10) as u8;
+        number /= 100;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,6 +325,15 @@ mod tests {
         assert_eq!(octets, *b"0042\xFF\xFF\xFF\xFF");
         write_digits(&mut octets, u64::MAX, 8);
         assert_eq!(octets, *b"09551615");
+    }
+
+    #[test]
+    fn a_programming_code_has_two_digits_an_octet() {
+        let mut octets = [0; 3];
+        write_packed(&mut octets, 7_000_000_123_456);
+        assert_eq!(octets, [0x21, 0x43, 0x65]);
+        write_packed(&mut octets, 42);
+        assert_eq!(octets, [0x00, 0x00, 0x24]);
     }
 
     #[test]

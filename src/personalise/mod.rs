@@ -13,12 +13,14 @@ pub mod milenage;
 mod rope;
 mod settings;
 pub mod shelf;
+mod trial;
 mod upp;
 
 pub use compile::{CompiledTemplate, TemplateError};
 pub use credentials::Credentials;
 pub use draw::Draw;
 pub use settings::{Input, Settings, VarSource};
+pub use trial::trial;
 pub use upp::{Identity, Upp};
 
 use crate::error::ErrorClass;
@@ -37,6 +39,9 @@ pub enum PersonaliseError {
     /// The template has EF.IMSI, the record has no IMSI.
     #[error("the template takes an IMSI, the record gives none")]
     ImsiMissing,
+    /// The template has a CSIM, whose identity has fifteen digits.
+    #[error("the template has a CSIM, the IMSI of the record has not 15 digits")]
+    ImsiTooShort,
     /// The record has an MSISDN, the template no EF.MSISDN.
     #[error("the record gives an MSISDN, the template has no EF.MSISDN")]
     MsisdnNotCarried,
@@ -75,7 +80,11 @@ impl PersonaliseError {
     /// The class in `results.csv`.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::ImsiMissing | Self::MsisdnForm | Self::Variable { .. } | Self::KeyLength { .. } => ErrorClass::Input,
+            Self::ImsiMissing
+            | Self::ImsiTooShort
+            | Self::MsisdnForm
+            | Self::Variable { .. }
+            | Self::KeyLength { .. } => ErrorClass::Input,
             Self::MsisdnNotCarried => ErrorClass::Template,
             Self::DrawTooShort { .. } | Self::ForeignCredentials | Self::Aes(_) => ErrorClass::Internal,
         }
@@ -85,6 +94,7 @@ impl PersonaliseError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::ImsiMissing => "give imsi.first in the line, or an imsi column in the rows",
+            Self::ImsiTooShort => "give IMSIs of 15 digits, or order a template without CSIM",
             Self::MsisdnNotCarried => {
                 "leave the msisdn column out, or order a template with EF.MSISDN (`template vars NAME`)"
             }

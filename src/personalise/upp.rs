@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use zeroize::Zeroizing;
-
 use crate::ids::{Iccid, Imsi};
 
 /// Who a profile is for: what the order says of one record.
@@ -22,20 +20,20 @@ pub struct Identity<'a> {
 /// Unprotected Profile Package of one record: K, PINs and OTA keys in the clear. Exact size, wiped on drop, never printed.
 /// Only [`super::CompiledTemplate::personalise`] makes one.
 pub struct Upp {
-    octets: Zeroizing<Vec<u8>>,
+    octets: Vec<u8>,
     iccid: Iccid,
 }
 
 impl Upp {
     /// `octets` was filled without growing, so no freed copy is left behind.
-    pub(super) fn new(octets: Zeroizing<Vec<u8>>, iccid: Iccid) -> Self {
+    pub(super) fn new(octets: Vec<u8>, iccid: Iccid) -> Self {
         Self { octets, iccid }
     }
 
     /// For tests and benchmarks of the stages behind: any octets as a UPP.
     #[doc(hidden)]
     pub fn from_plain_for_tests(octets: Vec<u8>, iccid: Iccid) -> Self {
-        Self { octets: Zeroizing::new(octets), iccid }
+        Self { octets, iccid }
     }
 
     /// The octets, for `protect` and the audit only.
@@ -57,6 +55,14 @@ impl Upp {
     /// Whose profile it is.
     pub fn iccid(&self) -> Iccid {
         self.iccid
+    }
+}
+
+impl Drop for Upp {
+    /// All at once: `Zeroizing` stores octet by octet, which took four fifths of the time of a profile.
+    fn drop(&mut self) {
+        self.octets.fill(0);
+        zeroize::optimization_barrier(&self.octets[..]);
     }
 }
 

@@ -20,9 +20,6 @@ use crate::personalise::Credentials;
 use crate::personalise::audit::Found;
 use crate::personalise::credentials::Secret;
 
-/// Octets of a secret below which two records may well draw the same; a template can ask for a key of one octet.
-const SHORTEST_COMPARED: usize = 8;
-
 /// 64 bits of a keyed hash of a secret.
 pub(super) type Print = u64;
 
@@ -71,7 +68,8 @@ impl Distinct {
         let mut prints = Prints { k: 0, others: Vec::new() };
         let mut codes: Vec<&[u8]> = Vec::new();
         for (secret, value) in credentials.each() {
-            if matches!(secret, Secret::Pin1 | Secret::Pin2) {
+            // Six digits and less repeat by chance.
+            if matches!(secret, Secret::Pin1 | Secret::Pin2 | Secret::Spc) {
                 continue;
             }
             if value.iter().fold(0, |any, octet| any | octet) == 0 {
@@ -87,7 +85,6 @@ impl Distinct {
             }
             match secret {
                 Secret::K => prints.k = print,
-                _ if value.len() < SHORTEST_COMPARED => {}
                 _ => prints.others.push(print),
             }
         }
@@ -165,9 +162,6 @@ fn repeated(what: &str) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::saip::kind::Kind;
-    use crate::formats::saip::package::{Element, Package, children};
-    use crate::formats::tlv::{Tag, Tlv, wrap};
     use crate::personalise::shelf::preset;
     use crate::personalise::{CompiledTemplate, Draw, Identity, Settings, audit};
     use crate::secret::SubscriberKey;
@@ -222,34 +216,6 @@ mod tests {
         // The same octets twice within one record.
         let constant = vec![0x5A; template.draw_len()];
         enter(&distinct, &template, &[&constant]).unwrap_err();
-    }
-
-    /// The TLV with its keys of 16 octets cut down to one.
-    fn shortened(tlv: &Tlv<'_>) -> Vec<u8> {
-        match tlv.value {
-            _ if tlv.tag.is_constructed() => {
-                wrap(tlv.tag, &[&children(tlv).map(|child| shortened(&child)).collect::<Vec<_>>().concat()])
-            }
-            [0, ..] if tlv.tag == Tag(0x86) && tlv.value.len() == 16 => wrap(tlv.tag, &[&[0]]),
-            _ => tlv.whole.to_vec(),
-        }
-    }
-
-    #[test]
-    fn keys_of_one_octet_that_meet_by_chance_do_not_end_the_chunk() {
-        let der = preset("operational").unwrap().unwrap();
-        let package = Package::parse(&der).unwrap();
-        let element = |element: &Element<'_>| match element.kind {
-            Kind::SecurityDomain => shortened(&element.tlv),
-            _ => element.tlv.whole.to_vec(),
-        };
-        let der = package.elements.iter().map(element).collect::<Vec<_>>().concat();
-        let template = CompiledTemplate::compile(&der, &Settings::default()).unwrap();
-        // Odd octets: none is zero.
-        let draws = [(); 300].map(|()| octets(&template).iter().map(|octet| octet | 1).collect::<Vec<_>>());
-        let short = template.credentials(&mut Draw::new(&draws[0]), None).unwrap();
-        assert!(short.each().any(|(secret, value)| matches!(secret, Secret::Ota(_)) && value.len() == 1));
-        enter(&distinct(), &template, &draws.each_ref().map(|draw| &draw[..])).unwrap();
     }
 
     #[test]

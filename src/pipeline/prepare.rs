@@ -171,14 +171,14 @@ fn check_validity(line: &Line, dppb_ends: Timestamp) -> Result<(), Fault> {
     Err(Fault::new(Exit::CertificateExpired, what).hint("install a DPpb certificate that lasts longer"))
 }
 
-/// The template of a line from the shelf, compiled; with its DER.
+/// The template of a line from the shelf, compiled and tried; with its DER.
 fn compile(site: &Site, line: &Line) -> Result<(CompiledTemplate, Vec<u8>), Fault> {
     let refused = |what: String, hint: &str| {
         Fault::new(Exit::Config, format!("line {}: template {}: {what}", line.line, line.template)).hint(hint)
     };
     let name: TemplateName = line.template.parse().map_err(|e| refused(format!("{e}"), "name it NAME@VERSION"))?;
     let der = Shelf::open(site.templates()).load(&name).map_err(|e| refused(e.to_string(), e.hint()))?;
-    let compiled = CompiledTemplate::compile(&der, &settings_of(line)).map_err(|e| refused(e.to_string(), e.hint()))?;
+    let compiled = personalise::trial(&der, &settings_of(line)).map_err(|e| refused(e.to_string(), e.hint()))?;
     Ok((compiled, der))
 }
 

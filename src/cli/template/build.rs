@@ -1,14 +1,18 @@
 //! `bindery template build`: a readable source becomes a package.
 
-use std::path::{Component, Path, PathBuf};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::lint::warn;
-use super::{Desk, read_file, template_name};
+use super::add::unusable;
+use super::outline::counted;
+use super::{Desk, is_named_file, read_bounded, read_file, template_name};
+use crate::config::files::write_whole;
+use crate::durable::open_below;
 use crate::error::{Exit, Fault};
 use crate::formats::saip::algorithm::{Algorithm, UnknownAlgorithm};
-use crate::formats::saip::lint::lint;
+use crate::formats::saip::lint::{Lint, Severity, lint};
 use crate::formats::saip::source;
 
 /// What `build` is asked for.
@@ -45,27 +49,50 @@ impl Desk<'_> {
             Fault::new(Exit::Config, format!("{}: {e}", build.source)).hint("correct the named line of the source")
         })?;
         let lint = lint(&built);
+        refuse_unusable(&build.source, &lint)?;
+        let new = name.as_ref().map(|name| self.shelve(name, &built)).transpose()?;
         if let Some(out) = &build.out {
-            std::fs::write(out, &built).map_err(|e| Fault::file(out, &e))?;
+            write_out(out, &built)?;
         }
-        match name {
-            Some(name) => self.put(&name, &built, &lint),
-            None => {
-                warn(&lint);
-                self.added(None, &built, &lint)
-            }
+        self.added(name.as_ref(), &built, &lint, new.unwrap_or(true))?;
+        let errors = lint.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+        if errors > 0 {
+            let _ = writeln!(
+                io::stderr(),
+                "built with {}: correct the source before an order names it",
+                counted(errors, "error")
+            );
         }
+        Ok(Exit::Done)
     }
+}
+
+/// What no command could read again, or no card hold, is a mistake of the source and written nowhere.
+fn refuse_unusable(source: &str, lint: &Lint) -> Result<(), Fault> {
+    let Some(finding) = unusable(lint) else { return Ok(()) };
+    let what =
+        format!("{source}: makes no package: {} at offset {}: {}", finding.rule, finding.offset, finding.message);
+    Err(Fault::new(Exit::Config, what).hint("correct the source; nothing was written"))
+}
+
+/// A regular file, new or in place of the old one; whole or not at all.
+fn write_out(out: &Path, der: &[u8]) -> Result<(), Fault> {
+    if is_named_file(out) && !out.is_file() {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file");
+        return Err(Fault::file(out, &error));
+    }
+    write_whole(out, der, 0o644)
 }
 
 /// A file when there is one of this name, and where it is; else a preset.
 fn read_source(source: &str) -> Result<(String, Option<PathBuf>), Fault> {
     let path = Path::new(source);
-    if path.is_file() {
+    if is_named_file(path) {
         let text = String::from_utf8(read_file(path)?).map_err(|e| {
             Fault::new(Exit::Config, format!("{source}: is not UTF-8 text: {e}")).hint("name a source file (TOML)")
         })?;
-        return Ok((text, path.parent().map(Path::to_path_buf)));
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        return Ok((text, Some(dir.to_path_buf())));
     }
     let text = source::preset(source).map(str::to_owned).ok_or_else(|| {
         let names: Vec<_> = source::PRESETS.iter().map(|(name, _)| *name).collect();
@@ -77,11 +104,10 @@ fn read_source(source: &str) -> Result<(String, Option<PathBuf>), Fault> {
 
 /// A file that a source names lies beside it or below: a source from elsewhere reads nothing else of this machine.
 fn read_beside(dir: Option<&Path>, file: &str) -> Result<Vec<u8>, String> {
-    let is_below = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
-    let dir = dir
-        .filter(|_| is_below && !file.is_empty())
-        .ok_or_else(|| format!("{file} is not a path below the source's directory"))?;
-    read_file(&dir.join(file)).map_err(|fault| fault.what)
+    let outside = || format!("{file} is not a path below the source's directory");
+    let dir = dir.ok_or_else(outside)?;
+    let (handle, _) = open_below(dir, file).map_err(|e| format!("{file}: {e}"))?.ok_or_else(outside)?;
+    read_bounded(&dir.join(file), handle).map_err(|fault| fault.what)
 }
 
 #[cfg(test)]
@@ -94,7 +120,7 @@ mod tests {
         let block = docs
             .lines()
             .skip_while(|line| !line.contains("schema = "))
-            .take_while(|line| !line.starts_with("A source"));
+            .take_while(|line| !line.starts_with("With `extends`"));
         block.map(|line| format!("{}\n", line.trim_start())).collect()
     }
 
@@ -108,10 +134,45 @@ mod tests {
         };
         let der = build(&of_the_docs()).unwrap();
         assert!(!lint(&der).has_errors(), "{:?}", lint(&der).findings);
-        for outside in ["../applet.ijc", "/etc/hostname", "", "a/../../b"] {
+        std::os::unix::fs::symlink("/etc/hostname", dir.path().join("link.ijc")).unwrap();
+        std::os::unix::fs::symlink("applet.ijc", dir.path().join("other.ijc")).unwrap();
+        assert_eq!(build(&of_the_docs().replace("applet.ijc", "other.ijc")).unwrap(), der);
+        for outside in ["../applet.ijc", "/etc/hostname", "", "a/../../b", "link.ijc"] {
             let error = build(&of_the_docs().replace("applet.ijc", outside)).unwrap_err();
             assert!(error.what.contains("not a path below"), "{outside}: {error}");
         }
+        nix::unistd::mkfifo(&dir.path().join("pipe.ijc"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = build(&of_the_docs().replace("applet.ijc", "pipe.ijc")).unwrap_err();
+        assert!(error.what.contains("is not a regular file"), "{error}");
+    }
+
+    fn desk_builds(dir: &Path, text: &str) -> (Result<Exit, Fault>, PathBuf) {
+        let (source, out) = (dir.join("mine.toml"), dir.join("mine.der"));
+        std::fs::write(&source, text).unwrap();
+        let build =
+            Build { source: source.to_str().unwrap().to_owned(), name: None, out: Some(out.clone()), algorithm: None };
+        (Desk { site_dir: dir, json: false }.build(&build), out)
+    }
+
+    #[test]
+    fn a_source_whose_package_nothing_could_read_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        // Each element alone can be read, both together are more TLVs than any reader here takes.
+        let raw = format!("\n[[element]]\nraw = \"{}\"\n", "A9 00 ".repeat(40_000));
+        let raw = format!("{}{}", source::preset("bootstrap").unwrap(), raw.repeat(2));
+        let (done, out) = desk_builds(dir.path(), &raw);
+        let fault = done.unwrap_err();
+        assert!(fault.exit == Exit::Config && fault.what.contains("mine.toml: makes no package: D01"), "{fault}");
+        assert!(!out.exists());
+    }
+
+    #[test]
+    fn a_package_with_other_errors_is_written_for_the_engineer_to_look_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = source::preset("bootstrap").unwrap().replacen("key = \"00 00", "key = \"00", 1);
+        let (done, out) = desk_builds(dir.path(), &text);
+        assert_eq!(done.unwrap(), Exit::Done);
+        assert!(lint(&std::fs::read(out).unwrap()).has_errors());
     }
 
     #[test]

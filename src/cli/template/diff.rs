@@ -8,7 +8,7 @@ use std::hash::Hash;
 use serde::Serialize;
 use serde_json::json;
 
-use super::outline::{Content, Fact, FileOutline, Outline, Part};
+use super::outline::{Content, Fact, FileOutline, Outline, Part, counted};
 use super::{Desk, parse};
 use crate::cli::screen::{COLUMNS, print_json, wrapped};
 use crate::error::{Exit, Fault};
@@ -140,12 +140,34 @@ fn file_details(old: &FileOutline<'_>, new: &FileOutline<'_>) -> Vec<Detail> {
     words("access rule", old.access_rule.as_ref(), new.access_rule.as_ref(), &mut details);
     words("created", Some(!old.do_not_create), Some(!new.do_not_create), &mut details);
     words("also", Some(old.also.join(", ")), Some(new.also.join(", ")), &mut details);
-    contents(&old.content, &new.content, &mut details);
+    if matches!(old.file.as_str(), "ef-ust" | "ef-est" | "ef-ist") {
+        services(&old.content, &new.content, &mut details);
+    } else {
+        contents(&old.content, &new.content, &mut details);
+    }
     if details.is_empty() {
         let what = if old.is_secret { "content, not shown" } else { "how the same content is written" };
         details.push(Detail { what: what.to_owned(), ..Detail::default() });
     }
     details
+}
+
+/// A service table in words: what went and what came, not both tables.
+fn services(old: &[Content], new: &[Content], details: &mut Vec<Detail>) {
+    let ([old_table], [new_table]) = (old, new) else { return contents(old, new, details) };
+    if !(old_table.decoded && new_table.decoded) {
+        return contents(old, new, details);
+    }
+    // A name with a comma becomes two parts, which come and go together.
+    let [old, new] = [old_table, new_table].map(|table| table.value.split(", ").collect::<Vec<_>>());
+    let only = |these: &[&str], those: &[&str]| {
+        let only: Vec<_> = these.iter().filter(|it| !those.contains(it)).copied().collect();
+        (!only.is_empty()).then(|| only.join(", "))
+    };
+    let (gone, come) = (only(&old, &new), only(&new, &old));
+    if gone.is_some() || come.is_some() {
+        details.push(Detail { what: "services".to_owned(), old: gone, new: come });
+    }
 }
 
 /// Records are matched by their number. Long values of unknown coding are told where they differ.
@@ -257,10 +279,10 @@ fn screen(differences: &[Difference], old_len: usize, new_len: usize) -> String 
         }
     }
     if renumbered > 0 {
-        text.push_str(&format!("{renumbered} elements differ in nothing but their id\n"));
+        let differ = if renumbered == 1 { "differs" } else { "differ" };
+        text.push_str(&format!("{} {differ} in nothing but the id\n", counted(renumbered, "element")));
     }
-    let plural = if differences.len() == 1 { "" } else { "s" };
-    text.push_str(&format!("{} difference{plural}, {old_len} -> {new_len} octets\n", differences.len()));
+    text.push_str(&format!("{}, {old_len} -> {new_len} octets\n", counted(differences.len(), "difference")));
     text
 }
 
@@ -270,7 +292,7 @@ mod tests {
     use crate::formats::saip::package::Package;
     use crate::formats::saip::source;
 
-    fn told(old: &str, new: &str) -> (String, Vec<Difference>) {
+    fn told_of(old: &str, new: &str) -> (String, Vec<Difference>) {
         let (old, new) = (source::build(old).unwrap(), source::build(new).unwrap());
         let outlines = [&old, &new].map(|der| Package::parse(der).unwrap());
         let differences = differences(&Outline::of(&outlines[0]), &Outline::of(&outlines[1]));
@@ -280,7 +302,7 @@ mod tests {
     #[test]
     fn a_readable_file_is_told_with_its_old_and_new_value() {
         let text = source::preset("bootstrap").unwrap();
-        let (screen, _) = told(text, &text.replace("42 6F 6F 74", "4D 69 6E 69"));
+        let (screen, _) = told_of(text, &text.replace("42 6F 6F 74", "4D 69 6E 69"));
         assert_eq!(
             screen,
             "usim 1/ef-spn: changed\n    content: Bindery Boot -> Bindery Mini\n1 difference, 3437 -> 3437 octets\n"
@@ -288,15 +310,37 @@ mod tests {
     }
 
     #[test]
+    fn a_service_table_tells_what_came_and_what_went() {
+        let content = |value: &str| [Content { records: None, value: value.to_owned(), variable: None, decoded: true }];
+        let told = |old: &str, new: &str| {
+            let mut details = Vec::new();
+            services(&content(old), &content(new), &mut details);
+            details.into_iter().map(|detail| (detail.what, detail.old, detail.new)).collect::<Vec<_>>()
+        };
+        let (what, text) = ("services".to_owned(), |text: &str| Some(text.to_owned()));
+        let old = "2 FDN, 17 GID1, 19 SPN";
+        assert_eq!(told(old, "2 FDN, 19 SPN, 45 PNN"), [(what.clone(), text("17 GID1"), text("45 PNN"))]);
+        assert_eq!(told(old, "2 FDN, 17 GID1"), [(what, text("19 SPN"), None)]);
+        assert_eq!(told(old, old), []);
+        // As the package has it.
+        let preset = source::preset("operational").unwrap();
+        let at = preset.find("ef-ust").unwrap();
+        let (head, rest) = preset.split_at(at + preset[at..].find("content = \"").unwrap() + 11);
+        let (screen, differences) = told_of(preset, &format!("{head}00{}", &rest[2..]));
+        assert_eq!(differences.len(), 1, "{screen}");
+        assert!(screen.contains("usim 1/ef-ust: changed\n    services: ") && !screen.contains("17 GID1"), "{screen}");
+    }
+
+    #[test]
     fn a_secret_is_told_as_changed_and_no_more() {
         let text = source::preset("bootstrap").unwrap();
         let one = text.replacen("key = \"00 00", "key = \"5A 5A", 1);
         let other = text.replacen("key = \"00 00", "key = \"A5 A5", 1);
-        let (screen, _) = told(&one, &other);
+        let (screen, _) = told_of(&one, &other);
         assert_eq!(screen, "akaParameter 1: changed\n    K, not shown: changed\n1 difference, 3437 -> 3437 octets\n");
         let pin = text.replacen("value = \"30 30 30 30 FF", "value = \"31 32 33 35 FF", 1);
         let other = text.replacen("value = \"30 30 30 30 FF", "value = \"31 32 33 36 FF", 1);
-        let (screen, _) = told(&pin, &other);
+        let (screen, _) = told_of(&pin, &other);
         assert!(screen.contains("PIN1 (01), not shown: changed") && !screen.contains("1235"), "{screen}");
     }
 
@@ -305,9 +349,9 @@ mod tests {
         let text = source::preset("bootstrap").unwrap();
         let rfm = text.find("# RFM of the MF").or_else(|| text.find("[[element]]\n[element.rfm]")).unwrap();
         let cd = "[[element]]\n[element.cd]\ntemplate = \"2\"\n\n";
-        let (screen, differences) = told(text, &format!("{}{cd}{}", &text[..rfm], &text[rfm..]));
+        let (screen, differences) = told_of(text, &format!("{}{cd}{}", &text[..rfm], &text[rfm..]));
         assert!(
-            screen.contains("cd 1: added") && screen.contains("3 elements differ in nothing but their id"),
+            screen.contains("cd 1: added") && screen.contains("3 elements differ in nothing but the id"),
             "{screen}"
         );
         assert!(screen.contains("templates: "), "{screen}");
@@ -321,7 +365,7 @@ mod tests {
         let elements: Vec<_> = text.split("[[element]]\n").collect();
         let mut moved = elements.clone();
         moved.swap(5, 6);
-        let (screen, _) = told(text, &moved.join("[[element]]\n"));
+        let (screen, _) = told_of(text, &moved.join("[[element]]\n"));
         assert!(screen.contains("package: elements or members stand in another order"), "{screen}");
     }
 

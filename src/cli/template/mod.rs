@@ -9,6 +9,7 @@ mod outline;
 mod show;
 mod vars;
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use crate::config::Site;
+use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::formats::saip::package::Package;
 use crate::personalise::shelf::{Shelf, ShelfError, TemplateName, preset};
@@ -86,6 +88,10 @@ fn segments(bytes: usize) -> usize {
 /// Octets of a template or its source at most: several times what the memory of an eUICC holds.
 const MAX_OCTETS: u64 = 4 << 20;
 
+fn sha256_hex(der: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(&openssl::sha::sha256(der))
+}
+
 struct Desk<'a> {
     site_dir: &'a Path,
     json: bool,
@@ -95,7 +101,7 @@ impl Desk<'_> {
     /// A file when there is one of this name, else a template of the shelf, else a preset: that one needs no site.
     fn resolve(&self, template: &str) -> Result<Vec<u8>, Fault> {
         let path = Path::new(template);
-        if path.is_file() {
+        if is_named_file(path) {
             return read_file(path);
         }
         let name = TemplateName::with_default_version(template).map_err(|e| {
@@ -115,9 +121,11 @@ impl Desk<'_> {
 }
 
 fn parse<'a>(template: &str, der: &'a [u8]) -> Result<Package<'a>, Fault> {
-    Package::parse(der).map_err(|e| {
-        Fault::new(Exit::IntegrityFailure, format!("{template}: {e}")).hint("run `bindery template lint` on it")
-    })
+    let wrong = |what: &dyn Display| Fault::new(Exit::IntegrityFailure, format!("{template}: {what}"));
+    if der.is_empty() {
+        return Err(wrong(&"the file is empty").hint("name a SAIP profile package (DER)"));
+    }
+    Package::parse(der).map_err(|e| wrong(&e).hint("run `bindery template lint` on it"))
 }
 
 fn template_name(text: &str) -> Result<TemplateName, Fault> {
@@ -125,10 +133,19 @@ fn template_name(text: &str) -> Result<TemplateName, Fault> {
         .map_err(|e| Fault::new(Exit::Usage, e.to_string()).hint("for example --name operational@2"))
 }
 
-/// A file of bounded size, whatever its metadata say.
+/// Something that is no directory has this name. A pipe or a device counts: [`read_file`] says what is wrong with it.
+fn is_named_file(path: &Path) -> bool {
+    path.exists() && !path.is_dir()
+}
+
+/// A regular file of bounded size, whatever its metadata say.
 fn read_file(path: &Path) -> Result<Vec<u8>, Fault> {
+    let (file, _) = durable::open_regular(path).map_err(|e| Fault::file(path, &e))?;
+    read_bounded(path, file)
+}
+
+fn read_bounded(path: &Path, file: File) -> Result<Vec<u8>, Fault> {
     let mut octets = Vec::new();
-    let file = File::open(path).map_err(|e| Fault::file(path, &e))?;
     file.take(MAX_OCTETS + 1).read_to_end(&mut octets).map_err(|e| Fault::file(path, &e))?;
     if octets.len() as u64 > MAX_OCTETS {
         let what = format!("{}: has more than {MAX_OCTETS} octets, no template has", path.display());
@@ -207,6 +224,44 @@ mod tests {
                 "{words:?}: {fault}"
             );
         }
+    }
+
+    #[test]
+    fn pipes_and_devices_are_refused_without_waiting_for_them() {
+        let site = site();
+        let pipe = site.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let pipe = pipe.to_str().unwrap();
+        for words in [
+            &["add", pipe, "--name", "pipe"][..],
+            &["add", "/dev/zero", "--name", "zero"],
+            &["lint", pipe],
+            &["lint", "bootstrap", "--target", pipe],
+            &["show", pipe],
+            &["vars", pipe],
+            &["diff", "bootstrap", pipe],
+            &["build", pipe, "--name", "pipe"],
+            &["build", "bootstrap", "--out", pipe],
+        ] {
+            let fault = run(site.path(), words).unwrap_err();
+            assert!(fault.exit == Exit::Config && fault.what.contains("is not a regular file"), "{words:?}: {fault}");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_no_template_for_any_command() {
+        let site = site();
+        let empty = site.path().join("empty.der");
+        std::fs::write(&empty, b"").unwrap();
+        let empty = empty.to_str().unwrap();
+        for words in
+            [&["show", empty][..], &["diff", "bootstrap", empty], &["vars", empty], &["add", empty, "--name", "empty"]]
+        {
+            let fault = run(site.path(), words).unwrap_err();
+            assert_eq!(fault.exit, Exit::IntegrityFailure, "{words:?}: {fault}");
+        }
+        assert!(run(site.path(), &["show", empty]).unwrap_err().what.ends_with(": the file is empty"));
+        assert_eq!(run(site.path(), &["lint", empty]).unwrap(), Exit::IntegrityFailure);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::outline::{Content, FileOutline, Outline, Part, octets};
+use super::outline::{Content, FileOutline, Outline, Part, counted, octets};
 use super::{Desk, parse};
 use crate::cli::screen::{COLUMNS, print_json, wrapped};
 use crate::error::{Exit, Fault};
@@ -66,17 +66,13 @@ struct Shown<'a> {
     outline: &'a Outline<'a>,
 }
 
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
 fn screen(outline: &Outline<'_>) -> String {
     let mut text = String::new();
     for part in &outline.elements {
         let id = part.id.map(|id| format!("id {id}")).unwrap_or_default();
         let mandated = if part.mandated { "mandated" } else { "" };
         let name = format!("PE {} {}", part.number, part.element);
-        line(&mut text, &format!("{name:<34}{id:<8}{mandated:<10}offset {:<8}{} octets", part.offset, part.bytes), 0);
+        line(&mut text, &format!("{name:<34}{id:<8}{mandated:<10}offset {:<8}{}", part.offset, octets(part.bytes)), 0);
         facts(&mut text, part);
         files(&mut text, &part.files);
     }

@@ -1,18 +1,28 @@
 //! Reads the files of an element: by their codings, and the identities inside IMS identities.
 
-use super::found::{File, Found, Value};
+use zeroize::Zeroizing;
+
+use super::found::{Code, File, Found, Value};
 use crate::formats::bcd;
-use crate::formats::saip::catalogue::Template;
-use crate::formats::saip::ef;
-use crate::formats::saip::file::FileView;
+use crate::formats::saip::catalogue::{self, FileTemplate, Template};
+use crate::formats::saip::ef::{self, Coding};
+use crate::formats::saip::file::{FileView, GFM_PATH, GFM_TAGS};
 use crate::formats::saip::kind::{Kind, constructed};
-use crate::formats::saip::package::{Element, child};
+use crate::formats::saip::package::{Element, child, children};
+use crate::formats::tlv::{Tag, Tlv};
 
 /// Every file of an element that has a coding. A file that the template makes and the element leaves out has an unknown value.
 pub(super) fn of_element(element: &Element<'_>, found: &mut Found) {
     for name in element.kind.files() {
-        let Some(coding) = ef::coding(element.kind, name).filter(|coding| !coding.is_secret()) else { continue };
+        let Some(coding) = ef::coding(element.kind, name) else { continue };
         let place = format!("{}/{name}", element.label());
+        if coding.is_secret() {
+            let octets = content_of(element, name).map(Zeroizing::new);
+            if let Some(value) = octets.filter(|_| *name == "ef-spc") {
+                found.spcs.push(Code { place, reference: 0, value });
+            }
+            continue;
+        }
         let Some(file) = element.file(name) else {
             let is_made = Template::of(element)
                 .is_some_and(|template| template.created_by_default && template.file(name).is_some());
@@ -22,21 +32,38 @@ pub(super) fn of_element(element: &Element<'_>, found: &mut Found) {
             continue;
         };
         let Some(view) = FileView::single(&file).filter(|view| !view.do_not_create) else { continue };
-        let octets = content(&view);
-        let is_free = octets.iter().all(|octet| *octet == 0xFF);
-        let record_len = view.record_len();
-        let text = if is_free { Some(String::new()) } else { coding.decode(&octets, record_len) };
         if element.kind == Kind::Isim {
-            identities(name, &octets, record_len, &place, found);
+            identities(name, &content(&view), view.record_len(), &place, found);
         }
-        let file = Some(File { octets, record_len });
-        found.values.push(Value { name: coding.name(), place, text, file });
+        read_file(coding, &view, place, found);
     }
 }
 
-/// EF.ICCID and EF.IMSI made by GenericFileManagement.
-pub(super) fn made_there(element: &Element<'_>, found: &mut Found) {
-    for file in FileView::of_gfm(&element.tlv) {
+fn read_file(coding: &dyn Coding, view: &FileView<'_>, place: String, found: &mut Found) {
+    let octets = content(view);
+    let is_free = octets.iter().all(|octet| *octet == 0xFF);
+    let record_len = view.record_len();
+    let text = if is_free { Some(String::new()) } else { coding.decode(&octets, record_len) };
+    let file = Some(File { octets, record_len });
+    found.values.push(Value { name: coding.name(), place, text, file });
+}
+
+/// The temporary identifier of an ADF.USIM.
+pub(super) fn adf_usim(element: &Element<'_>) -> Option<[u8; 2]> {
+    FileView::single(&element.file("adf-usim")?)?.file_id()?.try_into().ok()
+}
+
+/// Files made by GenericFileManagement: those with a standard identifier below one of `usims`, elsewhere EF.ICCID and EF.IMSI.
+pub(super) fn made_there(element: &Element<'_>, usims: &[[u8; 2]], found: &mut Found) {
+    for (directory, file) in placed(element) {
+        if let (true, Some((kind, name))) = (usims.iter().any(|usim| directory == usim), of_usim(&file)) {
+            let place = format!("{}/{name}", element.label());
+            if let Some(coding) = ef::coding(kind, name).filter(|coding| !coding.is_secret()) {
+                read_file(coding, &file, place.clone(), found);
+            }
+            found.generic.push((kind, name, place, content(&file)));
+            continue;
+        }
         match file.file_id() {
             Some([0x2F, 0xE2]) => {
                 let digits = file.given(0, 10).and_then(|octets| bcd::read_swapped(&octets));
@@ -53,6 +80,42 @@ pub(super) fn made_there(element: &Element<'_>, found: &mut Found) {
             _ => {}
         }
     }
+}
+
+/// The files that an element makes, each with the path of its directory as far as `filePath` and made directories give it.
+fn placed<'a>(element: &Element<'a>) -> Vec<(Vec<u8>, FileView<'a>)> {
+    let mut files = Vec::new();
+    for command in element.member(constructed(1)).iter().flat_map(children) {
+        let mut directory: Vec<u8> = Vec::new();
+        let entries: Vec<Tlv<'_>> = children(&command).collect();
+        let starts = |entry: &Tlv<'_>| entry.tag == GFM_PATH || entry.tag == GFM_TAGS.descriptor;
+        for section in entries.chunk_by(|_, next| !starts(next)) {
+            if let Some(path) = section.first().filter(|entry| entry.tag == GFM_PATH) {
+                directory = path.value.to_vec();
+            }
+            let Some(file) = FileView::of_gfm_section(section) else { continue };
+            let is_directory =
+                file.parameter(Tag(0x82)).and_then(|d| d.value.first()).is_some_and(|d| d & 0xBF == 0x38);
+            match file.file_id().filter(|_| is_directory) {
+                Some([0x3F, 0x00]) => directory.clear(),
+                Some(id) if file.parameter(Tag(0x84)).is_some() => directory = id.to_vec(),
+                Some(id) if directory.len() < 16 => directory.extend(id),
+                Some(_) => {}
+                None => files.push((directory.clone(), file)),
+            }
+        }
+    }
+    files
+}
+
+/// The file of 3GPP TS 31.102 §4.2 that has the identifier of `file`.
+fn of_usim(file: &FileView<'_>) -> Option<(Kind, &'static str)> {
+    let [high, low] = *file.file_id()? else { return None };
+    let is_it = |known: &&FileTemplate| known.fid == Some(u16::from_be_bytes([high, low])) && !known.is_directory();
+    let templates = catalogue::templates().filter(|template| matches!(template.kind, Kind::Usim | Kind::OptUsim));
+    templates
+        .flat_map(|template| template.files().map(move |known| (template.kind, known)))
+        .find_map(|(kind, known)| is_it(&known).then_some((kind, known.name)))
 }
 
 /// The whole content of the file of this name; `None`: not there, or several.

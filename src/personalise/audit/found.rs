@@ -4,6 +4,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use crate::formats::saip::kind::Kind;
+
 /// Everything personal in a package, at every place.
 #[derive(Default)]
 pub struct Found {
@@ -17,12 +19,18 @@ pub struct Found {
     pub pins: Vec<Code>,
     /// PUKs.
     pub puks: Vec<Code>,
+    /// EF.SPC of every CSIM.
+    pub spcs: Vec<Code>,
+    /// Parameters of remote management and of applets, by their numbered names.
+    pub parameters: Vec<Parameter>,
     /// Secret keys of every security domain.
     pub ota_keys: Vec<OtaValue>,
     /// Numbers of the mandated services.
     pub services: Vec<u8>,
     /// Security domains.
     pub domains: u8,
+    /// Standard files that GenericFileManagement makes below an ADF.USIM: element and name in SAIP, place, content.
+    pub(super) generic: Vec<(Kind, &'static str, String, Vec<u8>)>,
 }
 
 /// A value that is no secret, at one place.
@@ -53,7 +61,7 @@ pub struct Aka {
     pub k: Zeroizing<Vec<u8>>,
     /// OPc or TOPc.
     pub opc: Zeroizing<Vec<u8>>,
-    /// `rotationConstants` and `xoringConstants`, where they are not the default.
+    /// `rotationConstants` and `xoringConstants`.
     pub constants: Vec<u8>,
 }
 
@@ -65,6 +73,16 @@ pub struct Code {
     pub reference: u8,
     /// The octets as they stand there.
     pub value: Zeroizing<Vec<u8>>,
+}
+
+/// A parameter of which there are several in a package: `rfm.2.msl`.
+pub struct Parameter {
+    /// Its name in orders.
+    pub name: String,
+    /// Label of the element.
+    pub place: String,
+    /// Hex, with commas between the items of a list; wiped, as it may hold keys.
+    pub text: Zeroizing<String>,
 }
 
 /// A key of a security domain.

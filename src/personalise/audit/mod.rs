@@ -3,12 +3,13 @@
 //! Knows nothing of the compiled template that made the package: it walks elements and files by name, so a place that compiling
 //! overlooked shows up here as a value of the template.
 
+mod applets;
 mod check;
 mod files;
 mod found;
 
 pub use check::{Expected, check};
-pub use found::{Aka, Cdma, Code, Found, OtaValue, Value};
+pub use found::{Aka, Cdma, Code, Found, OtaValue, Parameter, Value};
 
 use zeroize::Zeroizing;
 
@@ -43,7 +44,10 @@ pub fn read(upp: &[u8]) -> Result<Found, AuditError> {
 
 fn read_package(package: &Package<'_>) -> Result<Found, AuditError> {
     let mut found = Found::default();
+    let mut counts = applets::Counts::default();
+    let mut usims: Vec<[u8; 2]> = Vec::new();
     for element in &package.elements {
+        usims.extend(files::adf_usim(element));
         match element.kind {
             Kind::Header => header(element, &mut found),
             Kind::AkaParameter => aka(element, &mut found)?,
@@ -58,8 +62,13 @@ fn read_package(package: &Package<'_>) -> Result<Found, AuditError> {
                     found.puks.push(code(element, &puk)?);
                 }
             }
-            Kind::SecurityDomain => ota_keys(element, &mut found)?,
-            Kind::GenericFileManagement => files::made_there(element, &mut found),
+            Kind::SecurityDomain => {
+                ota_keys(element, &mut found)?;
+                counts.domain(element, &mut found);
+            }
+            Kind::Rfm => counts.rfm(element, &mut found),
+            Kind::Application => counts.application(element, &mut found),
+            Kind::GenericFileManagement => files::made_there(element, &usims, &mut found),
             kind if kind.is_file_system() => files::of_element(element, &mut found),
             _ => {}
         }
@@ -96,17 +105,18 @@ fn aka(element: &Element<'_>, found: &mut Found) -> Result<(), AuditError> {
     };
     let id = member(0).and_then(unsigned).and_then(|id| u8::try_from(id).ok());
     let place = || element.label();
+    // Defaults as in the ASN.1 module.
+    let xoring: Vec<u8> = [0, 1, 2, 4, 8].iter().flat_map(|last| [vec![0; 15], vec![*last]].concat()).collect();
+    let (rotation, xoring) = (member(4).unwrap_or(&[0x40, 0, 0x20, 0x40, 0x60]), member(5).unwrap_or(&xoring));
     found.akas.push(Aka {
         place: place(),
         algorithm: id.ok_or_else(|| wrong(element, "algorithmID", MISSING))?,
         k: secret(2, "key")?,
         opc: secret(3, "opc")?,
-        constants: [4, 5].iter().filter_map(|number| member(*number)).collect::<Vec<_>>().concat(),
+        constants: [rotation, xoring].concat(),
     });
-    // Defaults as in the ASN.1 module.
-    let xoring: Vec<u8> = [0, 1, 2, 4, 8].iter().flat_map(|last| [vec![0; 15], vec![*last]].concat()).collect();
-    found.put("rotation_constants", place(), Some(member(4).map_or("4000204060".into(), hex)));
-    found.put("xoring_constants", place(), Some(hex(member(5).unwrap_or(&xoring))));
+    found.put("rotation_constants", place(), Some(hex(rotation)));
+    found.put("xoring_constants", place(), Some(hex(xoring)));
     found.put("auth_counter_max", place(), Some(hex(member(6).unwrap_or_default())));
     for (number, name) in [(3, "sqn_delta"), (4, "sqn_age_limit")] {
         let octets = element.member(primitive(number));

@@ -214,12 +214,31 @@ impl Work<'_> {
             for variable in OF_MILENAGE {
                 self.member(&label, algo, variable)?;
             }
+            self.same_constants(element, algo)?;
         }
         self.member(&label, algo, &AUTH_COUNTER_MAX)?;
         for variable in OF_AKA {
             self.member(&label, node, variable)?;
         }
         Ok(())
+    }
+
+    /// One subscription has one Milenage: with other constants in another application the network would refuse that one.
+    fn same_constants<'t>(&mut self, element: &Element<'t>, algo: &mut Rope<'t>) -> Result<(), TemplateError> {
+        let mut constants = Vec::new();
+        for variable in [&ROTATION_CONSTANTS, &XORING_CONSTANTS] {
+            let given = algo.child(variable.tag).and_then(|member| member.octets().map(<[u8]>::to_vec));
+            constants.extend(given.unwrap_or_else(|| variable.default.to_vec()));
+        }
+        match &self.constants {
+            Some(first) if *first != constants => {
+                Err(place(element, element.tlv.offset, "has other Milenage constants than the application before"))
+            }
+            _ => {
+                self.constants = Some(constants);
+                Ok(())
+            }
+        }
     }
 
     /// The A-key, and the shared secret data where the template has some. The access data of HRPD, simple and mobile IP behind

@@ -195,7 +195,7 @@ impl Work<'_> {
             Secret::Puk2 => ("puk2".to_owned(), "8 digits", OF_PUKS),
             Secret::Adm(reference) if reference < 0x80 => (format!("adm{}", reference - 9), "8 digits", OF_PINS),
             Secret::Adm(reference) => (format!("adm{}", reference - 0x84), "8 digits", OF_PINS),
-            Secret::K | Secret::Opc | Secret::Ota(_) | Secret::AKey | Secret::Ssd => return Ok(()),
+            Secret::K | Secret::Opc | Secret::Ota(_) | Secret::AKey | Secret::Ssd | Secret::Spc => return Ok(()),
         };
         let about = About { name: &name, source: "generated", form, clause };
         self.found(&about, 8, &element.label(), None);

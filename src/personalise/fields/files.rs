@@ -3,11 +3,14 @@
 //! Every value becomes an explicit write, also one that hides in a fill pattern or in a default of the template; a file that the
 //! template creates and the element leaves out gets a member of its own, with nothing but content.
 
+use std::collections::HashMap;
+
+use super::cdma::{self, ACCOLC, IMSI_LEN, IMSI_M, IMSI_T, SPC, SPC_LEN};
 use super::identity::{ACC, ICCID, IMSI, MSISDN};
 use super::ims::{DOMAIN, IMPI, IMPU, ims_field};
 use super::names::is_of_the_order;
 use super::record::CoderForm;
-use super::room::{Room, is_created_by_default};
+use super::room::{Room, created_by_default};
 use super::work::{Rope, Work, place};
 use super::{About, Field, read_hex};
 use crate::formats::saip::ef::{self, Coding};
@@ -16,6 +19,7 @@ use crate::formats::saip::kind::{Kind, constructed, context_number};
 use crate::formats::saip::package::{Element, children};
 use crate::formats::tlv::{Tag, Tlv};
 use crate::personalise::compile::TemplateError;
+use crate::personalise::credentials::Secret;
 use crate::personalise::rope::{self, Node, Part};
 use crate::personalise::settings::VarSource;
 
@@ -46,7 +50,7 @@ impl PlacedWrite {
 }
 
 /// One file of an element, and what may be written into it.
-struct Target {
+pub(super) struct Target {
     name: &'static str,
     /// `PE 8 usim/ef-spn`.
     place: String,
@@ -55,16 +59,23 @@ struct Target {
     /// `usim/ef-spn`, when the line sets its content.
     content: Option<String>,
     is_identity: bool,
+    /// How its entries are tagged.
+    tags: EntryTags,
 }
 
 impl Work<'_> {
     pub(super) fn files<'t>(&mut self, element: &Element<'t>, node: &mut Rope<'t>) -> Result<(), TemplateError> {
+        let by_default = created_by_default(element);
+        let mut by_tag: HashMap<Tag, Vec<Tlv<'t>>> = HashMap::new();
+        children(&element.tlv).for_each(|member| by_tag.entry(member.tag).or_default().push(member));
+        let adf = element.file("adf-usim").and_then(|adf| FileView::single(&adf));
+        self.usims.extend(adf.and_then(|adf| adf.file_id().filter(|id| id.len() == 2).map(<[u8]>::to_vec)));
         for name in element.kind.files().iter().filter(|name| !is_directory(name)) {
-            let Some(target) = self.target(element, name)? else { continue };
+            let Some(target) = self.target(element, element.kind, name, FILE_TAGS)? else { continue };
             let Some(tag) = element.kind.file_number(name).map(constructed) else { continue };
-            let members: Vec<Tlv<'t>> = children(&element.tlv).filter(|member| member.tag == tag).collect();
+            let members = by_tag.remove(&tag).unwrap_or_default();
             let view = match &members[..] {
-                [] if is_created_by_default(element, name) => FileView::default(),
+                [] if by_default.is_some_and(|template| template.file(name).is_some()) => FileView::default(),
                 [] => continue,
                 [member] => match self.view(element, &target, member)? {
                     Some(view) => view,
@@ -82,6 +93,7 @@ impl Work<'_> {
                 continue;
             }
             if is_absent && target.is_identity && !is_made_explicit(element.kind, name) && !self.is_ordered(&target) {
+                self.offer(element, &target, &view);
                 continue;
             }
             let entries = entries_of(node, tag).ok_or_else(|| place(element, offset, "is not a list of entries"))?;
@@ -90,12 +102,18 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// What there is to do with a file; `None`: nothing, whatever the line says.
-    fn target(&self, element: &Element<'_>, name: &'static str) -> Result<Option<Target>, TemplateError> {
-        let coding = ef::coding(element.kind, name);
-        let content = format!("{}/{name}", element.kind);
+    /// What there is to do with a file of `kind`, which `element` makes; `None`: nothing, whatever the line says.
+    pub(super) fn target(
+        &self,
+        element: &Element<'_>,
+        kind: Kind,
+        name: &'static str,
+        tags: EntryTags,
+    ) -> Result<Option<Target>, TemplateError> {
+        let coding = ef::coding(kind, name);
+        let content = format!("{kind}/{name}");
         let content = self.settings.vars.contains_key(&content).then_some(content);
-        let is_identity = is_identity(element.kind, name);
+        let is_identity = is_identity(kind, name);
         if let Some(content) = &content {
             let clash = coding.map(Coding::name).filter(|name| self.settings.vars.contains_key(*name));
             let what = match clash {
@@ -113,7 +131,7 @@ impl Work<'_> {
         let coding = coding.filter(|coding| !coding.is_secret() && !is_of_the_order(coding.name()));
         let place = format!("{}/{name}", element.label());
         let is_nothing = coding.is_none() && content.is_none() && !is_identity && !is_nai(name);
-        Ok((!is_nothing).then_some(Target { name, place, coding, content, is_identity }))
+        Ok((!is_nothing).then_some(Target { name, place, coding, content, is_identity, tags }))
     }
 
     /// A variable of the line is for this file.
@@ -162,7 +180,7 @@ impl Work<'_> {
     }
 
     /// Writes what the record or the line has for this file, else offers its variable.
-    fn fill<'t>(
+    pub(super) fn fill<'t>(
         &mut self,
         element: &Element<'t>,
         target: &Target,
@@ -176,12 +194,12 @@ impl Work<'_> {
         let ordered = target.coding.filter(|coding| self.settings.vars.contains_key(coding.name()));
         if let Some(coding) = ordered {
             let write = self.variable(element, target, coding, view, offset)?;
-            return self.write_all(element, target.name, view, entries, FILE_TAGS, vec![write]);
+            return self.write_all(element, target.name, view, entries, target.tags, vec![write]);
         }
         if target.is_identity {
             let writes = self.identity(element, target, view, offset)?;
             if !writes.is_empty() {
-                return self.write_all(element, target.name, view, entries, FILE_TAGS, writes);
+                return self.write_all(element, target.name, view, entries, target.tags, writes);
             }
         }
         self.offer(element, target, view);
@@ -229,7 +247,7 @@ impl Work<'_> {
         let about = About { name: variable, source, form: "hex, from the start of the file", clause: "SAIP §8.3.3" };
         self.found(&about, most, &target.place, None);
         let is_kept =
-            |entry: &Rope<'t>| !matches!(entry.tag(), Some(tag) if tag == FILE_TAGS.offset || tag == FILE_TAGS.content);
+            |entry: &Rope<'t>| !entry.tag().is_some_and(|tag| tag == target.tags.offset || tag == target.tags.content);
         entries.retain(is_kept);
         entries.push(match set {
             Some(VarSource::Constant(text)) => {
@@ -238,9 +256,9 @@ impl Work<'_> {
                     name: variable.to_owned(),
                     what: format!("{}: {text:?} is not hex of 1 to {most} octets", target.place),
                 })?;
-                Node::Value(FILE_TAGS.content, vec![Part::made(octets)])
+                Node::Value(target.tags.content, vec![Part::made(octets)])
             }
-            _ => Node::Splice(self.variables.place(variable, CoderForm::Content { tag: FILE_TAGS.content, most })),
+            _ => Node::Splice(self.variables.place(variable, CoderForm::Content { tag: target.tags.content, most })),
         });
         Ok(())
     }
@@ -261,12 +279,28 @@ impl Work<'_> {
             "ef-iccid" => one(&ICCID, 10, Field::IccidFile),
             "ef-imsi" => one(&IMSI, 9, Field::Imsi),
             "ef-acc" => one(&ACC, 2, Field::Acc),
+            "ef-imsi-m" | "ef-imsi-t" => {
+                let about = if target.name == "ef-imsi-m" { IMSI_M } else { IMSI_T };
+                if !view.given(0, IMSI_LEN).is_some_and(|octets| cdma::is_identity(&octets)) {
+                    return Ok(Vec::new());
+                }
+                one(&about, IMSI_LEN, Field::ImsiCdma)
+            }
+            "ef-accolc" if view.given(0, 1).is_some_and(|octets| octets[0] < 10) => one(&ACCOLC, 1, Field::Accolc),
+            "ef-accolc" => Ok(Vec::new()),
+            "ef-spc" => {
+                let slot = self.layout.slot(Secret::Spc, SPC_LEN);
+                self.found(&SPC, SPC_LEN, &target.place, None);
+                Ok(vec![PlacedWrite::field(SPC_LEN, Field::Secret(slot))])
+            }
             "ef-msisdn" => {
                 let room = Room::of(element, target.name, view).map(|room| (room.len, room.record_len));
                 let (len, record_len) = room.unwrap_or_default();
                 let record_len = record_len.unwrap_or(len);
-                if record_len < 14 || len < record_len {
-                    let what = format!("ef-msisdn has {len} octets in records of {record_len}, 14 are needed");
+                if record_len < 14 || len < record_len || len % record_len != 0 {
+                    let what = format!(
+                        "ef-msisdn has {len} octets in records of {record_len}: whole records of at least 14 are needed"
+                    );
                     return Err(place(element, offset, &what));
                 }
                 one(&MSISDN, len, Field::Msisdn { record_len })
@@ -365,6 +399,7 @@ fn is_identity(kind: Kind, file: &str) -> bool {
         "ef-imsi" | "ef-acc" => matches!(kind, Kind::Usim | Kind::Iot),
         "ef-msisdn" => kind == Kind::OptUsim,
         "ef-impi" | "ef-impu" | "ef-domain" => kind == Kind::Isim,
+        "ef-imsi-m" | "ef-imsi-t" | "ef-accolc" | "ef-spc" => kind == Kind::Csim,
         _ => false,
     }
 }

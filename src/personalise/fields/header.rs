@@ -111,6 +111,9 @@ fn value(given: &[u8]) -> Option<&[u8]> {
 
 impl Work<'_> {
     pub(super) fn header<'t>(&mut self, element: &Element<'t>, node: &mut Rope<'t>) -> Result<(), TemplateError> {
+        if self.has("iccid", "header") {
+            return Err(place(element, element.tlv.offset, "is a second header"));
+        }
         let iccid = node.child(primitive(3)).ok_or_else(|| place(element, element.tlv.offset, "has no iccid"))?;
         iccid.set(Part::Gap(10, Field::IccidHeader));
         self.found(&ICCID, 10, "header", None);

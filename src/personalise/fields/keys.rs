@@ -3,8 +3,8 @@
 use super::work::{Rope, Work, place};
 use super::{About, Field};
 use crate::formats::saip::kind::{constructed, primitive};
-use crate::formats::saip::package::Element;
-use crate::formats::tlv::Tag;
+use crate::formats::saip::package::{Element, child};
+use crate::formats::tlv::{Reader, Tag};
 use crate::personalise::compile::TemplateError;
 use crate::personalise::credentials::{OtaKey, Secret};
 use crate::personalise::rope::{Node, Part};
@@ -17,6 +17,8 @@ const FORM: &str = "aes-16, aes-24, aes-32, 3des-16, 3des-24 or tls-psk-16 to tl
 const DES: u8 = 0x80;
 const TLS_PSK: u8 = 0x85;
 const AES: u8 = 0x88;
+/// Octets of the shortest key: DES.
+const SHORTEST: usize = 8;
 
 /// A key set that the line asks for, variable `keyset.NN` with the key version NN: keys of the first security domain, A6/A2. They are
 /// resized where the domain has them and inserted where it has not, random for each record.
@@ -59,6 +61,15 @@ impl KeySet {
         };
         Some(Self { version, keys })
     }
+
+    /// The secure channel protocol that its version is for and that a domain must offer: SCP03 and SCP81.
+    fn listed_protocol(&self) -> Option<u8> {
+        match self.version {
+            0x30..=0x3F => Some(0x03),
+            0x40..=0x4F => Some(0x81),
+            _ => None,
+        }
+    }
 }
 
 /// Before the key version of a key set's variable.
@@ -71,6 +82,7 @@ impl Work<'_> {
         node: &mut Rope<'t>,
     ) -> Result<(), TemplateError> {
         let sets = if self.domains == 0 { self.key_sets()? } else { Vec::new() };
+        protocols_are_listed(element, &sets)?;
         let has_keys = node.child(constructed(2)).is_some();
         if let (Some(list), false, false) = (node.children(), has_keys, sets.is_empty()) {
             let at = list.iter().position(|member| member.tag() > Some(constructed(2))).unwrap_or(list.len());
@@ -127,8 +139,12 @@ impl Work<'_> {
             }
             let data = component.child(primitive(6)).ok_or_else(|| wrong("a key component has no data".into()))?;
             let len = data.octets().map_or(0, |octets| octets.len());
+            if len < SHORTEST {
+                return Err(wrong(format!("key {version:02X}/{id:02X} has {len} octets, which anybody can guess")));
+            }
             let name = OtaKey { domain: self.domains, version, id, key_type, component: at as u8 };
             let slot = self.layout.new_slot(Secret::Ota(name), len);
+            self.secrets_are_few(element)?;
             data.set(Part::Gap(len, Field::Secret(slot)));
             let name = format!("ota {version:02X}/{id:02X}");
             let about = About { name: &name, source: "generated", form: "random octets", clause: CLAUSE };
@@ -136,6 +152,29 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+/// The install parameters list SCP03 and SCP81 where the line orders key sets for them, or list nothing; else nobody could ever use
+/// these keys (GlobalPlatform Card Specification §11.1: tag 81 in C9 holds pairs of protocol and i).
+fn protocols_are_listed(element: &Element<'_>, sets: &[KeySet]) -> Result<(), TemplateError> {
+    let parameters = element.member(constructed(1)).and_then(|instance| child(&instance, Tag(0xC9)));
+    let mut reader = Reader::new(parameters.map_or(&[][..], |parameters| parameters.value));
+    let mut listed: Vec<u8> = Vec::new();
+    while let Ok(Some(tlv)) = reader.next_tlv() {
+        if tlv.tag == Tag(0x81) {
+            listed.extend(tlv.value.chunks(2).map(|pair| pair[0]));
+        }
+    }
+    let unlisted = sets.iter().filter(|_| !listed.is_empty()).find_map(|set| {
+        let protocol = set.listed_protocol().filter(|protocol| !listed.contains(protocol))?;
+        Some((set.version, protocol))
+    });
+    let Some((version, protocol)) = unlisted else { return Ok(()) };
+    let what = format!(
+        "is for SCP{protocol:02X}, which {} does not list in its C9: list it there in the template (tag 81, protocol and i)",
+        element.label()
+    );
+    Err(TemplateError::Variable { name: format!("{PREFIX}{version:02X}"), what })
 }
 
 /// Key identifier and version of a KeyObject.

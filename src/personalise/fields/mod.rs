@@ -5,6 +5,8 @@
 //! template once and turns every place into the one or the other.
 
 mod aka;
+mod applets;
+mod cdma;
 mod codes;
 mod files;
 mod gfm;
@@ -17,9 +19,11 @@ mod record;
 mod room;
 mod work;
 
+pub(super) use cdma::IMSI_DIGITS;
 pub(super) use record::{Coded, Variables};
 pub(super) use work::Work;
 
+use crate::formats::saip::kind::context_number;
 use crate::formats::tlv::Tag;
 use ims::Realm;
 
@@ -34,6 +38,10 @@ pub(super) enum Field {
     Imsi,
     /// EF.ACC as it follows from the IMSI.
     Acc,
+    /// EF.IMSI_M and EF.IMSI_T of a CSIM.
+    ImsiCdma,
+    /// EF.ACCOLC as it follows from the IMSI.
+    Accolc,
     /// EF.MSISDN: the number in the first record, of this length; the others are free.
     Msisdn { record_len: usize },
     /// An IMS identity derived from the IMSI, a TLV `80` padded with FF (3GPP TS 23.003 §13.3, §13.4B).
@@ -78,6 +86,10 @@ trait Member: Sync {
     /// No message shows it.
     fn is_secret(&self) -> bool {
         false
+    }
+    /// Where the template has none of the members: they stand before the member `tag`.
+    fn is_before(&self, tag: Tag) -> bool {
+        context_number(tag) > self.tags().iter().filter_map(|own| context_number(*own)).max()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is told of a variable that found no place.
 
+use super::applets::{DOMAIN, PROCESS_DATA, RFM};
 use super::files::is_directory;
 use super::keys::PREFIX;
 use crate::formats::saip::ef;
@@ -56,13 +57,18 @@ pub(super) fn why_not(name: &str) -> String {
     if name.starts_with(PREFIX) {
         return "the template has no securityDomain".to_owned();
     }
+    if [RFM, DOMAIN, PROCESS_DATA].iter().any(|prefix| name.starts_with(prefix)) {
+        return format!("the template has no place for it: {NUMBERED}, N from 1 in package order");
+    }
     if MEMBERS.contains(&name) {
         return "the template has no place for it".to_owned();
     }
     let files = ef::all().map(|(_, coding)| coding).filter(|coding| !coding.is_secret()).map(|coding| coding.name());
     let known: Vec<&str> = MEMBERS.into_iter().chain(files.filter(|name| !is_of_the_order(name))).collect();
-    format!("is not known; there are {}, {PREFIX}NN and ELEMENT/FILE", known.join(", "))
+    format!("is not known; there are {}, {PREFIX}NN, {NUMBERED} and ELEMENT/FILE", known.join(", "))
 }
+
+const NUMBERED: &str = "rfm.N.tar, rfm.N.msl, sd.N.msl, process_data.N";
 
 const CLEAR: &str = "is a secret: clear secrets do not travel in orders";
 
@@ -94,6 +100,7 @@ mod tests {
             ("header/ef-spn", "takes the names of SAIP"),
             ("keyset.01", "no securityDomain"),
             ("sqn", "no place"),
+            ("rfm.9.tar", "from 1 in package order"),
             ("apn", "there are profile_type, pol"),
         ] {
             assert!(why_not(name).contains(reason), "{name}: {}", why_not(name));

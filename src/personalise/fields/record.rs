@@ -5,7 +5,8 @@ use zeroize::Zeroizing;
 use super::ims::tlv_text;
 use super::{Field, Member, read_hex};
 use crate::formats::bcd;
-use crate::formats::saip::ef::{Coding, Extent};
+use crate::formats::saip::ef::{self, Coding, Extent};
+use crate::formats::saip::kind::Kind;
 use crate::formats::tlv::{Tag, wrap};
 use crate::personalise::rope::Filling;
 use crate::personalise::{Credentials, Identity, PersonaliseError};
@@ -80,6 +81,11 @@ impl Variables {
         });
         self.coders.push(Coder { variable, form });
         Field::Variable(self.coders.len() - 1)
+    }
+
+    /// Their names.
+    pub(in crate::personalise) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
     }
 
     /// Whether every place takes `value` for the variable `name`.
@@ -168,6 +174,14 @@ impl<'a> Coded<'a> {
             Field::IccidFile => copy(gap, &self.iccid_file),
             Field::Imsi => copy(gap, &self.imsi),
             Field::Acc => copy(gap, &self.acc),
+            Field::ImsiCdma => {
+                // Class 0: fifteen digits, as `personalise` saw to.
+                let extent = Extent { len: gap.len(), record_len: None, given: &[] };
+                let coding = ef::coding(Kind::Csim, "ef-imsi-t");
+                let octets = coding.and_then(|coding| coding.encode(self.imsi_digits, extent).ok());
+                copy(gap, &octets.unwrap_or_default());
+            }
+            Field::Accolc => copy(gap, &[self.imsi_digits.bytes().last().unwrap_or(b'0') - b'0']),
             Field::Msisdn { record_len } => write_msisdn(self.msisdn, *record_len, gap),
             Field::Nai { scheme, realm } => tlv_text(gap, |text| {
                 text.put(scheme);

@@ -39,9 +39,9 @@ impl Room {
     }
 }
 
-/// Made by the template even where the element leaves the file out.
-pub(super) fn is_created_by_default(element: &Element<'_>, file: &str) -> bool {
-    Template::of(element).is_some_and(|template| template.created_by_default && template.file(file).is_some())
+/// The template of an element that makes all its files, also those the element leaves out.
+pub(super) fn created_by_default(element: &Element<'_>) -> Option<&'static Template> {
+    Template::of(element).filter(|template| template.created_by_default)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::record::{CoderForm, Variables};
 use super::{About, Field, Member, names};
 use crate::formats::saip::file::FileView;
-use crate::formats::saip::kind::{Kind, constructed, context_number, primitive};
+use crate::formats::saip::kind::{Kind, constructed, primitive};
 use crate::formats::saip::package::{Element, Package, child};
 use crate::personalise::compile::TemplateError;
 use crate::personalise::credentials::{Layout, Secret};
@@ -27,7 +27,15 @@ pub(in crate::personalise) struct Work<'s> {
     pub(super) k_len: usize,
     /// Security domains seen so far.
     pub(super) domains: u8,
+    /// `rotationConstants` and `xoringConstants` of the first akaParameter: all applications have the same.
+    pub(super) constants: Option<Vec<u8>>,
+    /// Paths of the ADF.USIMs seen so far: their temporary identifiers.
+    pub(super) usims: Vec<Vec<u8>>,
+    /// RFM elements and application instances seen so far.
+    pub(super) rfms: usize,
+    pub(super) instances: usize,
     needs_imsi: bool,
+    needs_full_imsi: bool,
     inputs: Vec<Input>,
     /// Variables of the line that found a place.
     taken: BTreeSet<String>,
@@ -39,6 +47,7 @@ pub(in crate::personalise) struct Findings {
     pub variables: Variables,
     pub inputs: Vec<Input>,
     pub needs_imsi: bool,
+    pub needs_full_imsi: bool,
 }
 
 impl<'s> Work<'s> {
@@ -54,7 +63,12 @@ impl<'s> Work<'s> {
             mnc_len: mnc_len(settings, package),
             k_len,
             domains: 0,
+            constants: None,
+            usims: Vec::new(),
+            rfms: 0,
+            instances: 0,
             needs_imsi: false,
+            needs_full_imsi: false,
             inputs: Vec::new(),
             taken: BTreeSet::new(),
         }
@@ -66,8 +80,8 @@ impl<'s> Work<'s> {
             return Err(TemplateError::Variable { name: name.clone(), what: names::why_not(name) });
         }
         self.require(package)?;
-        let Self { layout, variables, inputs, needs_imsi, .. } = self;
-        Ok(Findings { layout, variables, inputs, needs_imsi })
+        let Self { layout, variables, inputs, needs_imsi, needs_full_imsi, .. } = self;
+        Ok(Findings { layout, variables, inputs, needs_imsi, needs_full_imsi })
     }
 
     /// One element: shared when nothing in it is personal, else opened and its places made gaps.
@@ -81,8 +95,11 @@ impl<'s> Work<'s> {
             Kind::PukCodes => self.puks(element, &mut node)?,
             Kind::SecurityDomain => {
                 self.security_domain(element, &mut node)?;
+                self.toolkit_level(&element.label(), &mut node)?;
                 self.domains = self.domains.saturating_add(1);
             }
+            Kind::Rfm => self.rfm(&element.label(), &mut node)?,
+            Kind::Application => self.application(&element.label(), &mut node)?,
             Kind::GenericFileManagement => self.generic_file_management(element, &mut node)?,
             kind if kind.is_file_system() => self.files(element, &mut node)?,
             _ => return Ok(Node::Whole(element.tlv.whole.into())),
@@ -109,6 +126,14 @@ impl<'s> Work<'s> {
         });
     }
 
+    /// Refuses a template that asks for more secrets than a card has.
+    pub(super) fn secrets_are_few(&self, element: &Element<'_>) -> Result<(), TemplateError> {
+        if self.layout.count() <= MOST_SECRETS {
+            return Ok(());
+        }
+        Err(place(element, element.tlv.offset, &format!("asks for more than {MOST_SECRETS} secrets a record")))
+    }
+
     /// The source of a variable that has a place; what it is without an order for it: `otherwise`.
     pub(super) fn source(&mut self, name: &str, otherwise: &'static str) -> (&'static str, Option<&'s VarSource>) {
         let Some((name, source)) = self.settings.vars.get_key_value(name) else { return (otherwise, None) };
@@ -122,7 +147,11 @@ impl<'s> Work<'s> {
 
     /// A gap's field; notes that records need an IMSI for it.
     pub(super) fn field(&mut self, field: Field) -> Field {
-        self.needs_imsi |= matches!(field, Field::Imsi | Field::Acc | Field::Nai { .. } | Field::Domain(_));
+        self.needs_full_imsi |= field == Field::ImsiCdma;
+        self.needs_imsi |= matches!(
+            field,
+            Field::Imsi | Field::Acc | Field::ImsiCdma | Field::Accolc | Field::Nai { .. } | Field::Domain(_)
+        );
         field
     }
 
@@ -133,46 +162,69 @@ impl<'s> Work<'s> {
         parent: &mut Rope<'t>,
         variable: &'static dyn Member,
     ) -> Result<(), TemplateError> {
+        self.numbered(variable.name(), place, parent, variable)
+    }
+
+    /// As [`Work::member`] for one of several, under its own name.
+    pub(super) fn numbered<'t>(
+        &mut self,
+        name: &str,
+        place: &str,
+        parent: &mut Rope<'t>,
+        variable: &'static dyn Member,
+    ) -> Result<(), TemplateError> {
         let Some(children) = parent.children() else { return Ok(()) };
         let is_held = |node: &Rope<'t>| node.tag().is_some_and(|tag| variable.tags().contains(&tag));
         let mut given = Vec::new();
         children.iter().filter(|node| is_held(node)).for_each(|node| node.lay_out(&mut given, &mut Untouched));
-        let (source, set) = self.source(variable.name(), "template");
-        let about = About { name: variable.name(), source, form: variable.form(), clause: variable.clause() };
+        let (source, set) = self.source(name, "template");
+        let about = About { name, source, form: variable.form(), clause: variable.clause() };
         let value = variable.decode(&given).filter(|_| !variable.is_secret());
         self.found(&about, given.len(), place, value);
         let made = match set {
             None => return Ok(()),
             Some(VarSource::Constant(text)) => {
-                Node::made(variable.encode(text, &given).ok_or_else(|| wrong_form(variable, text))?)
+                Node::made(variable.encode(text, &given).ok_or_else(|| wrong_form(name, variable, text))?)
             }
             Some(VarSource::PerRecord) => {
-                Node::Splice(self.variables.place(variable.name(), CoderForm::Member { member: variable, given }))
+                Node::Splice(self.variables.place(name, CoderForm::Member { member: variable, given }))
             }
         };
+        let held = children.iter().position(is_held);
         children.retain(|node| !is_held(node));
-        let last = variable.tags().iter().filter_map(|tag| context_number(*tag)).max();
-        let is_behind = |node: &Rope<'t>| node.tag().and_then(context_number) > last;
-        let at = children.iter().position(is_behind).unwrap_or(children.len());
+        let is_behind = |node: &Rope<'t>| node.tag().is_some_and(|tag| variable.is_before(tag));
+        let at = held.or_else(|| children.iter().position(is_behind)).unwrap_or(children.len());
         children.insert(at, made);
         Ok(())
     }
 
+    pub(super) fn has(&self, name: &str, place: &str) -> bool {
+        self.places(name, place) > 0
+    }
+
+    /// Places of an input whose names hold `place`.
+    fn places(&self, name: &str, place: &str) -> usize {
+        let of = self.inputs.iter().filter(|input| input.name == name).flat_map(|input| &input.places);
+        of.filter(|at| at.contains(place)).count()
+    }
+
     /// What no profile may lack.
     fn require(&self, package: &Package<'_>) -> Result<(), TemplateError> {
-        let has = |name: &str, place: &str| {
-            self.inputs.iter().any(|input| input.name == name && input.places.iter().any(|at| at.contains(place)))
-        };
+        let has = |name: &str, place: &str| self.has(name, place);
         let is_iot = package.of(Kind::Iot).next().is_some();
-        if package.of(Kind::Header).next().is_none() {
+        if !has("iccid", "header") {
             return Err(TemplateError::Missing("ProfileHeader"));
         }
         if !is_iot && !has("iccid", "/") {
             return Err(TemplateError::Missing("EF.ICCID"));
         }
-        let with_imsi = || package.elements.iter().any(|element| matches!(element.kind, Kind::Usim | Kind::Iot));
-        if with_imsi() && !has("imsi", "ef-imsi") {
-            return Err(TemplateError::Missing("EF.IMSI"));
+        let usims = package.elements.iter().filter(|element| matches!(element.kind, Kind::Usim | Kind::Iot));
+        let usims = usims.count();
+        if self.places("imsi", "ef-imsi") < usims {
+            return Err(TemplateError::Missing("EF.IMSI in every USIM"));
+        }
+        if usims > 0 && !has("acc", "ef-acc") {
+            return Err(TemplateError::Missing("EF.ACC"));
         }
         if !has("k", "akaParameter") {
             return Err(TemplateError::Missing("akaParameter with an algoParameter, so it cannot carry an algorithm"));
@@ -182,7 +234,7 @@ impl<'s> Work<'s> {
 }
 
 /// Members as the template has them: neither gaps nor splices are in them yet.
-struct Untouched;
+pub(super) struct Untouched;
 
 impl Filling<Field> for Untouched {
     fn splice_len(&self, _: &Field) -> usize {
@@ -196,15 +248,18 @@ impl Filling<Field> for Untouched {
     }
 }
 
+/// Secrets of one record. A card has a hundred; work and memory grow with them.
+const MOST_SECRETS: usize = 1_024;
+
 /// A place that cannot be written.
 pub(super) fn place(element: &Element<'_>, offset: usize, what: &str) -> TemplateError {
     TemplateError::Place { element: element.label(), offset, what: what.to_owned() }
 }
 
-fn wrong_form(variable: &dyn Member, text: &str) -> TemplateError {
+fn wrong_form(name: &str, variable: &dyn Member, text: &str) -> TemplateError {
     let shown = if variable.is_secret() { "the value".to_owned() } else { format!("{text:?}") };
     let what = format!("{shown} is not {} ({})", variable.form(), variable.clause());
-    TemplateError::Variable { name: variable.name().to_owned(), what }
+    TemplateError::Variable { name: name.to_owned(), what }
 }
 
 /// Digits of the MNC: the line's, else octet 4 of EF.AD, 2 by the template's default.

@@ -3,11 +3,12 @@
 use super::templates::Change;
 use super::{contains, drawn, identity, preset, settings};
 use crate::formats::saip::algorithm::Algorithm;
-use crate::formats::saip::file::FILE_TAGS;
+use crate::formats::saip::file::{FILE_TAGS, FileView};
 use crate::formats::saip::kind::{Kind, constructed};
 use crate::formats::saip::package::{Package, child, children};
-use crate::formats::tlv::Tag;
-use crate::personalise::{CompiledTemplate, Identity, Settings, VarSource, audit};
+use crate::formats::tlv::{Tag, wrap};
+use crate::personalise::credentials::Secret;
+use crate::personalise::{CompiledTemplate, Identity, PersonaliseError, Settings, VarSource, audit, trial};
 
 fn with(algorithm: Algorithm, vars: &[(&str, &str)]) -> Settings {
     let constant = |(name, text): &(&str, &str)| ((*name).to_owned(), VarSource::Constant((*text).to_owned()));
@@ -58,7 +59,8 @@ fn sequence_numbers_take_260_octets_and_none_when_they_are_zero() {
 #[test]
 fn a_key_set_is_inserted_or_resized() {
     let vars = [("keyset.01", "aes-32"), ("keyset.40", "tls-psk-32")];
-    let upp = made(&preset("bootstrap"), &with(Algorithm::Milenage, &vars));
+    let silent = Change::WithoutProtocols.apply(&preset("bootstrap"));
+    let upp = made(&silent, &with(Algorithm::Milenage, &vars));
     let found = audit::read(&upp).unwrap();
     let keys = |version| -> Vec<_> {
         let of = found.ota_keys.iter().filter(|key| key.version == version);
@@ -71,6 +73,197 @@ fn a_key_set_is_inserted_or_resized() {
         &upp,
         &[0x95, 1, 0x3C, 0x82, 1, 1, 0x83, 1, 0x40, 0x30, 0x27, 0x30, 0x25, 0x80, 1, 0x85, 0x86, 32]
     ));
+}
+
+#[test]
+fn a_key_set_for_a_protocol_that_the_domain_does_not_offer_is_refused() {
+    let refused = |preset_name, name, text| {
+        let settings = with(Algorithm::Milenage, &[(name, text)]);
+        CompiledTemplate::compile(&preset(preset_name), &settings).err().map(|error| error.to_string())
+    };
+    for (name, text, protocol) in [("keyset.30", "aes-16", "SCP03"), ("keyset.40", "tls-psk-32", "SCP81")] {
+        let told = refused("bootstrap", name, text).unwrap();
+        assert!(told.contains(name) && told.contains(protocol) && told.contains("C9"), "{told}");
+    }
+    assert_eq!(refused("operational", "keyset.41", "tls-psk-32"), None);
+    assert_eq!(refused("bootstrap", "keyset.0A", "aes-32"), None);
+}
+
+/// A CSIM with IMSI_M of the example in `ef/csim.rs`, blank IMSI_T, class 4 and code 123456, in front of the end.
+fn with_csim(class: u8) -> Vec<u8> {
+    let file = |name, content: &[u8]| {
+        wrap(constructed(Kind::Csim.file_number(name).unwrap()), &[&wrap(FILE_TAGS.content, &[content])])
+    };
+    let stale = [0, 0xFC, 0x01, 0x7B, 0x04, 0x6F, 0x5A, 0x80, 0xD1, 0x00];
+    let csim = wrap(
+        Kind::Csim.tag().unwrap(),
+        &[
+            &wrap(Tag(0xA0), &[&[0x81, 0x01, 0x71]]),
+            &wrap(Tag(0x81), &[&[0x67, 0x81, 0x0F, 0x01, 0x02, 0x0A]]),
+            &file("ef-imsi-m", &stale),
+            &file("ef-imsi-t", &[0; 10]),
+            &file("ef-accolc", &[class]),
+            &file("ef-spc", &[0x21, 0x43, 0x65]),
+        ],
+    );
+    let der = preset("operational");
+    let end = Package::parse(&der).unwrap().elements.last().unwrap().tlv.offset;
+    [&der[..end], &csim, &der[end..]].concat()
+}
+
+#[test]
+fn a_csim_gets_the_identity_of_the_record_and_a_code_of_its_own() {
+    let der = with_csim(4);
+    let template = trial(&der, &settings(Algorithm::Milenage)).unwrap();
+    let owner = Identity { imsi: Some("310016195551235".parse().unwrap()), ..identity() };
+    let credentials = drawn(&template, 9);
+    let upp = template.personalise(&owner, &credentials).unwrap();
+    let package = Package::parse(upp.expose()).unwrap();
+    let csim = package.of(Kind::Csim).next().unwrap();
+    let content = |name| child(&csim.file(name).unwrap(), FILE_TAGS.content).unwrap().value;
+    assert_eq!(content("ef-imsi-m"), [0, 0xFC, 0x01, 0x7C, 0x04, 0x6F, 0x5A, 0x80, 0xD1, 0x00]);
+    assert_eq!((content("ef-imsi-t"), content("ef-accolc")), (&[0; 10][..], &[5][..]));
+    assert_eq!(Some(content("ef-spc")), credentials.expose(Secret::Spc));
+    assert_ne!(content("ef-spc"), [0x21, 0x43, 0x65]);
+    assert!(template.inputs().iter().any(|input| input.name == "spc" && input.source == "generated"));
+    // A class for tests stays; an IMSI that does not fill the file is refused.
+    assert!(contains(&made(&with_csim(12), &settings(Algorithm::Milenage)), &[0x83, 1, 12]));
+    let short = Identity { imsi: Some("31041012345".parse().unwrap()), ..identity() };
+    assert_eq!(template.personalise(&short, &credentials).unwrap_err(), PersonaliseError::ImsiTooShort);
+    // The line may set the identity itself, but never the code.
+    let own = with(Algorithm::Milenage, &[("imsi_m", "310016195551239"), ("accolc", "7")]);
+    assert!(trial(&der, &own).is_ok());
+    for name in ["spc", "csim/ef-spc"] {
+        assert!(trial(&der, &with(Algorithm::Milenage, &[(name, "123456")])).is_err(), "{name}");
+    }
+}
+
+/// One application with one instance, which has no commands yet, in front of the end.
+fn with_applet() -> Vec<u8> {
+    let instance = wrap(
+        Tag(0x30),
+        &[&[0x4F, 5, 0xD2, 0x76, 0, 1, 0x18].repeat(3)[..], &[0x82, 1, 0, 0xC9, 0], &[0xB0, 6, 0x5F, 0x20, 3, 1, 2, 3]],
+    );
+    let header = wrap(Tag(0xA0), &[&[0x81, 0x01, 0x72]]);
+    let application = wrap(Kind::Application.tag().unwrap(), &[&header, &wrap(constructed(2), &[&instance])]);
+    let der = preset("operational");
+    let end = Package::parse(&der).unwrap().elements.last().unwrap().tlv.offset;
+    [&der[..end], &application, &der[end..]].concat()
+}
+
+#[test]
+fn remote_management_and_applets_are_set_by_their_number() {
+    let der = with_applet();
+    let vars = [
+        ("rfm.2.tar", "B20101,B20102"),
+        ("rfm.1.msl", "0E"),
+        ("sd.1.msl", "12"),
+        ("process_data.1", "80E2000002CAFE,80E280000107"),
+    ];
+    let settings = with(Algorithm::Milenage, &vars);
+    trial(&der, &settings).unwrap();
+    let upp = made(&der, &settings);
+    let package = Package::parse(&upp).unwrap();
+    let rfms: Vec<_> = package.of(Kind::Rfm).collect();
+    let list = children(&rfms[1].tlv).filter(|member| member.tag == constructed(0)).nth(1).unwrap();
+    assert_eq!(list.value, [4, 3, 0xB2, 1, 1, 4, 3, 0xB2, 1, 2]);
+    assert_eq!(rfms[0].member(Tag(0x81)).unwrap().value, [0x0E]);
+    assert!(crate::formats::saip::types::decode_all(&upp).is_ok(), "the members are in their order");
+    assert!(contains(&upp, &[0x30, 17, 4, 7, 0x80, 0xE2, 0, 0, 2, 0xCA, 0xFE, 4, 6, 0x80, 0xE2, 0x80, 0, 1, 7]));
+    assert!(contains(&upp, &[2, 1, 0x12, 6, 0xB2, 1, 0]));
+    for (name, text, reason) in [
+        ("rfm.2.tar", "B201", "hex of 3 octets"),
+        ("rfm.99.msl", "16", "from 1 in package order"),
+        ("process_data.1", "secret", "APDUs"),
+    ] {
+        let error = CompiledTemplate::compile(&der, &with(Algorithm::Milenage, &[(name, text)])).unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains(name) && told.contains(reason) && !told.contains("secret"), "{told}");
+    }
+}
+
+#[test]
+fn the_commands_of_an_applet_differ_in_length_from_record_to_record() {
+    let settings =
+        Settings { vars: [("process_data.1".into(), VarSource::PerRecord)].into(), ..settings(Algorithm::Milenage) };
+    let template = trial(&with_applet(), &settings).unwrap();
+    let credentials = drawn(&template, 1);
+    let len = |text: &str| {
+        let vars = [("process_data.1".to_owned(), text.to_owned())];
+        let owner = Identity { vars: &vars, ..identity() };
+        let upp = template.personalise(&owner, &credentials).unwrap();
+        let expected = audit::Expected {
+            identity: &owner,
+            settings: &settings,
+            credentials: &credentials,
+            template: None,
+            op: None,
+        };
+        assert_eq!(audit::check(upp.expose(), &expected), Ok(()));
+        upp.len()
+    };
+    assert_eq!(len("80E2800002CAFE"), len("80E28000") + 3);
+}
+
+/// GID1 and a stale number, made by GenericFileManagement below the ADF.USIM, and a GID1 elsewhere.
+fn with_generic_files() -> Vec<u8> {
+    let der = preset("bootstrap");
+    let package = Package::parse(&der).unwrap();
+    let usim = package.of(Kind::Usim).next().unwrap();
+    let adf = FileView::single(&usim.file("adf-usim").unwrap()).unwrap().file_id().unwrap();
+    let made = |fid: u16, descriptor: &[u8], content: &[u8]| {
+        let size = [content.len() as u8];
+        let parameters =
+            [(0x82, descriptor), (0x83, &fid.to_be_bytes()[..]), (0x8B, &[0x6F, 0x06, 1]), (0x80, &size[..])];
+        let members: Vec<Vec<u8>> = parameters.iter().map(|(tag, value)| wrap(Tag(*tag), &[value])).collect();
+        let fcp = wrap(Tag(0x62), &members.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        [fcp, wrap(Tag(0x81), &[content])].concat()
+    };
+    let mut number = [0xFF; 24];
+    number[10..18].copy_from_slice(&[7, 0x91, 0x21, 0x43, 0x65, 0x87, 0x09, 0x21]);
+    let commands = [
+        wrap(Tag(0x80), &[adf]),
+        made(0x6F3E, &[0x41, 0x21], &[0xE7; 4]),
+        made(0x6F40, &[0x42, 0x21, 0, 24], &number),
+        wrap(Tag(0x80), &[&[0x7F, 0x77]]),
+        made(0x6F3E, &[0x41, 0x21], &[0xE8; 4]),
+    ];
+    let list = wrap(Tag(0x30), &commands.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let generic = wrap(Tag(0xA1), &[&wrap(Tag(0xA0), &[&[0x81, 1, 0x73]]), &wrap(Tag(0xA1), &[&list])]);
+    let end = package.elements.last().unwrap().tlv.offset;
+    [&der[..end], &generic, &der[end..]].concat()
+}
+
+#[test]
+fn a_standard_file_of_generic_file_management_takes_its_variable() {
+    let der = with_generic_files();
+    let settings = with(Algorithm::Milenage, &[("gid1", "0A0B")]);
+    let template = trial(&der, &settings).unwrap();
+    assert!(template.takes_msisdn());
+    let upp = made(&der, &settings);
+    assert!(contains(&upp, &[0x81, 4, 0x0A, 0x0B, 0xFF, 0xFF]), "written below the ADF.USIM");
+    assert!(contains(&upp, &[0x81, 4, 0xE8, 0xE8, 0xE8, 0xE8]), "left as it is elsewhere");
+    assert!(!contains(&upp, &[7, 0x91, 0x21, 0x43]), "the number of the template");
+    // Unordered it stays, and is offered with its value; by its path its octets are set.
+    let plain = trial(&der, &super::settings(Algorithm::Milenage)).unwrap();
+    let gid1 = plain.inputs().iter().find(|input| input.name == "gid1").unwrap();
+    assert!(gid1.places[0].ends_with("genericFileManagement/ef-gid1") && gid1.value.as_deref() == Some("E7E7E7E7"));
+    let hex = with(Algorithm::Milenage, &[("opt-usim/ef-gid1", "C0FFEE")]);
+    assert!(trial(&der, &hex).is_ok() && contains(&made(&der, &hex), &[0x81, 3, 0xC0, 0xFF, 0xEE]));
+    // An audit sees a number that was left there.
+    let credentials = drawn(&template, 7);
+    let expected = audit::Expected {
+        identity: &identity(),
+        settings: &settings,
+        credentials: &credentials,
+        template: None,
+        op: None,
+    };
+    let at = upp.windows(4).position(|octets| octets == [0x81, 24, 0xFF, 0xFF]).unwrap();
+    let mut stale = upp.clone();
+    stale[at + 12..at + 20].copy_from_slice(&[7, 0x91, 0x21, 0x43, 0x65, 0x87, 0x09, 0x21]);
+    assert_eq!(audit::check(&upp, &expected), Ok(()));
+    assert!(audit::check(&stale, &expected).unwrap_err().to_string().contains("ef-msisdn: msisdn"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 mod fields;
 mod properties;
+mod refusals;
 mod templates;
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use crate::formats::saip::ef;
 use crate::formats::saip::file::FILE_TAGS;
 use crate::formats::saip::kind::{Kind, constructed, primitive};
 use crate::formats::saip::package::{Element, Package, child, children};
-use crate::formats::tlv::Tlv;
+use crate::formats::tlv::{Tag, Tlv};
 use crate::personalise::{
     CompiledTemplate, Draw, Identity, Input, PersonaliseError, Settings, TemplateError, VarSource, audit,
 };
@@ -51,6 +51,10 @@ const VALUES: &[(&str, &str)] = &[
     ("keyset.20", "3des-16|3des-24"),
     ("keyset.30", "aes-16|aes-32"),
     ("keyset.40", "tls-psk-16|tls-psk-32"),
+    ("rfm.1.tar", "B[0-9A-F]{5}(,B[0-9A-F]{5}){0,2}"),
+    ("rfm.2.msl", "[0-9A-F]{2}"),
+    ("sd.1.msl", "[0-9A-F]{2}"),
+    ("process_data.1", "80E2[0-9A-F]{4}02[0-9A-F]{4}(,80E2[0-9A-F]{6}){0,70}"),
     ("usim/ef-hpplmn", "[0-9A-F]{2}"),
     ("iot/ef-hpplmn", "[0-9A-F]{2}"),
     ("mf/ef-pl", "([0-9A-F]{2}){1,2}"),
@@ -78,7 +82,12 @@ fn any_order() -> impl Strategy<Value = Vec<Ordered>> {
 /// What the template takes of it.
 fn taken(inputs: &[Input], package: &Package<'_>, algorithm: Algorithm, ordered: Vec<Ordered>) -> Vec<Ordered> {
     let has_domain = package.of(Kind::SecurityDomain).next().is_some();
+    let first = package.of(Kind::SecurityDomain).next().and_then(|domain| domain.member(constructed(1)));
+    let c9 = first.and_then(|instance| child(&instance, Tag(0xC9))).map_or(&[][..], |parameters| parameters.value);
+    let lists = |protocol| c9.is_empty() || c9.windows(3).any(|listed| listed == [0x81, 2, protocol]);
     let is_taken = |one: &Ordered| match one.name {
+        "keyset.30" => has_domain && lists(0x03),
+        "keyset.40" => has_domain && lists(0x81),
         name if name.starts_with("keyset") => has_domain,
         name if name.contains('/') => {
             package.of(Kind::named(name.split('/').next().unwrap()).unwrap()).next().is_some()
@@ -201,7 +210,12 @@ fn residue(element: &Element<'_>, set: &dyn Fn(&str) -> bool) -> Vec<Vec<u8>> {
         Kind::PukCodes => {
             element.member(constructed(1)).iter().flat_map(children).flat_map(|puk| without(&puk, &[1])).collect()
         }
-        Kind::SecurityDomain => without(&element.tlv, &[2]),
+        Kind::SecurityDomain => without(&element.tlv, &[1, 2]),
+        Kind::Rfm => {
+            let is_kept = |member: &Tlv<'_>| matches!(member.tag.0, 0x4F | 0x04 | 0x30);
+            children(&element.tlv).filter(is_kept).map(|member| member.whole.to_vec()).collect()
+        }
+        Kind::Application => without(&element.tlv, &[2]),
         kind if kind.is_file_system() => {
             let members = children(&element.tlv).map(|member| match kind.file_name(member.tag) {
                 Some(name) if set(&format!("{}/{name}", element.label())) => {

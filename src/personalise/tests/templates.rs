@@ -29,6 +29,8 @@ pub(super) enum Change {
     WithoutKeys(u8),
     /// The security domains have no keys at all.
     WithoutKeyList,
+    /// The security domains list no secure channel protocol.
+    WithoutProtocols,
     /// K has 32 octets everywhere.
     LongKey,
     /// An element nobody knows.
@@ -85,6 +87,7 @@ fn any_change() -> impl Strategy<Value = Change> {
         prop::sample::select(vec![Usim, OptUsim, Mf, Isim]).prop_map(Change::Reverse),
         (0..4_u8).prop_map(Change::WithoutKeys),
         Just(Change::WithoutKeyList),
+        Just(Change::WithoutProtocols),
         Just(Change::LongKey),
         Just(Change::Stranger),
         any::<bool>().prop_map(Change::Cdma),
@@ -141,6 +144,13 @@ impl Change {
                 Self::WithoutKeyList if element.kind == Kind::SecurityDomain => {
                     edited(tlv, &|member| (member.tag != constructed(2)).then(|| member.whole.to_vec()))
                 }
+                Self::WithoutProtocols if element.kind == Kind::SecurityDomain => edited(tlv, &|member| {
+                    let silent = |part: &Tlv<'_>| match part.tag.0 {
+                        0xC9 => Some(vec![0xC9, 0]),
+                        _ => Some(part.whole.to_vec()),
+                    };
+                    Some(if member.tag == constructed(1) { edited(member, &silent) } else { member.whole.to_vec() })
+                }),
                 Self::LongKey if element.kind == Kind::AkaParameter => in_algorithm(tlv, &|member| {
                     Some(if member.tag == primitive(2) { wrap(member.tag, &[&[0; 32]]) } else { member.whole.to_vec() })
                 }),

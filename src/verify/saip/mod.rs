@@ -14,7 +14,7 @@ pub use self::credentials::Algorithm;
 pub(super) use self::values::{Values, Variable, access_classes};
 use super::digits;
 use super::finding::{Check, Finding};
-use crate::formats::tlv::{self, Reader, Tlv, TlvError};
+use crate::formats::tlv::{self, Reader, Tag, Tlv, TlvError};
 use crate::ids::{Iccid, Imsi};
 use crate::secret::SubscriberKey;
 
@@ -65,14 +65,15 @@ fn take<T>(keep: &mut impl FnMut(Result<(), Finding>), result: Result<T, Finding
     }
 }
 
-/// Strict DER through all levels; `header` once and first, `end` once and last, every element known to the format.
+/// Strict DER through all levels; `header` once and first, `end` once and last. An element this reading does not know is one of a
+/// later version and stays for the eUICC to judge; all of them have constructed context-specific tags (ProfileElement is a CHOICE).
 fn elements(upp: &[u8]) -> Result<Vec<Tlv<'_>>, Finding> {
     let form = |e: TlvError| Finding::new(Check::UppForm, format!("profile octet {}: {}", e.offset, e.fault));
     tlv::check_strict(upp).map_err(form)?;
     let mut reader = Reader::new(upp);
     let mut elements = Vec::new();
     while let Some(element) = reader.next_tlv().map_err(form)? {
-        if !matches!(element.tag.0, 0xA0..=0xBE | 0xBF1F..=0xBF22) {
+        if !is_element(element.tag) {
             let what = format!("profile octet {}: {} is no profile element", element.offset, element.tag);
             return Err(Finding::new(Check::UppForm, what));
         }
@@ -87,6 +88,12 @@ fn elements(upp: &[u8]) -> Result<Vec<Tlv<'_>>, Finding> {
         return Err(Finding::new(Check::UppForm, "the end element is not the last, or not the only one"));
     }
     Ok(elements)
+}
+
+/// Constructed and of the context-specific class, whatever its number.
+fn is_element(tag: Tag) -> bool {
+    let first = tag.0.to_be_bytes().into_iter().find(|octet| *octet != 0);
+    first.is_some_and(|first| first & 0xE0 == 0xA0)
 }
 
 /// The element's own member of this tag.
@@ -164,6 +171,24 @@ mod tests {
         assert_eq!(check(&[&der[..], &[0]].concat()), Check::UppForm);
         assert_eq!(check(&[&der[..], &[0x30, 0]].concat()), Check::UppForm);
         assert_eq!(check(&[]), Check::UppForm);
+    }
+
+    #[test]
+    fn an_element_of_a_later_version_is_passed_over_but_it_is_an_element() {
+        let der = Upp::default().der();
+        let header_len = 2 + usize::from(der[1]);
+        let with = |element: &[u8]| read(&[&der[..header_len], element, &der[header_len..]].concat(), &[]);
+        for element in [
+            &[0xBF, 0x30, 0x04, 0xA0, 0x02, 0x80, 0x00][..],
+            &[0xBF, 0x7E, 0x02, 0x80, 0x00],
+            &[0xBF, 0x81, 0x00, 0x02, 0x80, 0x00],
+        ] {
+            assert!(with(element).is_ok(), "{element:02X?}");
+        }
+        // Primitive, universal, application and private class.
+        for foreign in [&[0x9F, 0x30, 0x00][..], &[0x30, 0x00], &[0x7F, 0x30, 0x00], &[0xFF, 0x30, 0x00]] {
+            assert_eq!(with(foreign).err().unwrap()[0].check, Check::UppForm, "{foreign:02X?}");
+        }
     }
 
     #[test]

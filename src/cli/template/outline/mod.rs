@@ -17,7 +17,7 @@ use crate::formats::saip::package::{Element, Package, children};
 use crate::formats::tlv::{Tag, Tlv};
 
 pub(super) use file::{Content, FileOutline};
-pub(super) use words::octets;
+pub(super) use words::{counted, octets};
 
 /// A package in the order of its elements.
 #[derive(Debug, Serialize)]

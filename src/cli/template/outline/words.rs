@@ -16,7 +16,12 @@ pub(super) fn some_hex(octets: &[u8], most: usize) -> String {
 
 /// `1 octet`, `12 octets`.
 pub(in crate::cli::template) fn octets(count: usize) -> String {
-    if count == 1 { "1 octet".to_owned() } else { format!("{count} octets") }
+    counted(count, "octet")
+}
+
+/// `1 segment`, `2 segments`.
+pub(in crate::cli::template) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// What may be said about a secret: its size, and whether it is still zeros.

@@ -1,11 +1,11 @@
-//! Authentication: A01 to A03, A05, A07 (SAIP §8.4).
+//! Authentication: A01 to A03, A05, A07 (SAIP §8.4). Keys that nobody drew, A06: [`super::placeholders`].
 //!
 //! K and OPc of a template are placeholders; here only lengths, references and parameters count, and no finding repeats a key.
 
 use std::collections::HashMap;
 
 use super::services::{algo_parameters, algorithm_id};
-use super::{Report, Rule, Severity};
+use super::{Report, Rule, Severity, counted};
 use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::{Kind, constructed, primitive};
 use crate::formats::saip::package::{Element, Package, child, children, unsigned};
@@ -51,7 +51,8 @@ pub(super) const RULES: &[Rule] = &[
 
 const MILENAGE: u64 = 1;
 const TUAK: u64 = 2;
-const TEST: u64 = 3;
+/// The USIM test algorithm (3GPP TS 34.108 §8.1.2).
+pub(super) const TEST: u64 = 3;
 
 /// A01 E (SAIP §8.4.2): lengths by algorithm; the test algorithm ignores OPc.
 fn subscriber_keys(package: &Package<'_>, report: &mut Report<'_>) {
@@ -65,13 +66,18 @@ fn subscriber_keys(package: &Package<'_>, report: &mut Report<'_>) {
             _ => true,
         };
         if !fits {
-            report.at(element, algo.offset, format!("key has {key} and opc {opc} octets"));
+            report.at(
+                element,
+                algo.offset,
+                format!("key has {} and opc {}", counted(key, "octet"), counted(opc, "octet")),
+            );
         }
     }
     for (element, mapping) in mapping_parameters(package) {
         let len = |member| child(&mapping, primitive(member)).map_or(0, |tlv| tlv.value.len());
         if len(0) != 1 || !(5..=16).contains(&len(1)) {
-            let message = format!("mappingOptions has {} octets, mappingSource {}", len(0), len(1));
+            let message =
+                format!("mappingOptions has {}, mappingSource {}", counted(len(0), "octet"), counted(len(1), "octet"));
             report.at(element, mapping.offset, message);
         }
     }
@@ -191,7 +197,7 @@ fn constants(package: &Package<'_>, report: &mut Report<'_>) {
         let Some(list) = element.member(constructed(5)) else { continue };
         let count = children(&list).count();
         if count != SQN_ENTRIES {
-            report.at(element, list.offset, format!("sqnInit has {count} entries, not {SQN_ENTRIES}"));
+            report.at(element, list.offset, format!("sqnInit has {}, not {SQN_ENTRIES}", counted(count, "entry")));
         }
         if let Some((at, sqn)) = children(&list).enumerate().find(|(_, sqn)| !is_sequence_number(sqn.value)) {
             report.at(element, sqn.offset, format!("sqnInit[{}] is not six octets up to 07FFFFFFFFFF", at + 1));
@@ -209,7 +215,7 @@ fn is_sequence_number(octets: &[u8]) -> bool {
 
 fn wrong_rotations(octets: &[u8]) -> Option<String> {
     if octets.len() != 5 {
-        return Some(format!("rotationConstants has {} octets, not 5", octets.len()));
+        return Some(format!("rotationConstants has {}, not 5", counted(octets.len(), "octet")));
     }
     let at = octets.iter().position(|rotation| *rotation > 127)?;
     Some(format!("rotation constant r{} is {}, a block has 128 bits", at + 1, octets[at]))
@@ -217,7 +223,7 @@ fn wrong_rotations(octets: &[u8]) -> Option<String> {
 
 fn wrong_constants(octets: &[u8]) -> Option<String> {
     if octets.len() != 80 {
-        return Some(format!("xoringConstants has {} octets, not 80", octets.len()));
+        return Some(format!("xoringConstants has {}, not 80", counted(octets.len(), "octet")));
     }
     let blocks: Vec<&[u8]> = octets.chunks(16).collect();
     let pairs = (0..blocks.len()).flat_map(|one| (one + 1..blocks.len()).map(move |other| (one, other)));

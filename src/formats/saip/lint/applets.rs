@@ -1,13 +1,13 @@
 //! Instances on the card and who answers for them: S04 (hierarchy of security domains), R01 and R02 (remote file management), J01
 //! (applets). Source: SAIP §8.6 to §8.8; GlobalPlatform Card Specification 2.3; Java Card VM Specification §6.3 (Header component).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use openssl::sha;
 
 use super::keys::{is_personalised, toolkit};
 use super::structure::element_files;
-use super::{Report, Rule, Severity};
+use super::{Report, Rule, Severity, counted};
 use crate::formats::saip::kind::{Kind, constructed, primitive};
 use crate::formats::saip::package::{Element, Package, child, children};
 use crate::formats::tlv::{Tag, Tlv};
@@ -24,7 +24,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "R01",
         severity: Severity::Error,
         why: "the eUICC refuses the element, or an OTA packet reaches something else than was meant",
-        hint: "give each RFM its own TARs of three octets, an ADF of this package and a defined security domain",
+        hint: "give each instance its own AID, each RFM its own TARs of three octets, an ADF of this package and a defined security domain",
         check: remote_file_management,
     },
     Rule {
@@ -109,7 +109,8 @@ fn hierarchy(package: &Package<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// R01 E (SAIP §8.8): TARs, ADF and security domain of each RFM instance; a TAR reaches one instance of the package.
+/// R01 E (SAIP §8.8): TARs, ADF and security domain of each RFM instance; a TAR reaches one instance of the package, and so does an
+/// AID, be it of an RFM, an applet or a security domain.
 fn remote_file_management(package: &Package<'_>, report: &mut Report<'_>) {
     let adfs: HashSet<&[u8]> = package
         .elements
@@ -118,6 +119,7 @@ fn remote_file_management(package: &Package<'_>, report: &mut Report<'_>) {
         .filter_map(|file| file.parameter(Tag(0x84)).map(|name| name.value))
         .collect();
     let domains = defined_domains(package);
+    instances_of_their_own(package, report);
     let mut references: HashSet<&[u8]> = HashSet::new();
     for instance in package.elements.iter().flat_map(instances) {
         references.extend(toolkit(&instance).iter().flat_map(|(_, toolkit)| toolkit.references.chunks_exact(3)));
@@ -125,7 +127,11 @@ fn remote_file_management(package: &Package<'_>, report: &mut Report<'_>) {
     for element in package.of(Kind::Rfm) {
         for reference in reference_list(element).iter().flat_map(children) {
             if reference.value.len() != 3 {
-                report.at(element, reference.offset, format!("a TAR has {} octets", reference.value.len()));
+                report.at(
+                    element,
+                    reference.offset,
+                    format!("a TAR has {}, not 3", counted(reference.value.len(), "octet")),
+                );
             } else if !references.insert(reference.value) {
                 report.at(element, reference.offset, "the TAR is taken by another instance");
             }
@@ -136,6 +142,24 @@ fn remote_file_management(package: &Package<'_>, report: &mut Report<'_>) {
         let access = child(&element.tlv, Tag(0x30)).and_then(|access| child(&access, primitive(0)));
         if let Some(adf) = access.filter(|adf| !adfs.contains(adf.value)) {
             report.at(element, adf.offset, "its ADF is not in this package");
+        }
+    }
+}
+
+/// An AID names one instance: security domain, applet or RFM.
+fn instances_of_their_own(package: &Package<'_>, report: &mut Report<'_>) {
+    let mut taken: HashMap<&[u8], String> = HashMap::new();
+    for element in &package.elements {
+        let own = match element.kind {
+            Kind::Rfm => aids(&element.tlv).into_iter().take(1).collect(),
+            _ => instances(element).iter().filter_map(|instance| aids(instance).get(2).copied()).collect::<Vec<_>>(),
+        };
+        for aid in own {
+            if let Some(other) = taken.get(aid.value) {
+                report.at(element, aid.offset, format!("the instance AID is that of {other}"));
+            } else {
+                taken.insert(aid.value, element.label());
+            }
         }
     }
 }
@@ -156,7 +180,7 @@ fn without_reference(package: &Package<'_>, report: &mut Report<'_>) {
             report.at(
                 element,
                 aid.offset,
-                format!("there is no tarList, and instanceAID has {} octets", aid.value.len()),
+                format!("there is no tarList, and instanceAID has {}", counted(aid.value.len(), "octet")),
             );
         }
     }
@@ -193,7 +217,7 @@ fn applets(package: &Package<'_>, report: &mut Report<'_>) {
 
 fn check_aids(element: &Element<'_>, aids: &[Tlv<'_>], report: &mut Report<'_>) {
     for aid in aids.iter().filter(|aid| !(5..=16).contains(&aid.value.len())) {
-        report.at(element, aid.offset, format!("an AID has {} octets, not 5 to 16", aid.value.len()));
+        report.at(element, aid.offset, format!("an AID has {}, not 5 to 16", counted(aid.value.len(), "octet")));
     }
 }
 
@@ -209,7 +233,9 @@ fn check_load_block(element: &Element<'_>, block: &Tlv<'_>, report: &mut Report<
     }
     let Some(hash) = child(block, Tag(0xC1)).filter(|hash| !hash.value.is_empty()) else { return };
     match digest(object.value, hash.value.len()) {
-        None => report.at(element, hash.offset, format!("no hash function makes {} octets", hash.value.len())),
+        None => {
+            report.at(element, hash.offset, format!("no hash function makes {}", counted(hash.value.len(), "octet")))
+        }
         Some(expected) if expected != hash.value => {
             report.at(element, hash.offset, "hashValue is not the hash of loadBlockObject");
         }

@@ -98,6 +98,19 @@ impl<'p, 'a> Application<'p, 'a> {
     }
 }
 
+/// The octet of a service table that holds this service; services count from 1.
+pub(super) fn octet_of(service: u16) -> usize {
+    usize::from(service.saturating_sub(1) / 8)
+}
+
+/// Where in the package an octet of a file stands: in the write that gives it last, else where the package speaks of the file.
+pub(super) fn place(file: &Made<'_>, at: usize) -> usize {
+    let writes = file.view.writes.iter().rev();
+    let found = writes.filter_map(|write| Some((write, at.checked_sub(write.at)?)));
+    let mut found = found.filter(|(write, within)| *within < write.content.len());
+    found.next().map_or(file.offset, |(write, within)| write.offset + within)
+}
+
 /// The first octets of a file, from the package and from its template where that is silent, up to the first that neither gives;
 /// at most [`MOST_CONTENT`].
 pub(super) fn octets(file: &Made<'_>) -> Vec<u8> {

@@ -29,7 +29,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "P03",
         severity: Severity::Error,
         why: "the eUICC stops the installation when a reference does not fit the directory it is defined for",
-        hint: "one pinCodes a context, each reference once: 1-8 and ADM in the MF, 81-88 in a DF or ADF",
+        hint: "one pinCodes a context, each reference once, PUKs too: 1-8 and ADM in the MF, 81-88 in a DF or ADF",
         check: references,
     },
     Rule {
@@ -68,7 +68,7 @@ pub(super) fn number(code: &Tlv<'_>, member: u8) -> Option<u64> {
     child(code, primitive(member)).and_then(|tlv| unsigned(tlv.value))
 }
 
-fn is_adm(reference: u64) -> bool {
+pub(super) fn is_adm(reference: u64) -> bool {
     matches!(reference, 10..=14 | 0x8A..=0x8E)
 }
 
@@ -121,8 +121,15 @@ fn unblocking_references(package: &Package<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// P03 E: references unique in an element and fit for its context, one element a context.
+/// P03 E: references unique in an element and fit for its context, one element a context; PUKs unique in the package.
 fn references(package: &Package<'_>, report: &mut Report<'_>) {
+    let mut unblocking = HashSet::new();
+    for (element, puk) in puks(package) {
+        let reference = number(&puk, 0).unwrap_or_default();
+        if !unblocking.insert(reference) {
+            report.at(&element, puk.offset, format!("PUK reference {reference:02X} is there twice"));
+        }
+    }
     let mut context: Option<Kind> = None;
     let mut filled = false;
     for element in &package.elements {

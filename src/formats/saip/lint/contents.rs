@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::applications;
 use super::files::named;
 use super::tree::{self, Made, Shape};
-use super::{Report, Rule, Severity};
+use super::{Report, Rule, Severity, counted};
+use crate::formats::saip::file::GFM_PATH;
 use crate::formats::saip::kind::{Kind, constructed};
 use crate::formats::saip::package::{Package, child, children};
 use crate::formats::tlv::{Reader, Tag};
@@ -27,8 +29,8 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         id: "F07",
         severity: Severity::Error,
-        why: "the eUICC cannot link to a file that is not there yet and rolls the profile back",
-        hint: "make the file first, link to it by FIDs from the MF (an ADF by its temporary one), with the same file type",
+        why: "the eUICC cannot link to a file, or make one in a directory, that is not there yet, and rolls the profile back",
+        hint: "make the file first, name it by FIDs from the MF (an ADF by its temporary one); a link has its file type",
         check: links,
     },
     Rule {
@@ -46,7 +48,7 @@ fn sizes(_package: &Package<'_>, report: &mut Report<'_>) {
         let record = file.record_len().filter(|_| file.shape().is_some_and(Shape::has_records));
         if let (Some(size), Some(record)) = (file.view.size(), record) {
             if record == 0 || size % record != 0 {
-                let message = format!("{} of {size} octets has records of {record}", named(file));
+                let message = format!("{} of {} has records of {record}", named(file), counted(size, "octet"));
                 report.at(&file.element, file.offset, message);
             } else if size / record > 254 {
                 let message = format!("{} has {} records, an EF has 254 at most", named(file), size / record);
@@ -55,7 +57,9 @@ fn sizes(_package: &Package<'_>, report: &mut Report<'_>) {
         }
         let Some(size) = file.size() else { continue };
         if file.view.written_len() > size {
-            let message = format!("{} octets are written into {} of {size}", file.view.written_len(), named(file));
+            let (written, name) = (counted(file.view.written_len(), "octet"), named(file));
+            let message =
+                format!("{name} has {}, but {written} with what is skipped are written", counted(size, "octet"));
             report.at(&file.element, file.offset, message);
         }
     }
@@ -81,6 +85,12 @@ fn access_rules(_package: &Package<'_>, report: &mut Report<'_>) {
             report.at(&file.element, place(file), format!("{name} refers to EF.ARR {fid:04X}, which is not there"));
             continue;
         };
+        if !is_arr(arr) {
+            let message =
+                format!("{name} refers to {fid:04X} for its access rule, which is {} and no EF.ARR", named(arr));
+            report.at(&file.element, place(file), message);
+            continue;
+        }
         let rules = rules.entry(path).or_insert_with(|| Rules::of(arr));
         if rules.has(record) {
             continue;
@@ -94,6 +104,11 @@ fn access_rules(_package: &Package<'_>, report: &mut Report<'_>) {
             report.at(&file.element, place(file), message);
         }
     }
+}
+
+/// A file of records; one that has a name is EF.ARR by it, one made by hand may be.
+fn is_arr(file: &Made<'_>) -> bool {
+    file.shape() == Some(Shape::LinearFixed) && (file.name.starts_with("ef-arr") || file.name == "file")
 }
 
 /// Where the reference stands, or what lacks it.
@@ -139,8 +154,10 @@ impl Rules {
     }
 }
 
-/// F07 E (SAIP §8.3.3): a link leads to an earlier file of its own type; so there is no loop.
-fn links(_package: &Package<'_>, report: &mut Report<'_>) {
+/// F07 E (SAIP §8.3.3, §8.3.5): a link leads to an earlier file of its own type, so there is no loop; a filePath of
+/// GenericFileManagement selects what is there.
+fn links(package: &Package<'_>, report: &mut Report<'_>) {
+    selections(package, report);
     let mut earlier: HashMap<&[u16], &Made<'_>> = HashMap::new();
     for file in report.made.iter() {
         if let Some(link) = file.link() {
@@ -164,6 +181,35 @@ fn links(_package: &Package<'_>, report: &mut Report<'_>) {
         }
         if let Some(path) = file.path.as_deref() {
             earlier.insert(path, file);
+        }
+    }
+}
+
+/// Every filePath leads to an earlier file.
+fn selections(package: &Package<'_>, report: &mut Report<'_>) {
+    // Where each path is made first; the MF is there whoever makes it.
+    let mut known: HashMap<&[u16], usize> = HashMap::from([(&[][..], 0)]);
+    for file in report.made.iter().rev() {
+        known.extend(file.path.as_deref().map(|path| (path, file.offset)));
+    }
+    // The identifiers of some directories of the newest templates are not known.
+    let unknown = report.made.iter().find(|file| file.is_directory() && file.path.is_none());
+    let unknown = unknown.map_or(usize::MAX, |file| file.offset);
+    for element in package.of(Kind::GenericFileManagement) {
+        let commands = element.member(constructed(1)).into_iter().flat_map(|list| children(&list));
+        let paths = commands.flat_map(|command| children(&command)).filter(|entry| entry.tag == GFM_PATH);
+        for entry in paths.filter(|entry| entry.offset < unknown) {
+            let Some(path) = tree::path(entry.value) else {
+                report.at(element, entry.offset, "filePath is not pairs of octets");
+                continue;
+            };
+            let from_mf = path.strip_prefix(&[0x3F00]).unwrap_or(&path);
+            let is_made = known.get(from_mf).is_some_and(|made| *made < entry.offset);
+            // The current ADF, whichever it is.
+            if !is_made && from_mf.first() != Some(&0x7FFF) {
+                let shown = data_encoding::HEXUPPER.encode(entry.value);
+                report.at(element, entry.offset, format!("filePath {shown} leads to nothing that is made before"));
+            }
         }
     }
 }
@@ -192,24 +238,32 @@ fn directory(package: &Package<'_>, report: &mut Report<'_>) {
         .map(|octet| octet.unwrap_or(0xFF))
         .collect();
     let record = dir.record_len().filter(|record| *record > 0).unwrap_or(content.len().max(1));
-    let listed: Vec<&[u8]> = content.chunks(record).filter_map(application).collect();
+    let listed: Vec<(usize, &[u8])> = content
+        .chunks(record)
+        .enumerate()
+        .filter_map(|(number, octets)| {
+            let (at, aid) = application(octets)?;
+            Some((number * record + at, aid))
+        })
+        .collect();
+    let all: HashSet<&[u8]> = listed.iter().map(|(_, aid)| *aid).collect();
     let known: HashSet<&[u8]> = adfs.iter().map(|(_, name)| name.value).chain(instances(package)).collect();
     for (adf, name) in &adfs {
-        if !listed.contains(&name.value) {
+        if !all.contains(name.value) {
             let message = format!("EF.DIR has no entry for {}", data_encoding::HEXUPPER.encode(name.value));
             report.at(&adf.element, name.offset, message);
         }
     }
-    for aid in listed.iter().filter(|aid| !known.contains(**aid)) {
+    for (at, aid) in listed.iter().filter(|(_, aid)| !known.contains(aid)) {
         let message = format!("EF.DIR lists {}, which is not in this package", data_encoding::HEXUPPER.encode(aid));
-        report.at(&dir.element, dir.offset, message);
+        report.at(&dir.element, applications::place(dir, *at), message);
     }
 }
 
-/// The AID of an application template `61`.
-fn application(record: &[u8]) -> Option<&[u8]> {
+/// The AID of an application template `61`, and where it stands in the record.
+fn application(record: &[u8]) -> Option<(usize, &[u8])> {
     let template = Reader::new(record).take_if(Tag(0x61)).ok()??;
-    child(&template, Tag(0x4F)).map(|aid| aid.value)
+    child(&template, Tag(0x4F)).map(|aid| (aid.value_offset(), aid.value))
 }
 
 /// AIDs of applets and security domains, which EF.DIR may list too.

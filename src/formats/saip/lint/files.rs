@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use super::templates::sizes_are_known;
 use super::tree::{Made, Shape};
-use super::{Report, Rule, Severity};
+use super::{Report, Rule, Severity, counted};
+use crate::formats::saip::catalogue::FileTemplate;
 use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::Kind;
 use crate::formats::saip::package::{Package, child};
@@ -103,7 +105,8 @@ fn parameters(_package: &Package<'_>, report: &mut Report<'_>) {
             }
         }
         if let Some(security) = file.view.parameter(SECURITY).filter(|tlv| !matches!(tlv.value.len(), 1 | 3)) {
-            let message = format!("{name} has an access rule of {} octets, not 1 or 3", security.value.len());
+            let message =
+                format!("{name} has an access rule of {}, not 1 or 3", counted(security.value.len(), "octet"));
             report.at(&file.element, security.offset, message);
         }
         if file.link().is_some() && !file.view.writes.is_empty() {
@@ -128,7 +131,7 @@ fn descriptors(_package: &Package<'_>, report: &mut Report<'_>) {
             report.at(&file.element, descriptor.offset, format!("the fileDescriptor of {} {what}", named(file)));
         };
         let [first, coding, record @ ..] = descriptor.value else {
-            wrong(format!("has {} octets", descriptor.value.len()));
+            wrong(format!("has {}", counted(descriptor.value.len(), "octet")));
             continue;
         };
         let Some(shape) = Shape::of(*first) else {
@@ -139,15 +142,21 @@ fn descriptors(_package: &Package<'_>, report: &mut Report<'_>) {
             wrong(format!("has {coding:02X} where 21 belongs"));
         }
         match record {
-            [] if shape.has_records() && file.template.is_none() => wrong("gives no record length".into()),
+            [] if shape.has_records() && !has_default_record(file) => wrong("gives no record length".into()),
             [] => {}
             [_, _] if !shape.has_records() => wrong("gives a record length to a file without records".into()),
             [0, 0] => wrong("gives a record length of zero".into()),
             [high, _] if *high > 0 => wrong("gives a record length above 255".into()),
             [_, _] => {}
-            _ => wrong(format!("has {} octets", descriptor.value.len())),
+            _ => wrong(format!("has {}", counted(descriptor.value.len(), "octet"))),
         }
     }
+}
+
+/// The template has a record length of its own, or is one whose sizes this version does not know.
+fn has_default_record(file: &Made<'_>) -> bool {
+    let is_known = file.template.is_none_or(|_| sizes_are_known(file.element.kind));
+    !is_known || file.template.and_then(FileTemplate::record_len).is_some()
 }
 
 /// F04 E (SAIP §8.3.3): one pattern at most, and neither patterns nor offsets in a BER-TLV file.

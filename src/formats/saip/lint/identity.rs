@@ -1,14 +1,14 @@
 //! Numbers of the profile and the subscriber: H03 to H05, U01 to U03.
 
-use super::applications::{applications, octets};
+use super::applications::{applications, octets, place};
 use super::tree::Made;
-use super::{Report, Rule, Severity};
+use super::{Report, Rule, Severity, counted};
 use crate::formats::bcd;
-use crate::formats::saip::ef;
+use crate::formats::saip::ef::{self, services::has_service};
 use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::{Kind, primitive};
-use crate::formats::saip::package::{Element, Package};
-use crate::formats::tlv::Tlv;
+use crate::formats::saip::package::{Element, Package, child};
+use crate::formats::tlv::{Reader, Tag, Tlv};
 use crate::ids::{Iccid, IdError};
 
 pub(super) const RULES: &[Rule] = &[
@@ -85,10 +85,9 @@ fn header_iccid(package: &Package<'_>, report: &mut Report<'_>) {
 fn same_iccid(package: &Package<'_>, report: &mut Report<'_>) {
     let Some(expected) = iccid_of_header(package).and_then(|(_, iccid)| straight_digits(iccid.value)) else { return };
     for element in package.elements.iter().filter(|element| matches!(element.kind, Kind::Mf | Kind::Iot)) {
-        let Some(file) = element.file("ef-iccid") else { continue };
-        let content = FileView::single(&file).and_then(|view| view.given(0, 10));
-        if content.is_some_and(|content| bcd::read_swapped(&content).is_none_or(|digits| digits != expected)) {
-            report.at(element, file.offset, "EF.ICCID is not the header's iccid with swapped nibbles");
+        let Some((offset, content)) = content(element, "ef-iccid", 10) else { continue };
+        if bcd::read_swapped(&content).is_none_or(|digits| digits != expected) {
+            report.at(element, offset, "EF.ICCID is not the header's iccid with swapped nibbles");
         }
     }
 }
@@ -114,9 +113,14 @@ fn subscriber_elements<'p, 'a>(package: &'p Package<'a>) -> impl Iterator<Item =
     package.elements.iter().filter(|element| matches!(element.kind, Kind::Usim | Kind::Iot))
 }
 
+/// The first octets of a file, and where in the package they stand.
 fn content(element: &Element<'_>, file: &str, len: usize) -> Option<(usize, Vec<u8>)> {
-    let file = element.file(file)?;
-    Some((file.offset, FileView::single(&file)?.given(0, len)?))
+    let view = FileView::single(&element.file(file)?)?;
+    let octets = view.given(0, len)?;
+    Some((
+        view.writes.iter().find(|write| write.at == 0).map_or(element.file(file)?.offset, |write| write.offset),
+        octets,
+    ))
 }
 
 /// The digits of EF.IMSI, when it is sound.
@@ -124,7 +128,8 @@ pub(super) fn imsi_digits(octets: &[u8]) -> Option<String> {
     ef::coding(Kind::Usim, "ef-imsi")?.decode(octets, None)
 }
 
-/// U01 E (3GPP TS 31.102 §4.2.2): length octet, parity nibble, digits, pad.
+/// U01 E (3GPP TS 31.102 §4.2.2): length octet, parity nibble, digits, pad; there unless service 130 names the subscriber
+/// otherwise (U09).
 fn imsi(package: &Package<'_>, report: &mut Report<'_>) {
     for element in subscriber_elements(package) {
         if let Some((offset, octets)) =
@@ -137,6 +142,13 @@ fn imsi(package: &Package<'_>, report: &mut Report<'_>) {
             report.at(element, offset, message);
         }
     }
+    for usim in applications(report.made, &[Kind::Usim, Kind::Iot]) {
+        let by_identifier = has_service(&usim.services("ef-ust"), 130);
+        if !by_identifier && !usim.has("ef-imsi", 0x6F07) {
+            let at = usim.base.file("ef-imsi").map_or(usim.base.tlv.offset, |file| file.offset);
+            report.at(&usim.base, at, "there is no EF.IMSI, and service 130 of EF.UST is clear");
+        }
+    }
 }
 
 /// U02 E (3GPP TS 31.102 §4.2.18): length of the MNC, the same wherever the home network stands.
@@ -145,21 +157,21 @@ fn mnc_length(_package: &Package<'_>, report: &mut Report<'_>) {
         let Some(data) = usim.file("ef-ad") else { continue };
         let Some(len) = mnc_len(data) else { continue };
         if !matches!(len, 2 | 3) {
-            report.at(&data.element, data.offset, format!("EF.AD says an MNC has {len} digits"));
+            report.at(&data.element, place(data, MNC_LEN), format!("EF.AD says an MNC has {}", counted(len, "digit")));
             continue;
         }
         let imsi = usim.file("ef-imsi").and_then(|file| imsi_digits(&octets(file)));
         let Some((mcc, mnc)) = imsi.as_deref().and_then(|imsi| home_network(imsi, len)) else { continue };
         for (name, is_own, networks) in NETWORKS {
             let Some(file) = usim.file(name) else { continue };
-            for network in networks(&octets(file)) {
+            for (at, network) in networks(&octets(file)) {
                 let (other_mcc, other) = network.split_at(3);
                 // Another network of the country may have an MNC of another length; the operator's own cannot.
                 let is_home = imsi.as_deref().is_some_and(|imsi| imsi.starts_with(&network))
                     || other.parse::<u16>() == mnc.parse();
                 if other_mcc == mcc && other.len() != len && (*is_own || is_home) {
                     let message = format!("{name} has {mcc}-{other}, but EF.AD says an MNC has {len} digits");
-                    report.at(&file.element, file.offset, message);
+                    report.at(&file.element, place(file, at), message);
                 }
             }
         }
@@ -171,32 +183,47 @@ pub(super) fn home_network(imsi: &str, mnc_len: usize) -> Option<(&str, &str)> {
     Some((imsi.get(..3)?, imsi.get(3..3 + mnc_len)?))
 }
 
+/// Octets of EF.AD before the number of MNC digits.
+const MNC_LEN: usize = 3;
+
 /// Octet 4 of EF.AD.
 pub(super) fn mnc_len(data: &Made<'_>) -> Option<usize> {
-    octets(data).get(3).map(|octet| usize::from(octet & 0x0F))
+    octets(data).get(MNC_LEN).map(|octet| usize::from(octet & 0x0F))
 }
 
-/// The networks in a file, MCC and MNC in one; unused places are none.
-type Networks = fn(&[u8]) -> Vec<String>;
+/// The networks in a file, MCC and MNC in one, each with its place in the file; unused places are none.
+type Networks = fn(&[u8]) -> Vec<(usize, String)>;
 
 /// Files that name the home network; whether all of their networks are the operator's own.
 const NETWORKS: &[(&str, bool, Networks)] = &[
-    ("ef-ehplmn", true, |octets| octets.chunks(3).filter_map(network).collect()),
-    ("ef-hplmnwact", true, |octets| octets.chunks(5).filter_map(network).collect()),
+    ("ef-ehplmn", true, |octets| list(octets, 0, 3)),
+    ("ef-hplmnwact", true, |octets| list(octets, 0, 5)),
     ("ef-spdi", false, displayed),
-    ("ef-loci", false, |octets| octets.get(4..).and_then(network).into_iter().collect()),
-    ("ef-psloci", false, |octets| octets.get(7..).and_then(network).into_iter().collect()),
-    ("ef-epsloci", false, |octets| octets.get(12..).and_then(network).into_iter().collect()),
-    ("ef-5gs3gpploci", false, |octets| octets.get(13..).and_then(network).into_iter().collect()),
+    ("ef-loci", false, |octets| one(octets, 4)),
+    ("ef-psloci", false, |octets| one(octets, 7)),
+    ("ef-epsloci", false, |octets| one(octets, 12)),
+    ("ef-5gs3gpploci", false, |octets| one(octets, 13)),
 ];
 
 fn network(octets: &[u8]) -> Option<String> {
     ef::read_plmn(*octets.first_chunk()?).filter(|digits| matches!(digits.len(), 5 | 6))
 }
 
-fn displayed(octets: &[u8]) -> Vec<String> {
-    let list = ef::coding(Kind::OptUsim, "ef-spdi").and_then(|coding| coding.decode(octets, None));
-    list.map(|list| list.split(',').map(str::to_owned).collect()).unwrap_or_default()
+/// A network at the start of each entry; the list stands at `from` in its file.
+fn list(octets: &[u8], from: usize, entry: usize) -> Vec<(usize, String)> {
+    let entries = octets.chunks(entry).enumerate();
+    entries.filter_map(|(number, octets)| Some((from + number * entry, network(octets)?))).collect()
+}
+
+fn one(octets: &[u8], at: usize) -> Vec<(usize, String)> {
+    octets.get(at..).and_then(network).map(|network| (at, network)).into_iter().collect()
+}
+
+/// EF.SPDI: a list `80` of networks in the object `A3` (3GPP TS 31.102 §4.2.66).
+fn displayed(octets: &[u8]) -> Vec<(usize, String)> {
+    let object = Reader::new(octets).take_if(Tag(0xA3)).ok().flatten();
+    let networks = object.and_then(|object| child(&object, Tag(0x80)));
+    networks.map(|networks| list(networks.value, networks.value_offset(), 3)).unwrap_or_default()
 }
 
 /// U03 W (3GPP TS 22.011 §4.2): one of the ordinary access classes, that of the last IMSI digit.
@@ -212,7 +239,7 @@ fn access_class(package: &Package<'_>, report: &mut Report<'_>) {
             report.at(
                 element,
                 offset,
-                format!("EF.ACC {mask:04X} sets {} ordinary classes", (mask & 0x3FF).count_ones()),
+                format!("EF.ACC {mask:04X} sets {} of the ordinary classes, not one", (mask & 0x3FF).count_ones()),
             );
         } else if last.is_some_and(|last| mask & 0x3FF != last) {
             report.at(element, offset, format!("EF.ACC {mask:04X} is not the class of the last IMSI digit"));

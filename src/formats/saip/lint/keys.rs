@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Report, Rule, Severity};
+use super::{Report, Rule, Severity, counted};
 use crate::formats::saip::kind::{Kind, constructed, primitive};
 use crate::formats::saip::package::{Element, Package, child, children};
 use crate::formats::saip::toolkit::Toolkit;
@@ -20,7 +20,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "S02",
         severity: Severity::Error,
         why: "the eUICC refuses the key, or the OTA server never gets a secured packet through",
-        hint: "DES 16 or 24, AES 16, 24 or 32 octets; SCP80 needs the ids 1, 2 and 3, SCP81 a PSK; ENC and DEK keys encipher, MAC keys check",
+        hint: "DES 16 or 24, AES 16, 24 or 32 octets, AES alone for SCP03; SCP80 needs the ids 1, 2 and 3, SCP81 a PSK; ENC and DEK keys encipher, MAC keys check",
         check: key_sets,
     },
     Rule {
@@ -99,12 +99,17 @@ fn key_sets(package: &Package<'_>, report: &mut Report<'_>) {
                     TLS_PSK => *len >= 16,
                     _ => true,
                 };
+                if *key_type == DES && protocol_of(key.version) == Some(0x03) {
+                    let message =
+                        format!("key {:02X}/{:02X} of SCP03 is DES: SCP03 knows AES alone", key.version, key.id);
+                    report.at(domain, key.tlv.offset, message);
+                }
                 if *key_type == TLS_PSK {
                     with_psk.insert(key.version);
                 }
                 if !fits {
-                    let message =
-                        format!("key {:02X}/{:02X} of type {key_type:02X} has {len} octets", key.version, key.id);
+                    let (Key { version, id, .. }, len) = (&key, counted(*len, "octet"));
+                    let message = format!("key {version:02X}/{id:02X} of type {key_type:02X} has {len}");
                     report.at(domain, key.tlv.offset, message);
                 }
             }

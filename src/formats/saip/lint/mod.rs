@@ -2,6 +2,10 @@
 //!
 //! A rule is one function in the file of its theme, listed in that file's `RULES`. The report says how many rules ran, not only
 //! how many failed. Numbers and severities are those of the project's rule list; sources are SAIP clauses.
+//!
+//! What needs more than the package is no rule here: A04 (OPc follows from K and OP) asks for the operator's OP, and that no key,
+//! IMSI or ICCID stands twice asks for the batch. Both run on the finished packages, in the audit of a batch. A06 (no key is a
+//! placeholder) is asked here of packages that go into the field as they are, and again by that audit of each finished one.
 
 mod aka;
 mod applets;
@@ -14,6 +18,7 @@ mod identity;
 mod ims;
 mod keys;
 mod order;
+mod placeholders;
 mod services;
 mod sizes;
 mod structure;
@@ -167,6 +172,15 @@ impl<'r> Report<'r> {
     }
 }
 
+/// A number and what it counts: `1 octet`, `2 octets`.
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    match (count, noun) {
+        (1, _) => format!("1 {noun}"),
+        (_, "entry") => format!("{count} entries"),
+        _ => format!("{count} {noun}s"),
+    }
+}
+
 /// How the whole package is named as an element and in paths.
 const PACKAGE: &str = "package";
 
@@ -219,6 +233,7 @@ fn rules() -> impl Iterator<Item = &'static Rule> {
         codes::RULES,
         contexts::RULES,
         aka::RULES,
+        placeholders::RULES,
         keys::RULES,
         applets::RULES,
         usim::RULES,

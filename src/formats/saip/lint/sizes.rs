@@ -1,6 +1,6 @@
 //! Sizes that the clause of a file fixes: U12 (3GPP TS 31.102 §4.2, §4.4.11; ETSI TS 102 221 §13).
 
-use super::{Report, Rule, Severity};
+use super::{Report, Rule, Severity, counted};
 use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::Kind;
 use crate::formats::saip::package::Package;
@@ -84,11 +84,12 @@ fn misfit(size: Size, view: &FileView<'_>) -> Option<String> {
     if fits(is, must) {
         return None;
     }
+    let is = counted(is, "octet");
     Some(match size {
-        Exactly(_) => format!("has {is} octets, not {must}"),
-        AtLeast(_) => format!("has {is} octets, at least {must} belong"),
-        Multiple(_) => format!("has {is} octets, no whole number of entries of {must}"),
-        Record(_) => format!("has records of {is} octets, not {must}"),
-        RecordAtLeast(_) => format!("has records of {is} octets, at least {must} belong"),
+        Exactly(_) => format!("has {is}, not {must}"),
+        AtLeast(_) => format!("has {is}, at least {must} belong"),
+        Multiple(_) => format!("has {is}, no whole number of entries of {must}"),
+        Record(_) => format!("has records of {is}, not {must}"),
+        RecordAtLeast(_) => format!("has records of {is}, at least {must} belong"),
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::templates::version;
-use super::{Finding, Lint, Report, Rule, Severity};
+use super::{Finding, Lint, Report, Rule, Severity, counted};
 use crate::formats::saip::file::FileView;
 use crate::formats::saip::kind::{Kind, primitive};
 use crate::formats::saip::package::{Element, Package, child, children};
@@ -207,6 +207,6 @@ fn identifications(package: &Package<'_>, report: &mut Report<'_>) {
 fn size(package: &Package<'_>, report: &mut Report<'_>) {
     let octets: usize = package.elements.iter().map(|element| element.tlv.whole.len()).sum();
     if octets > LARGE {
-        report.package(format!("{octets} octets make {} segments", octets.div_ceil(1_007)));
+        report.package(format!("{octets} octets make {}", counted(octets.div_ceil(1_007), "segment")));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | id | severity | rule |
 //! |---|---|---|
-//! | X01 | E | the eUICC takes the SAIP version of the header: its major version, and a minor not above its own |
+//! | X01 | E | the eUICC takes the major version of the header: its own or an earlier one; W: a minor above its own |
 //! | X02 | E | every mandated service is a capability of the eUICC |
 //! | X03 | E | every template is one of the eUICC's SAIP version |
 //! | X04 | E | the package fits into the free non-volatile memory |
@@ -14,7 +14,7 @@
 
 use super::templates::version;
 use super::{Report, Rule, Severity};
-use crate::formats::rsp::euicc_info2::{Capability, EuiccInfo2};
+use crate::formats::rsp::euicc_info2::Capability;
 use crate::formats::saip::catalogue::Template;
 use crate::formats::saip::kind::{Kind, constructed, context_number, primitive};
 use crate::formats::saip::package::{Package, children};
@@ -72,21 +72,19 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// The target and its newest SAIP version of one major version.
-fn supported(target: &EuiccInfo2, major: u8) -> Option<(u8, u8)> {
-    target.profile_versions().filter(|version| version.major == major).map(|version| (major, version.minor)).max()
-}
-
+/// A eUICC of a major version installs packages of the earlier ones too; the minor is for information (SAIP §8.2.1), what counts of
+/// it is in services and templates.
 fn versions(package: &Package<'_>, report: &mut Report<'_>) {
     let (Some(target), Some(header)) = (&report.options.target, package.of(Kind::Header).next()) else { return };
     let Some((major, minor)) = version(package) else { return };
     let all: Vec<String> = target.profile_versions().map(|version| version.to_string()).collect();
-    match supported(target, major) {
-        None => report.on(header, format!("is of SAIP {major}.{minor}, the eUICC takes {}", all.join(", "))),
-        Some((_, highest)) if minor > highest => {
-            report.on(header, format!("is of SAIP {major}.{minor}, the eUICC takes up to {}", all.join(", ")));
+    let message = format!("is of SAIP {major}.{minor}, the eUICC takes up to {}", all.join(", "));
+    match target.profile_versions().map(|version| (version.major, version.minor)).max() {
+        Some((highest, _)) if major > highest => report.on(header, message),
+        Some(newest) if (major, minor) > newest => {
+            report.mild(Severity::Warning, header, header.tlv.offset, message);
         }
-        Some(_) => {}
+        _ => {}
     }
 }
 

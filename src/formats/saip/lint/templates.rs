@@ -4,6 +4,7 @@ use super::files::named;
 use super::tree::{Made, Shape};
 use super::{Report, Rule, Severity};
 use crate::formats::saip::catalogue::{self, Form, Template};
+use crate::formats::saip::file::FILE_TAGS;
 use crate::formats::saip::kind::{Kind, primitive};
 use crate::formats::saip::package::{Element, Package, child, children, unsigned};
 use crate::formats::tlv::Tag;
@@ -72,9 +73,20 @@ fn identifiers(package: &Package<'_>, report: &mut Report<'_>) {
 /// T02 E (SAIP §9.1): what the template asks the package to give.
 fn parameters(package: &Package<'_>, report: &mut Report<'_>) {
     for element in file_systems(package) {
-        let root = element.kind.files().first().copied().filter(|name| name.starts_with("df-"));
-        if let Some(root) = root.filter(|root| element.file(root).is_none()) {
-            report.on(element, format!("{root} must be given"));
+        // The ADF of an IoT Minimal Profile follows from the header (SAIP §8.2.1).
+        let root = element.kind.files().first().copied().filter(|_| element.kind != Kind::Iot);
+        let is_made = |root: &&str| element.file(root).is_some_and(|root| child(&root, FILE_TAGS.descriptor).is_some());
+        match root.filter(|root| !is_made(root)) {
+            Some(root) if root.starts_with("adf-") => {
+                report.on(
+                    element,
+                    format!("{root} must be given: its AID and temporary file identifier have no default"),
+                );
+            }
+            Some(root) if root.starts_with("df-") || root == "mf" => {
+                report.on(element, format!("{root} must be given"));
+            }
+            _ => {}
         }
     }
     for file in report.made.iter().filter(|file| !file.is_directory() && file.link().is_none()) {
@@ -114,7 +126,7 @@ fn asks(file: &Made<'_>) -> bool {
 }
 
 /// Of CSIM and the IoT Minimal Profile this version does not know which sizes have defaults.
-fn sizes_are_known(kind: Kind) -> bool {
+pub(super) fn sizes_are_known(kind: Kind) -> bool {
     !matches!(kind, Kind::Csim | Kind::OptCsim | Kind::Iot | Kind::OptIot)
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::applications::{Application, applications, octets};
+use super::applications::{Application, applications, octet_of, octets, place};
+use super::tree::Made;
 use super::{Report, Rule, Severity};
 use crate::formats::saip::ef::services::has_service;
 use crate::formats::saip::kind::Kind;
@@ -159,12 +160,14 @@ fn services_have_files(_package: &Package<'_>, report: &mut Report<'_>) {
     for usim in applications(report.made, &[Kind::Usim, Kind::Iot]) {
         let Some(table) = usim.file("ef-ust") else { continue };
         for (service, file) in missing(&usim, &octets(table), USIM_SERVICES) {
-            report.at(&table.element, table.offset, format!("service {service} is set, but there is no {file}"));
+            let offset = place(table, octet_of(service));
+            report.at(&table.element, offset, format!("service {service} is set, but there is no {file}"));
         }
     }
 }
 
-/// U05 I: a file that an element adds to its USIM has its service. Files that the USIM's own template creates are there anyway.
+/// U05 I: a file that an element adds to its USIM has its service. Files that the USIM's own template creates are there anyway:
+/// those count when the package writes something into them.
 fn files_have_services(_package: &Package<'_>, report: &mut Report<'_>) {
     let mut services: HashMap<&str, BTreeSet<u16>> = HashMap::new();
     for (service, files) in USIM_SERVICES.iter().chain([&NETWORK_IDENTIFIER]) {
@@ -174,7 +177,8 @@ fn files_have_services(_package: &Package<'_>, report: &mut Report<'_>) {
     }
     for usim in applications(report.made, &[Kind::Usim, Kind::Iot]) {
         let table = usim.services("ef-ust");
-        let added = usim.files().filter(|file| file.element.kind != usim.base.kind && !table.is_empty());
+        let is_meant = |file: &&Made<'_>| file.element.kind != usim.base.kind || says_something(file);
+        let added = usim.files().filter(|file| is_meant(file) && !table.is_empty());
         for file in added {
             if let Some(services) =
                 services.get(file.name).filter(|services| services.iter().all(|service| !has_service(&table, *service)))
@@ -188,6 +192,12 @@ fn files_have_services(_package: &Package<'_>, report: &mut Report<'_>) {
     }
 }
 
+/// More is written into it than the values of an empty file.
+fn says_something(file: &Made<'_>) -> bool {
+    let mut octets = file.view.writes.iter().flat_map(|write| write.content);
+    octets.any(|octet| !matches!(octet, 0x00 | 0xFF))
+}
+
 /// Services of EF.EST, each with the one of EF.UST that it enables (3GPP TS 31.102 §4.2.47).
 const ENABLED: [(u16, u16, &str); 3] = [(1, 2, "FDN"), (2, 6, "BDN"), (3, 35, "ACL")];
 
@@ -199,7 +209,7 @@ fn other_tables(_package: &Package<'_>, report: &mut Report<'_>) {
         for (bit, service, name) in ENABLED {
             if has_service(&bits, bit) && !table.is_empty() && !has_service(&table, service) {
                 let message = format!("EF.EST enables {name}, but service {service} of EF.UST is clear");
-                report.at(&enabled.element, enabled.offset, message);
+                report.at(&enabled.element, place(enabled, octet_of(bit)), message);
             }
         }
     }
@@ -207,7 +217,7 @@ fn other_tables(_package: &Package<'_>, report: &mut Report<'_>) {
         let Some(table) = isim.file("ef-ist") else { continue };
         for (service, file) in missing(&isim, &octets(table), ISIM_SERVICES) {
             let message = format!("service {service} of EF.IST is set, but there is no {file}");
-            report.at(&table.element, table.offset, message);
+            report.at(&table.element, place(table, octet_of(service)), message);
         }
     }
 }

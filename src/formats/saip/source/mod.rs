@@ -61,21 +61,29 @@ pub fn build_with(text: &str, options: &Options<'_>) -> Result<Vec<u8>, SourceEr
 }
 
 fn build_located(text: &str, options: &Options<'_>) -> Result<Vec<u8>, Wrong> {
-    let mut source = read(text)?;
-    match source.extends.take() {
-        Some(base) => {
-            let unknown =
-                || Wrong { at: base.span(), what: format!("extends: no preset is called {:?}", base.get_ref()) };
-            let preset = read(preset(base.get_ref()).ok_or_else(unknown)?)?;
-            patch::apply(preset, &mut source)?;
-        }
-        None => patch::refuse(&source)?,
+    let mut source = layered(text)?;
+    if source.description.is_none() {
+        return Err(Wrong { at: 0..0, what: "missing field `description`".into() });
     }
     include(&mut source, options.read)?;
     if let Some(algorithm) = options.algorithm {
         set_algorithm(&mut source, algorithm);
     }
     emit::package(&source)
+}
+
+/// A source on top of the preset it extends, which may extend another; no preset extends itself.
+fn layered(text: &str) -> Result<schema::Source, Wrong> {
+    let mut source = read(text)?;
+    match source.extends.take() {
+        Some(base) => {
+            let unknown =
+                || Wrong { at: base.span(), what: format!("extends: no preset is called {:?}", base.get_ref()) };
+            patch::apply(layered(preset(base.get_ref()).ok_or_else(unknown)?)?, &mut source)?;
+        }
+        None => patch::refuse(&source)?,
+    }
+    Ok(source)
 }
 
 /// Load blocks that stand in files of their own.
@@ -101,7 +109,8 @@ fn set_algorithm(source: &mut schema::Source, algorithm: Algorithm) {
             (aka.key, aka.opc) = (None, None);
         }
     }
-    let services = &mut source.header.services;
+    let header = source.header.as_mut().map(Spanned::get_mut);
+    let Some(services) = header.and_then(|header| header.services.as_mut()) else { return };
     let number = |service: &Spanned<String>| service_number(service.get_ref());
     let before = services.len();
     services.retain(|service| number(service).is_none_or(|number| !ALGORITHM_SERVICES.contains(&number)));

@@ -1,17 +1,30 @@
 //! `extends`: the elements of a preset, some of them changed, taken out or followed by others.
 //!
 //! A patch names an element as an element itself is named. Of a file-system element it replaces the files it names and leaves the
-//! others; any other element it replaces as a whole. Elements of the source come last, or `after` the one they name.
+//! others; any other element it replaces as a whole. Elements of the source come last, or `after` the one they name. What the header
+//! does not say is the preset's.
 
 use toml::Spanned;
 
 use super::Wrong;
-use super::schema::{Element, File, Source};
+use super::schema::{Element, File, Hex, Source};
+use crate::formats::bcd;
 use crate::formats::saip::kind::Kind;
 
 /// Puts the source's own elements and patches onto those of its base.
 pub(super) fn apply(base: Source, source: &mut Source) -> Result<(), Wrong> {
     let mut elements = base.elements;
+    match (&mut source.header, base.header) {
+        (Some(header), Some(base)) => {
+            let header = header.get_mut();
+            if let Some(iccid) = &header.iccid {
+                write_iccid(&mut elements, iccid.get_ref());
+            }
+            header.inherit(base.into_inner());
+        }
+        (header, base) => *header = header.take().or(base),
+    }
+    source.description = source.description.take().or(base.description);
     for patch in std::mem::take(&mut source.patches) {
         let span = patch.span();
         let wrong = |what: &str| Wrong { at: span.clone(), what: what.to_owned() };
@@ -65,6 +78,16 @@ pub(super) fn refuse_in_elements(source: &Source) -> Result<(), Wrong> {
     match stray {
         Some(element) => Err(Wrong { at: element.span(), what: "nth and remove belong into a [[patch]]".into() }),
         None => Ok(()),
+    }
+}
+
+/// EF.ICCID of the preset follows the header, else every source with an ICCID of its own had to write both. A patch comes after it.
+fn write_iccid(elements: &mut [Spanned<Element>], iccid: &str) {
+    let files = elements.iter_mut().filter_map(|element| element.get_mut().file_system_mut());
+    for file in files.filter_map(|files| files.files.get_mut("ef-iccid")).map(Spanned::get_mut) {
+        if file.content.is_some() {
+            file.content = Some(Hex(bcd::swapped::<10>(iccid).to_vec()));
+        }
     }
 }
 

@@ -179,6 +179,56 @@ fn a_patch_replaces_the_files_it_names_and_leaves_the_others() {
 }
 
 #[test]
+fn what_a_source_does_not_say_of_its_header_is_the_presets() {
+    let head = format!("schema = \"{SCHEMA}\"\nextends = \"bootstrap\"\n");
+    let preset = build(preset("bootstrap").unwrap()).unwrap();
+    assert_eq!(build(&head).unwrap(), preset);
+    assert_eq!(build(&format!("{head}[header]\n")).unwrap(), preset);
+    let der = build(&format!("{head}[header]\nprofile_type = \"Acme\"\n")).unwrap();
+    assert_ne!(der, preset);
+    let (old, new) = (Package::parse(&preset).unwrap(), Package::parse(&der).unwrap());
+    let members = |package: &Package<'_>| -> Vec<Vec<u8>> {
+        children(&package.elements[0].tlv).filter(|it| it.tag != Tag(0x82)).map(|it| it.whole.to_vec()).collect()
+    };
+    assert_eq!(members(&old), members(&new));
+    assert_eq!(new.elements[0].member(Tag(0x82)).unwrap().value, b"Acme");
+    // A preset that stands on another one brings that one's elements too.
+    let applet = build(&head.replace("bootstrap", "applet")).unwrap();
+    assert_eq!(applet, build(super::preset("applet").unwrap()).unwrap());
+}
+
+#[test]
+fn a_header_without_a_preset_says_everything() {
+    for (line, word) in [
+        ("description = \"small\"\n", "description"),
+        ("version = \"2.3\"\n", "version"),
+        ("iccid = \"89001000000000000002\"\n", "iccid"),
+        ("services = [\"usim\"]\n", "services"),
+    ] {
+        let error = build(&SMALL.replace(line, "")).unwrap_err();
+        assert!(error.what.contains(&format!("missing field `{word}`")), "{error}");
+    }
+    let headless = format!("schema = \"{SCHEMA}\"\ndescription = \"x\"\n");
+    assert!(build(&headless).unwrap_err().what.contains("missing field `header`"));
+}
+
+#[test]
+fn the_iccid_of_the_header_goes_into_the_presets_file_unless_the_source_writes_that() {
+    let head = format!("schema = \"{SCHEMA}\"\nextends = \"bootstrap\"\n[header]\niccid = \"8900112233445566778\"\n");
+    let content = |text: &str| {
+        let der = build(text).unwrap();
+        let package = Package::parse(&der).unwrap();
+        file_of(&package, Kind::Mf, "ef-iccid").given(0, 10).unwrap()
+    };
+    // Swapped nibbles, F behind the 19th digit (ETSI TS 102 221 §13.2).
+    let followed = [0x98, 0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0xF8];
+    assert_eq!(content(&head)[..], followed);
+    let own = "[[patch]]\n[patch.mf.files]\nef-iccid = { content = \"98 00 01 00 00 00 00 00 00 20\" }\n";
+    assert_eq!(content(&format!("{head}{own}"))[..], [0x98, 0, 1, 0, 0, 0, 0, 0, 0, 0x20]);
+    assert!(!crate::formats::saip::lint::lint(&build(&head).unwrap()).findings.iter().any(|it| it.rule == "H04"));
+}
+
+#[test]
 fn elements_are_taken_out_and_put_behind_others() {
     let text = on(
         "bootstrap",

@@ -69,6 +69,16 @@ fn domain(own: &[u8], above: Option<&[u8]>, state: u8, more: &[u8]) -> Vec<u8> {
     wrap(constructed(6), &[&header(0x70), &wrap(constructed(1), &[&aids.concat(), state]), more])
 }
 
+/// A key list with an ENC key of this version and type.
+fn key_of(version: u8, key_type: u8) -> Vec<u8> {
+    let component = wrap(Tag(0x30), &[&[0x80, 1, key_type], &wrap(primitive(6), &[&[0x5A; 16]])]);
+    let key = wrap(
+        Tag(0x30),
+        &[&[0x95, 1, 0x18, 0x82, 1, 1], &wrap(primitive(3), &[&[version]]), &wrap(Tag(0x30), &[&component])],
+    );
+    wrap(constructed(2), &[&key])
+}
+
 /// An applet: load block members behind its AID, and instances of packages.
 fn applet(block: Option<&[u8]>, instances: &[&[&[u8]]]) -> Vec<u8> {
     let block = block.map(|members| wrap(constructed(1), &[&aid(&APPLET), members])).unwrap_or_default();
@@ -149,6 +159,14 @@ fn codes() -> Vec<(&'static str, Vec<u8>)> {
                 "{ reference = 1, value = \"30 30 30 30 30 30 30 30\"",
             ),
         ),
+        (
+            "P03",
+            edited(
+                "operational",
+                "{ reference = 129, value = \"30 30 30 30 30",
+                "{ reference = 1, value = \"30 30 30 30 30",
+            ),
+        ),
         ("P07", edited("bootstrap", "{ reference = 10,", "{ reference = 11,")),
     ]
 }
@@ -175,6 +193,7 @@ fn authentication() -> Vec<(&'static str, Vec<u8>)> {
 fn networks() -> Vec<(&'static str, Vec<u8>)> {
     let of_bootstrap = |from, to| edited("bootstrap", from, to);
     vec![
+        ("U01", of_bootstrap("ef-imsi = {", "ef-imsi = { do_not_create = true } #")),
         ("U02", of_bootstrap("content = \"00 00 00 02\"", "content = \"00 00 00 03\"")),
         // 001-010, 001-001 and 001-011, where the home network is 001-01.
         ("U02", of_bootstrap("content = \"00 F1 10\"", "content = \"00 01 10\"")),
@@ -202,6 +221,8 @@ fn services() -> Vec<(&'static str, Vec<u8>)> {
         // GID1; EF.SPN suppressed.
         ("U04", bootstrap_services("02 0A 15 08 01 06 00 00 40 00 10 00 00 00")),
         ("U04", edited("bootstrap", "ef-spn = {", "ef-spn = { do_not_create = true } #")),
+        // EF.SPN is written by the USIM's own element.
+        ("U05", bootstrap_services("02 0A 10 08 01 06 00 00 40 00 10 00 00 00")),
         ("U05", bootstrap_services("02 0A 14 08 01 02 00 00 40 00 10 00 00 00")),
         ("U06", of_operational("ef-routing-indicator = {", "#")),
         ("U06", operational_services("9E CF 3F 1C E5 F6 5D 00 48 E3 10 84 01 00 00 3E 01")),
@@ -218,6 +239,15 @@ fn services() -> Vec<(&'static str, Vec<u8>)> {
         ("U07", schemes([1, 2, 3, 1, 0, 0])),
         ("U07", schemes([1, 2, 1, 2, 0, 0])),
         ("U07", schemes([1, 2, 2, 1, 0, 1])),
+        // No point of the curve has this x.
+        (
+            "U07",
+            patched(
+                "operational",
+                &[0x81, 0x21, 0x02, 0x72, 0xDA, 0x71, 0x97],
+                &[0x81, 0x21, 0x02, 0x72, 0xDA, 0x71, 0x98],
+            ),
+        ),
         // A P-256 point that is neither compressed nor uncompressed; a list cut off.
         ("U07", patched("operational", &[0x81, 0x21, 0x02, 0x72], &[0x81, 0x21, 0x05, 0x72])),
         ("U07", patched("operational", &[0xA0, 6, 1, 2, 2, 1], &[0xA0, 5, 1, 2, 2, 1])),
@@ -260,6 +290,11 @@ fn domains() -> Vec<(&'static str, Vec<u8>)> {
         ("S05", edited("bootstrap", "id = 1, type = \"aes\"", "id = 1, type = \"des\"")),
         ("S05", edited("bootstrap", "msl = \"16\"", "msl = \"00\"")),
         ("S05", edited("bootstrap", "02 01 16 06 B2", "02 01 00 06 B2")),
+        // SCP03 with DES; the AID of another RFM, of the MNO-SD, of another applet.
+        ("S02", below(Some(&MNO_SD), 7, &key_of(0x30, 0x80))),
+        ("R01", edited("bootstrap", "aid = \"A0 00 00 05 59 10 10 00 02\"", "aid = \"A0 00 00 05 59 10 10 00 01\"")),
+        ("R01", edited("bootstrap", "aid = \"A0 00 00 05 59 10 10 00 02\"", "aid = \"A0 00 00 01 51 00 00 00\"")),
+        ("R01", with("operational", applet(None, &[&[&APPLET, &APPLET, &APPLET], &[&APPLET, &APPLET, &APPLET]]))),
         // The TAR of the MNO-SD.
         ("R01", edited("bootstrap", "tars = [\"B0 00 20\"]", "tars = [\"B2 01 00\"]")),
         ("R02", edited("bootstrap", "tars = [\"B0 00 20\"]", "tars = []")),
@@ -324,6 +359,8 @@ fn near_misses_are_no_findings() {
         ),
         ("U04", edited("bootstrap", "ef-fdn = {", "#")),
         ("U07", schemes([2, 1, 1, 2, 0, 0])),
+        // The other point with the same x.
+        ("U07", patched("operational", &[0x81, 0x21, 0x02, 0x72], &[0x81, 0x21, 0x03, 0x72])),
         ("U08", schemes([2, 1, 1, 2, 0, 0])),
         ("U10", edited("operational", "ef-5gs3gppnsc = { record = 62", "ef-5gs3gppnsc = { record = 57")),
         // FDN is enabled and there.
@@ -341,6 +378,21 @@ fn near_misses_are_no_findings() {
         ("S03", with("bootstrap", domain(&APPLET, Some(&MNO_SD), 7, &[]))),
         ("S04", with("bootstrap", domain(&APPLET, Some(&MNO_SD), 7, &[]))),
         ("S02", edited("bootstrap", "usage = \"18\" }, # KIC", "usage = \"38\" }, # KIC")),
+        // SCP03 with AES, SCP02 with DES.
+        ("S02", with("bootstrap", domain(&APPLET, Some(&MNO_SD), 7, &key_of(0x30, 0x88)))),
+        ("S02", with("bootstrap", domain(&APPLET, Some(&MNO_SD), 7, &key_of(0x20, 0x80)))),
+        // Another AID of one package.
+        ("R01", with("operational", applet(None, &[&[&APPLET, &APPLET, &APPLET], &[&APPLET, &APPLET, &MNO_SD[..7]]]))),
+        (
+            "P03",
+            edited(
+                "operational",
+                "{ reference = 129, value = \"30 30 30 30 30",
+                "{ reference = 130, value = \"30 30 30 30 30",
+            ),
+        ),
+        // The subscriber has another identity than an IMSI.
+        ("U01", operational_services("9E CF 3F 1C E5 F6 5D 00 48 E3 10 84 01 00 00 2E 03")),
         ("S05", edited("bootstrap", "id = 1, type = \"aes\", octets = 16", "id = 1, type = \"des\", octets = 24")),
         (
             "R02",
@@ -360,10 +412,13 @@ fn near_misses_are_no_findings() {
     }
 }
 
-#[test]
-fn what_a_template_may_hold_and_a_card_may_not_is_asked_in_production() {
-    let production = Options { production: true, ..Options::default() };
-    for (rule, der) in [
+/// Packages that only production refuses.
+pub(super) fn offenders_in_production() -> Vec<(&'static str, Vec<u8>)> {
+    // Key, OPc, ADM and OTA key of the preset are zeros or one digit.
+    let key = "key = \"00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00\"";
+    vec![
+        ("A06", elements("bootstrap").concat()),
+        ("A06", edited("bootstrap", key, &key.replace("00 00", "FF FF"))),
         ("P06", elements("bootstrap").concat()),
         (
             "U08",
@@ -373,11 +428,77 @@ fn what_a_template_may_hold_and_a_card_may_not_is_asked_in_production() {
                 &[0xA0, 2, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
             ),
         ),
-        // The IMSI of the record is there, the identities are still the template's.
-        ("U13", patched("operational", &[8, 9, 0x10, 0x10, 0, 0, 0, 0, 0], &[8, 9, 0x10, 0x10, 0, 0, 0, 0, 0x10])),
-    ] {
+    ]
+}
+
+/// A preset whose akaParameter, ADM and OTA keys are drawn, but for what a change puts back.
+fn drawn(change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
+    let mut der = elements("bootstrap").concat();
+    let mut octet = 0_u8;
+    for (tag, len) in [([0x82, 16], 16), ([0x83, 16], 16), ([0x86, 16], 16)] {
+        while let Some(at) = der.windows(18).position(|window| window[..2] == tag && window[2..] == [0; 16]) {
+            der[at + 2..at + 2 + len].iter_mut().for_each(|place| {
+                octet = octet.wrapping_mul(29).wrapping_add(71);
+                *place = octet;
+            });
+        }
+    }
+    while let Some(at) = der.windows(13).position(|window| window == b"\x80\x01\x0A\x81\x0800000000") {
+        der[at + 5..at + 13].copy_from_slice(b"40917263");
+    }
+    change(&mut der);
+    der
+}
+
+#[test]
+fn keys_that_nobody_drew_are_errors_in_production_wherever_they_stand() {
+    let production = Options { production: true, ..Options::default() };
+    let told =
+        |der: &[u8]| findings("A06", der, &production).into_iter().map(|finding| finding.path).collect::<Vec<_>>();
+    assert_eq!(told(&drawn(|_| {})), [""; 0]);
+    let placeholders = findings("A06", &elements("bootstrap").concat(), &production);
+    assert!(placeholders.iter().all(|finding| finding.severity == Severity::Error));
+    let paths: Vec<_> = placeholders.iter().map(|finding| finding.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "akaParameter/algoConfiguration/algoParameter/key",
+            "akaParameter/algoConfiguration/algoParameter/opc",
+            "pinCodes/pinCodes/pinconfig[2]/pinValue",
+            "securityDomain/keyList[1]/keyComponents[1]/keyData",
+            "securityDomain/keyList[2]/keyComponents[1]/keyData",
+            "securityDomain/keyList[3]/keyComponents[1]/keyData",
+        ]
+    );
+    // The published test key, and one octet beside it.
+    let counting: [u8; 16] = std::array::from_fn(|at| at as u8);
+    let with_key = |key: [u8; 16]| {
+        drawn(move |der| {
+            let at = der.windows(5).position(|window| window == [0x80, 1, 1, 0x81, 1]).unwrap();
+            let key_at = at + der[at..].windows(2).position(|window| window == [0x82, 16]).unwrap() + 2;
+            der[key_at..key_at + 16].copy_from_slice(&key);
+        })
+    };
+    assert_eq!(told(&with_key(counting)), ["akaParameter/algoConfiguration/algoParameter/key"]);
+    let mut beside = counting;
+    beside[15] = 0;
+    assert_eq!(told(&with_key(beside)), [""; 0]);
+}
+
+#[test]
+fn what_a_template_may_hold_and_a_card_may_not_is_asked_in_production() {
+    let production = Options { production: true, ..Options::default() };
+    for (rule, der) in offenders_in_production() {
         assert_eq!(findings(rule, &der, &Options::default()), [], "{rule}");
         assert_ne!(findings(rule, &der, &production), [], "{rule}");
+        // A rule that is not asked has run all the same: it says so by finding nothing.
+        assert_eq!(lint(&der).rules_run, lint_with(&der, &production).rules_run);
+    }
+    // The IMSI of the record is there, the identities are still the template's.
+    let imsi = patched("operational", &[8, 9, 0x10, 0x10, 0, 0, 0, 0, 0], &[8, 9, 0x10, 0x10, 0, 0, 0, 0, 0x10]);
+    for (options, severity) in [(&Options::default(), Severity::Warning), (&production, Severity::Error)] {
+        let told = findings("U13", &imsi, options);
+        assert!(!told.is_empty() && told.iter().all(|finding| finding.severity == severity), "{told:?}");
     }
     // Codes that nobody guesses.
     let mut drawn = elements("bootstrap").concat();

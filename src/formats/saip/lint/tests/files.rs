@@ -19,6 +19,11 @@ fn descriptor(octets: &[u8]) -> Vec<u8> {
     with_file(&[&wrap(Tag(0x82), &[octets]), &[0x83, 2, 0x6F, 0x7A], RULE, &[0x80, 1, 8], &[0x88, 0]])
 }
 
+/// A file made in a directory.
+fn in_directory(path: &[u8]) -> Vec<u8> {
+    with("bootstrap", &generic(&[&wrap(Tag(0x80), &[path]), &transparent(0x6F7A)]))
+}
+
 const FPLMN: &str = "ef-fplmn = { size = 12, arr = \"6F 06 05\", sfi = 13, fill = \"FF\" }";
 
 pub(super) fn offenders() -> Vec<(&'static str, Vec<u8>)> {
@@ -59,6 +64,32 @@ pub(super) fn offenders() -> Vec<(&'static str, Vec<u8>)> {
         ("F06", edited("bootstrap", "ef-hpplmn = { arr = \"6F 06 02\"", "ef-hpplmn = { arr = \"6F 06 0F\"")),
         ("F06", edited("bootstrap", "ef-hpplmn = { arr = \"6F 06 02\"", "ef-hpplmn = { arr = \"6F 77 02\"")),
         ("F06", edited("bootstrap", "\"80 01 5E A4 06 83 01 0A 95 01 08\", # 14", "# 14")),
+        // EF.FDN with a descriptor for records in the place of EF.HPPLMN, whose template has none.
+        (
+            "F02",
+            edited(
+                "bootstrap",
+                "ef-hpplmn = { arr = \"6F 06 02\"",
+                "ef-hpplmn = { descriptor = \"42 21\", arr = \"6F 06 02\"",
+            ),
+        ),
+        // EF.IMSI, EF.KeysPS and EF.PL are there, and no EF.ARR.
+        ("F06", edited("bootstrap", "ef-hpplmn = { arr = \"6F 06 02\"", "ef-hpplmn = { arr = \"6F 07 02\"")),
+        ("F06", edited("bootstrap", "ef-hpplmn = { arr = \"6F 06 02\"", "ef-hpplmn = { arr = \"6F 09 02\"")),
+        ("F06", edited("bootstrap", "ef-hpplmn = { arr = \"6F 06 02\"", "ef-hpplmn = { arr = \"2F 05 01\"")),
+        // EF.FDN has records, but is none either.
+        ("F06", edited("bootstrap", "ef-hpplmn = { arr = \"6F 06 02\"", "ef-hpplmn = { arr = \"6F 3B 01\"")),
+        ("F07", in_directory(&[0x7F, 0x66])),
+        ("F07", in_directory(&[0x7F, 0xF0, 0x5F])),
+        (
+            "F07",
+            rearranged("bootstrap", |elements| {
+                let end = elements.len() - 1;
+                let at = place(elements, Kind::Usim);
+                elements.insert(at, generic(&[&[0x80, 2, 0x7F, 0xF0], &transparent(0x6F7A)]));
+                assert!(at < end);
+            }),
+        ),
         ("F07", telecom_link(&[0x7F, 0x10, 0x6F, 0x99])),
         ("F07", telecom_link(&[0x7F, 0x10, 0x6F])),
         // Itself, and a file of records.
@@ -77,6 +108,54 @@ fn files_made_by_hand_are_fine_when_they_are_whole() {
     let files = [transparent(0x6F7A), transparent(0x6F7B)].concat();
     let der = with("bootstrap", &generic(&[MF_PATH, &files, &[0x02, 1, 4], &[0x81, 4, 1, 2, 3, 4]]));
     assert_eq!(lint(&der).findings, []);
+}
+
+#[test]
+fn a_file_path_may_lead_to_any_directory_that_is_made_before() {
+    for path in [&[][..], &[0x3F, 0], &[0x7F, 0xF0], &[0x7F, 0xFF], &[0x7F, 0x10]] {
+        assert_eq!(told(&in_directory(path), &["F07"]), [""; 0], "{path:02X?}");
+    }
+    let df = fcp(&[&[0x82, 2, 0x78, 0x21], &[0x83, 2, 0x5F, 0x7A], RULE, &[0xC6, 2, 1, 10]]);
+    let entries: [&[u8]; 4] = [MF_PATH, &df, &[0x80, 2, 0x5F, 0x7A], &transparent(0x6F07)];
+    assert_eq!(told(&with("bootstrap", &generic(&entries)), &["F07"]), [""; 0]);
+    let backwards: [&[u8]; 4] = [&[0x80, 2, 0x5F, 0x7A], &transparent(0x6F07), MF_PATH, &df];
+    assert_eq!(told(&with("bootstrap", &generic(&backwards)), &["F07"]).len(), 1);
+}
+
+#[test]
+fn an_access_rule_may_stand_in_a_file_of_records_made_by_hand() {
+    let rules = fcp(&[&[0x82, 4, 0x42, 0x21, 0, 5], &[0x83, 2, 0x6F, 0x7B], RULE, &[0x80, 1, 5], &[0x88, 0]]);
+    let file = fcp(&[TRANSPARENT, &[0x83, 2, 0x6F, 0x7A], &[0x8B, 3, 0x6F, 0x7B, 1], &[0x80, 1, 8], &[0x88, 0]]);
+    let der = with("bootstrap", &generic(&[MF_PATH, &rules, &[0x81, 5, 0x84, 1, 1, 0x97, 0], &file]));
+    assert_eq!(told(&der, &["F06"]), [""; 0]);
+}
+
+#[test]
+fn a_record_length_may_be_left_to_a_template_that_has_one() {
+    let fdn = "ef-fdn = { record = 26,";
+    assert!(preset("bootstrap").contains(fdn));
+    let der = rearranged("bootstrap", |elements| {
+        for element in elements.iter_mut() {
+            *element = without_record_length(element, &[0x82, 4, 0x42, 0x21, 0, 26]);
+        }
+    });
+    assert_ne!(der.len(), elements("bootstrap").concat().len());
+    assert_eq!(told(&der, &["F02", "T02"]), [""; 0]);
+}
+
+/// An element whose first such file descriptor is cut to two octets.
+fn without_record_length(element: &[u8], descriptor: &[u8]) -> Vec<u8> {
+    fn cut(tlv: &crate::formats::tlv::Tlv<'_>, descriptor: &[u8]) -> Vec<u8> {
+        if tlv.whole == descriptor {
+            return wrap(tlv.tag, &[&tlv.value[..2]]);
+        }
+        if !tlv.tag.is_constructed() {
+            return tlv.whole.to_vec();
+        }
+        let children = crate::formats::saip::package::children(tlv).map(|child| cut(&child, descriptor));
+        wrap(tlv.tag, &[&children.collect::<Vec<_>>().concat()])
+    }
+    cut(&crate::formats::tlv::Reader::new(element).next_tlv().unwrap().unwrap(), descriptor)
 }
 
 #[test]

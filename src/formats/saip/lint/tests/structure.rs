@@ -94,6 +94,11 @@ pub(super) fn offenders() -> Vec<(&'static str, Vec<u8>)> {
         ("T02", edited("bootstrap", "ef-acc = { arr = \"6F 06 02\", sfi = 6, content = \"00 01\" }", "")),
         ("T02", edited("bootstrap", "sfi = 6, content = \"00 01\" }", "sfi = 6 }")),
         ("T02", edited("bootstrap", "df-telecom = {", "# df-telecom = {")),
+        ("T02", edited("operational", "ef-gbabp = { size = 64, ", "ef-gbabp = { ")),
+        ("T02", edited("operational", "ef-mmsup = { record = 60, records = 2, ", "ef-mmsup = { ")),
+        ("T02", edited("bootstrap", "adf-usim = {", "# adf-usim = {")),
+        ("T02", edited("operational", "adf-isim = {", "# adf-isim = {")),
+        ("T02", edited("bootstrap", "mf = { arr", "# mf = { arr")),
         (
             "T03",
             edited(
@@ -159,6 +164,15 @@ fn do_not_create_has_a_place_in_templates_that_are_made_unasked() {
         "ef-hpplmn = { do_not_create = true }",
     );
     assert_eq!(lint(&der).findings, []);
+}
+
+#[test]
+fn a_size_may_be_left_to_a_template_that_has_one() {
+    // EF.GID1 has 8 octets, EF.FDN 20 records of 26 (SAIP §9.5.1, §9.5.2).
+    let der = edited("operational", "ef-gid1 = { size = 8, ", "ef-gid1 = { ");
+    assert_eq!(told(&der, &["T02"]), [""; 0]);
+    let der = edited("operational", "ef-fdn = { record = 26, records = 20, ", "ef-fdn = { ");
+    assert_eq!(told(&der, &["T02"]), [""; 0]);
 }
 
 #[test]

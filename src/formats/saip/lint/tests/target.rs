@@ -48,8 +48,10 @@ fn every_target_rule_fires() {
         header[1] += 3;
     });
     let cases: [(&str, &[u8], Change); 9] = [
-        ("X01", &bootstrap, |target| target.additional_profile_versions.clear()),
-        ("X01", &bootstrap, |target| target.additional_profile_versions = vec![version(2, 1)]),
+        ("X01", &iot, |target| (target.profile_version, target.additional_profile_versions) = (version(2, 3), vec![])),
+        ("X01", &bootstrap, |target| {
+            (target.profile_version, target.additional_profile_versions) = (version(2, 1), vec![version(2, 2)]);
+        }),
         ("X02", &bootstrap, |target| target.uicc_capability &= !(1 << 4)),
         ("X02", &bootstrap, |target| target.uicc_capability = 0),
         ("X03", &iot, |target| (target.profile_version, target.additional_profile_versions) = (version(3, 2), vec![])),
@@ -66,6 +68,26 @@ fn every_target_rule_fires() {
     let tested = cases.map(|(rule, _, _)| rule);
     assert!(super::super::target::RULES.iter().all(|rule| tested.contains(&rule.id)));
     assert_eq!(told_for(&policy, EuiccInfo2 { forbids_ppr2: true, ..able() }), [""; 0]);
+}
+
+#[test]
+fn a_euicc_takes_packages_of_earlier_major_versions_and_is_warned_of_newer_minors() {
+    let bootstrap = elements("bootstrap").concat();
+    let iot = elements("iot-minimal").concat();
+    let verdict = |der: &[u8], versions: &[Version]| {
+        let target =
+            EuiccInfo2 { profile_version: versions[0], additional_profile_versions: versions[1..].to_vec(), ..able() };
+        let lint = lint_with(der, &Options { target: Some(target), ..Options::default() });
+        lint.findings.into_iter().find(|finding| finding.rule == "X01").map(|finding| finding.severity)
+    };
+    // The bootstrap preset is of 2.3, the IoT preset of 3.3.
+    assert_eq!(verdict(&bootstrap, &[version(3, 1)]), None);
+    assert_eq!(verdict(&bootstrap, &[version(2, 3)]), None);
+    assert_eq!(verdict(&bootstrap, &[version(2, 1)]), Some(Severity::Warning));
+    assert_eq!(verdict(&bootstrap, &[version(2, 1), version(3, 0)]), None);
+    assert_eq!(verdict(&iot, &[version(2, 9)]), Some(Severity::Error));
+    assert_eq!(verdict(&iot, &[version(2, 3), version(3, 1)]), Some(Severity::Warning));
+    assert_eq!(verdict(&iot, &[version(2, 3), version(3, 4)]), None);
 }
 
 #[test]

@@ -41,23 +41,28 @@ pub(super) fn package(source: &Source) -> Result<Vec<u8>, Wrong> {
     let id = counted.next().unwrap_or(u16::MAX >> 1);
     let end = Context { header: PeHeader { mandated: Some(()), identification: id }, span: 0..0 };
     let end = end.tagged(Kind::End, &types::End { header: end.header.clone() })?;
-    let mut package = header(&source.header, &templates)?;
+    let missing = || Wrong { at: 0..0, what: "missing field `header`".into() };
+    let mut package = header(source.header.as_ref().ok_or_else(missing)?, &templates)?;
     package.extend(body);
     package.extend(end);
     Ok(package)
 }
 
-fn header(header: &schema::Header, used: &BTreeSet<Vec<u8>>) -> Result<Vec<u8>, Wrong> {
-    let version = header.version.get_ref().split_once('.');
-    let Some((Ok(major), Ok(minor))) = version.map(|(major, minor)| (major.parse::<u8>(), minor.parse::<u8>())) else {
-        return Err(Wrong { at: header.version.span(), what: "version is not MAJOR.MINOR, such as 2.3".into() });
+fn header(spanned: &Spanned<schema::Header>, used: &BTreeSet<Vec<u8>>) -> Result<Vec<u8>, Wrong> {
+    let header = spanned.get_ref();
+    let missing = |key: &str| Wrong { at: spanned.span(), what: format!("missing field `{key}` of the header") };
+    let version = header.version.as_ref().ok_or_else(|| missing("version"))?;
+    let numbers = version.get_ref().split_once('.').map(|(major, minor)| (major.parse::<u8>(), minor.parse::<u8>()));
+    let Some((Ok(major), Ok(minor))) = numbers else {
+        return Err(Wrong { at: version.span(), what: "version is not MAJOR.MINOR, such as 2.3".into() });
     };
-    let iccid = header.iccid.get_ref();
+    let spanned_iccid = header.iccid.as_ref().ok_or_else(|| missing("iccid"))?;
+    let iccid = spanned_iccid.get_ref();
     if !matches!(iccid.len(), 18..=20) || !iccid.bytes().all(|digit| digit.is_ascii_digit()) {
-        return Err(Wrong { at: header.iccid.span(), what: "iccid is not 18 to 20 digits".into() });
+        return Err(Wrong { at: spanned_iccid.span(), what: "iccid is not 18 to 20 digits".into() });
     }
     let mut numbers = BTreeSet::new();
-    for service in &header.services {
+    for service in header.services.as_ref().ok_or_else(|| missing("services"))? {
         let unknown = || Wrong { at: service.span(), what: format!("no service is called {:?}", service.get_ref()) };
         numbers.insert(service_number(service.get_ref()).ok_or_else(unknown)?);
     }
@@ -69,7 +74,7 @@ fn header(header: &schema::Header, used: &BTreeSet<Vec<u8>>) -> Result<Vec<u8>, 
     let aid = |aid: &schema::MandatoryAid| {
         tlv::wrap(Tag(0x30), &[&tlv::wrap(primitive(0), &[&aid.aid.0]), &tlv::wrap(primitive(1), &[&aid.version.0])])
     };
-    let aids: Vec<u8> = header.aids.iter().flat_map(aid).collect();
+    let aids: Vec<u8> = header.aids.iter().flatten().flat_map(aid).collect();
     let optional = |number, value: &Option<Hex>| value.as_ref().map(|hex| tlv::wrap(primitive(number), &[&hex.0]));
     let iot = header.iot_pix.as_ref().map(|pix| tlv::wrap(constructed(9), &[&tlv::wrap(primitive(0), &[&pix.0])]));
     let major = tlv::wrap(primitive(0), &[&integer(major)]);

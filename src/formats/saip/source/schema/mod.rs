@@ -21,11 +21,11 @@ pub(super) struct Source {
     /// [`super::SCHEMA`].
     pub schema: Spanned<String>,
     /// What the profile is for; not part of the package.
-    #[allow(dead_code)]
-    pub description: String,
+    pub description: Option<String>,
     /// A preset whose elements come before the own ones.
     pub extends: Option<Spanned<String>>,
-    pub header: Header,
+    /// With `extends` it may say less: what is left out is the preset's.
+    pub header: Option<Spanned<Header>>,
     /// The elements between header and end, in their order. PE ids are counted from 1; the end element follows by itself.
     /// With `extends` they follow the preset's, or stand `after` one of them.
     #[serde(rename = "element", default)]
@@ -39,12 +39,12 @@ pub(super) struct Source {
 #[serde(deny_unknown_fields)]
 pub(super) struct Header {
     /// SAIP version, "major.minor".
-    pub version: Spanned<String>,
+    pub version: Option<Spanned<String>>,
     pub profile_type: Option<String>,
     /// Placeholder in the form of an ICCID.
-    pub iccid: Spanned<String>,
+    pub iccid: Option<Spanned<String>>,
     /// eUICC-Mandatory-services; the algorithm among them is set anew by every order.
-    pub services: Vec<Spanned<String>>,
+    pub services: Option<Vec<Spanned<String>>>,
     /// Last arcs of the templates an eUICC must have; those in use when left out.
     pub templates: Option<Vec<Spanned<String>>>,
     /// Policy rules.
@@ -52,8 +52,7 @@ pub(super) struct Header {
     /// `connectivityParameters`.
     pub connectivity: Option<Hex>,
     /// Applications an eUICC must have.
-    #[serde(default)]
-    pub aids: Vec<MandatoryAid>,
+    pub aids: Option<Vec<MandatoryAid>>,
     /// PIX of an IoT Minimal Profile.
     pub iot_pix: Option<Hex>,
 }
@@ -139,6 +138,22 @@ pub(super) enum Body<'e> {
     Application(&'e Application),
     NonStandard(&'e NonStandard),
     Raw(&'e Hex),
+}
+
+impl Header {
+    /// What is not given here is the base's.
+    pub(super) fn inherit(&mut self, base: Self) {
+        let Self { version, profile_type, iccid, services, templates, pol, connectivity, aids, iot_pix } = base;
+        self.version = self.version.take().or(version);
+        self.profile_type = self.profile_type.take().or(profile_type);
+        self.iccid = self.iccid.take().or(iccid);
+        self.services = self.services.take().or(services);
+        self.templates = self.templates.take().or(templates);
+        self.pol = self.pol.take().or(pol);
+        self.connectivity = self.connectivity.take().or(connectivity);
+        self.aids = self.aids.take().or(aids);
+        self.iot_pix = self.iot_pix.take().or(iot_pix);
+    }
 }
 
 impl Element {
