@@ -217,6 +217,12 @@ pub(in crate::hsm) mod tests {
         fn encrypt_blocks(&mut self, _: KeyRef, _: &[u8]) -> Result<Vec<u8>, HsmError> {
             Err(fault(FaultClass::Policy))
         }
+        fn decrypt_blocks(&mut self, _: KeyRef, _: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
+            Err(fault(FaultClass::Policy))
+        }
+        fn check_value(&mut self, _: KeyRef) -> Result<Option<Vec<u8>>, HsmError> {
+            Ok(None)
+        }
         fn seal(&mut self, _: KeyRef, _: &[u8], _: &[u8]) -> Result<Vec<u8>, HsmError> {
             Err(fault(FaultClass::Policy))
         }

@@ -1,7 +1,7 @@
 //! The token: a small seam spoken in our words. Only `hsm::pkcs11` names cryptoki; a vendor is a profile file, not code.
 //!
 //! Long-lived keys live there and never leave: DPauth and DPpb sign, the site KEK seals, the manifest and audit keys sign,
-//! transport keys encrypt what goes to a core network. Everything else is CPU work outside.
+//! transport keys encrypt what goes to a core network, operators' keys decrypt what comes from one. Everything else is CPU work outside.
 
 pub mod draw;
 pub mod lanes;
@@ -35,6 +35,8 @@ pub enum Role {
     Audit,
     /// Encrypts K and OPc for one core network; the name is the one orders use in `transport_key`.
     Transport(String),
+    /// Decrypts K and OPc that an operator sends with its orders; the name stands in `[import.NAME] key` of `bindery.toml`.
+    Operator(String),
 }
 
 impl fmt::Display for Role {
@@ -46,6 +48,7 @@ impl fmt::Display for Role {
             Self::Manifest => f.write_str("manifest"),
             Self::Audit => f.write_str("audit"),
             Self::Transport(name) => write!(f, "transport:{name}"),
+            Self::Operator(name) => write!(f, "operator:{name}"),
         }
     }
 }
@@ -59,8 +62,9 @@ impl FromStr for Role {
             "site-kek" => Self::SiteKek,
             "manifest" => Self::Manifest,
             "audit" => Self::Audit,
-            other => match other.strip_prefix("transport:") {
-                Some(name) if !name.is_empty() => Self::Transport(name.to_owned()),
+            other => match other.split_once(':') {
+                Some(("transport", name)) if !name.is_empty() => Self::Transport(name.to_owned()),
+                Some(("operator", name)) if !name.is_empty() => Self::Operator(name.to_owned()),
                 _ => return Err(format!("role {other:?} is unknown")),
             },
         })
@@ -77,6 +81,14 @@ impl TryFrom<String> for Role {
 /// A key of an open token: an index into its table of handles, resolved once at start, never searched again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyRef(pub(in crate::hsm) usize);
+
+#[cfg(test)]
+impl KeyRef {
+    /// Of a token made up for a test.
+    pub(crate) fn for_tests() -> Self {
+        Self(0)
+    }
+}
 
 /// What a PKCS#11 failure means for us (the table with a test per row stands in `pkcs11::faults`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -140,6 +152,10 @@ pub trait HsmSession: Send {
     fn random(&mut self, out: &mut [u8]) -> Result<(), HsmError>;
     /// AES-ECB over `blocks` (a multiple of 16 octets), many records in one call.
     fn encrypt_blocks(&mut self, key: KeyRef, blocks: &[u8]) -> Result<Vec<u8>, HsmError>;
+    /// The inverse of AES-ECB over `blocks` (a multiple of 16 octets) with an operator's key, many records in one call.
+    fn decrypt_blocks(&mut self, key: KeyRef, blocks: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError>;
+    /// CKA_CHECK_VALUE: the first octets of AES of a zero block. Optional in PKCS#11: none when the token does not tell it.
+    fn check_value(&mut self, key: KeyRef) -> Result<Option<Vec<u8>>, HsmError>;
     /// AES-256-GCM under a KEK: `iv (12) || ciphertext || tag (16)`. `aad` says what is sealed and must not be empty
     /// (SoftHSM 2.6.1 crashes without).
     fn seal(&mut self, key: KeyRef, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, HsmError>;

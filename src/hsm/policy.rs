@@ -76,6 +76,8 @@ pub enum Purpose {
     Seal,
     /// Encrypts for somebody else, never decrypts.
     Encrypt,
+    /// Decrypts what somebody else encrypted for us, never encrypts.
+    Decrypt,
 }
 
 impl Purpose {
@@ -85,6 +87,7 @@ impl Purpose {
             Self::Sign => "sign",
             Self::Seal => "seal",
             Self::Encrypt => "encrypt",
+            Self::Decrypt => "decrypt",
         }
     }
 
@@ -93,6 +96,7 @@ impl Purpose {
             Self::Sign => &[KeyAttribute::Sign],
             Self::Seal => &[KeyAttribute::Encrypt, KeyAttribute::Decrypt],
             Self::Encrypt => &[KeyAttribute::Encrypt],
+            Self::Decrypt => &[KeyAttribute::Decrypt],
         }
     }
 }
@@ -266,6 +270,7 @@ impl KeyRule {
         let (purpose, mechanism) = match self.role {
             Role::SiteKek => (Purpose::Seal, MechanismName::AesGcm),
             Role::Transport(_) => (Purpose::Encrypt, MechanismName::AesEcb),
+            Role::Operator(_) => (Purpose::Decrypt, MechanismName::AesEcb),
             _ => (Purpose::Sign, MechanismName::Ecdsa),
         };
         if self.kind != expected_kind || self.purpose != purpose {
@@ -382,8 +387,9 @@ mod tests {
     #[test]
     fn the_built_in_policy_is_sound_and_names_every_role() {
         let policy = KeyPolicy::parse(BUILT_IN).unwrap();
-        assert_eq!(policy.keys.len(), 6);
+        assert_eq!(policy.keys.len(), 7);
         assert_eq!(policy.rule(&Role::Transport("core-demo".into())).unwrap().origin, Origin::Imported);
+        assert_eq!(policy.rule(&Role::Operator("core-demo".into())).unwrap().purpose, Purpose::Decrypt);
     }
 
     #[test]
@@ -401,7 +407,7 @@ mod tests {
             assert!(KeyPolicy::parse(&text).unwrap_err().contains(name), "{name} = {flipped} was taken");
             tried += 1;
         }
-        assert_eq!(tried, 4 * (11 + 9) + 2 * 13);
+        assert_eq!(tried, 4 * (11 + 9) + 3 * 13);
     }
 
     #[test]

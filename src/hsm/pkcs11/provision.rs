@@ -35,7 +35,8 @@ pub(crate) fn write_softhsm_conf(conf: &Path, tokens: &Path) -> Result<(), Fault
 }
 
 /// Initialises a free token under the site's label, with a random SO PIN that nobody keeps and the given user PIN, and makes
-/// the keys of the policy. Transport keys are made in software and imported; their copies are returned for the other side.
+/// the keys of the policy. Transport and operators' keys are made in software and imported; their copies are returned for the
+/// other side. Of one name they are one key: two objects, of which one encrypts and the other decrypts.
 pub fn demo_token(site: &Site, user_pin: &str) -> Result<Vec<TransportCopy>, Fault> {
     let profile = HsmProfile::load(site)?;
     let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
@@ -55,9 +56,10 @@ pub fn demo_token(site: &Site, user_pin: &str) -> Result<Vec<TransportCopy>, Fau
     session.init_pin(&user_pin).map_err(failed("set the user PIN"))?;
     session.logout().map_err(failed("log out as security officer"))?;
     session.login(UserType::User, Some(&user_pin)).map_err(failed("log in to the token"))?;
-    let mut copies = Vec::new();
+    let mut copies: Vec<TransportCopy> = Vec::new();
     for rule in &policy.keys {
-        copies.extend(make_key(&session, rule, &profile.attributes_unknown)?);
+        let made = make_key(&session, rule, &copies, &profile.attributes_unknown)?;
+        copies.extend(made);
     }
     Ok(copies)
 }
@@ -72,7 +74,12 @@ pub fn random_pin() -> Result<Zeroizing<String>, Fault> {
     Ok(pin)
 }
 
-fn make_key(session: &Pkcs11Session, rule: &KeyRule, unknown: &[String]) -> Result<Option<TransportCopy>, Fault> {
+fn make_key(
+    session: &Pkcs11Session,
+    rule: &KeyRule,
+    copies: &[TransportCopy],
+    unknown: &[String],
+) -> Result<Option<TransportCopy>, Fault> {
     let failed = |e: cryptoki::error::Error| hsm_error(format!("make key {}", rule.label), &e);
     let mut id = [0; 16];
     rand_bytes(&mut id).map_err(|e| Fault::new(Exit::Bug, format!("OpenSSL's random: {e}")))?;
@@ -90,7 +97,7 @@ fn make_key(session: &Pkcs11Session, rule: &KeyRule, unknown: &[String]) -> Resu
             session.generate_key(&Mechanism::AesKeyGen, &secret).map_err(failed)?;
             Ok(None)
         }
-        (KeyKind::Aes256, Origin::Imported) => import(session, rule, &id, unknown).map(Some),
+        (KeyKind::Aes256, Origin::Imported) => import(session, rule, copies, &id, unknown),
         (KeyKind::EcP256, Origin::Imported) => Err(Fault::new(
             Exit::Config,
             format!("key {:?}: a demo token makes its key pairs itself, origin must be \"generated\"", rule.label),
@@ -98,17 +105,38 @@ fn make_key(session: &Pkcs11Session, rule: &KeyRule, unknown: &[String]) -> Resu
     }
 }
 
-/// A key that the other side must have too: made here, imported, its copy handed to the caller.
-fn import(session: &Pkcs11Session, rule: &KeyRule, id: &[u8], unknown: &[String]) -> Result<TransportCopy, Fault> {
-    let failed = |e: cryptoki::error::Error| -> HsmError { hsm_error(format!("import key {}", rule.label), &e) };
-    let Role::Transport(name) = &rule.role else {
-        return Err(Fault::new(Exit::Config, format!("key {:?}: only transport keys are imported", rule.label)));
+/// A key that the other side must have too: made here, imported, its copy handed to the caller; none when it has one already.
+fn import(
+    session: &Pkcs11Session,
+    rule: &KeyRule,
+    copies: &[TransportCopy],
+    id: &[u8],
+    unknown: &[String],
+) -> Result<Option<TransportCopy>, Fault> {
+    let (Role::Transport(name) | Role::Operator(name)) = &rule.role else {
+        let what = format!("key {:?}: only transport and operators' keys are imported", rule.label);
+        return Err(Fault::new(Exit::Config, what));
     };
+    if let Some(copy) = copies.iter().find(|copy| copy.name == *name) {
+        return create(session, rule, &copy.key, id, unknown).map(|()| None);
+    }
+    let failed = |e: cryptoki::error::Error| -> HsmError { hsm_error(format!("make key {}", rule.label), &e) };
     let mut key = Zeroizing::new([0; AES256_OCTETS as usize]);
     let mut own = Zeroizing::new([0; AES256_OCTETS as usize]);
     session.generate_random_slice(&mut key[..]).map_err(failed)?;
     rand_bytes(&mut own[..]).map_err(|e| Fault::new(Exit::Bug, format!("OpenSSL's random: {e}")))?;
     key.iter_mut().zip(own.iter()).for_each(|(octet, other)| *octet ^= other);
+    create(session, rule, &key, id, unknown)?;
+    Ok(Some(TransportCopy { name: name.clone(), key }))
+}
+
+fn create(
+    session: &Pkcs11Session,
+    rule: &KeyRule,
+    key: &[u8; AES256_OCTETS as usize],
+    id: &[u8],
+    unknown: &[String],
+) -> Result<(), Fault> {
     let mut secret = template(rule, Half::Secret, id, unknown);
     secret.push(Attribute::Class(ObjectClass::SECRET_KEY));
     secret.push(Attribute::KeyType(KeyType::AES));
@@ -120,6 +148,6 @@ fn import(session: &Pkcs11Session, rule: &KeyRule, id: &[u8], unknown: &[String]
             value.zeroize();
         }
     }
-    created.map_err(failed)?;
-    Ok(TransportCopy { name: name.clone(), key })
+    created.map_err(|e| hsm_error(format!("import key {}", rule.label), &e))?;
+    Ok(())
 }

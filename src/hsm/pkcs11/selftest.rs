@@ -18,6 +18,7 @@ pub(super) fn run(session: &mut Session, anchor: &Pkcs11Session, held: &Held) ->
             Purpose::Sign => signs(session, KeyRef(i), key)?,
             Purpose::Seal => seals(session, KeyRef(i), key)?,
             Purpose::Encrypt => encrypts(session, anchor, KeyRef(i), key)?,
+            Purpose::Decrypt => decrypts(session, KeyRef(i), key)?,
         }
     }
     Ok(())
@@ -53,6 +54,16 @@ fn encrypts(session: &mut Session, anchor: &Pkcs11Session, reference: KeyRef, ke
             Err(failed(key, "encrypts otherwise than its check value says"))
         }
         _ => Ok(()), // CKA_CHECK_VALUE is optional
+    }
+}
+
+/// A decrypt-only key cannot be asked to encrypt: equal blocks must give equal blocks, and other ones.
+fn decrypts(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(), HsmError> {
+    let answer = session.decrypt_blocks(reference, &[0; 32])?;
+    if answer[..16] == answer[16..] && answer[..16] != [0; 16] {
+        Ok(())
+    } else {
+        Err(failed(key, "does not decrypt as AES-ECB does"))
     }
 }
 

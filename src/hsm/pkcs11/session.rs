@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cryptoki::error::Error;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::aead::GcmParams;
-use cryptoki::object::ObjectHandle;
+use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
 use cryptoki::session::Session as Pkcs11Session;
 use zeroize::Zeroizing;
 
@@ -66,6 +66,35 @@ impl HsmSession for Session {
         } else {
             Err(refused(format!("encrypt with {label}"), "the token answered with another length"))
         }
+    }
+
+    fn decrypt_blocks(&mut self, key: KeyRef, blocks: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
+        let (handle, label) = self.key(key)?;
+        let what = || format!("decrypt with {label}");
+        if !blocks.len().is_multiple_of(BLOCK_OCTETS) {
+            return Err(refused(what(), "the input is not a multiple of 16 octets"));
+        }
+        // Room for all of it at once: what grows leaves copies behind.
+        let mut decrypted = Zeroizing::new(Vec::with_capacity(blocks.len()));
+        for piece in blocks.chunks(self.held.limits.encrypt_octets / BLOCK_OCTETS * BLOCK_OCTETS) {
+            let part = self.session.decrypt(&Mechanism::AesEcb, handle, piece).map(Zeroizing::new);
+            let part = part.map_err(|e| hsm_error(what(), &e))?;
+            if part.len() != piece.len() {
+                return Err(refused(what(), "the token answered with another length"));
+            }
+            decrypted.extend_from_slice(&part);
+        }
+        Ok(decrypted)
+    }
+
+    fn check_value(&mut self, key: KeyRef) -> Result<Option<Vec<u8>>, HsmError> {
+        let (handle, label) = self.key(key)?;
+        let told = self.session.get_attributes(handle, &[AttributeType::CheckValue]);
+        let told = told.map_err(|e| hsm_error(format!("read the check value of {label}"), &e))?;
+        Ok(told.into_iter().find_map(|attribute| match attribute {
+            Attribute::CheckValue(value) => Some(value).filter(|value| !value.is_empty()),
+            _ => None,
+        }))
     }
 
     fn seal(&mut self, key: KeyRef, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, HsmError> {
