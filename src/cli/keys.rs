@@ -4,6 +4,7 @@ use std::path::Path;
 
 use comfy_table::Table;
 
+use super::import_op::ImportOp;
 use super::screen;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -23,12 +24,13 @@ pub struct Keys {
     command: Command,
 }
 
-#[derive(Clone, Copy, Debug, clap::Subcommand)]
+#[derive(Clone, Debug, clap::Subcommand)]
 enum Command {
     /// Open the token, compare every key with the policy, show certificates and the manifest fingerprint
     Status,
     /// The keys of the policy: role, label, mechanism, purpose; the token is not opened
     List,
+    ImportOp(ImportOp),
 }
 
 impl Keys {
@@ -39,6 +41,7 @@ impl Keys {
         match self.command {
             Command::List => list(&policy, json),
             Command::Status => status(&site, &policy, json),
+            Command::ImportOp(import) => import.run(&site, json),
         }
     }
 }

@@ -9,6 +9,7 @@ mod bind;
 pub mod doctor;
 mod export;
 mod fleet;
+pub mod import_op;
 pub mod init;
 mod intake;
 pub mod keys;
