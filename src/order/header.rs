@@ -212,7 +212,11 @@ impl LineHeader<'_> {
     fn template(&mut self, templates: &dyn Templates) -> Takes {
         let line = self.line;
         templates.check(&line.template, line.algorithm.as_str(), line).unwrap_or_else(|refusal| {
-            let value = if refusal.member.starts_with("vars") { "" } else { &line.template };
+            let value = match refusal.member.as_str() {
+                member if member.starts_with("vars") => "",
+                "transport_key" => line.transport_key.as_deref().unwrap_or_default(),
+                _ => &line.template,
+            };
             self.refuse(&refusal.member, value, refusal.code, &refusal.message, &refusal.hint);
             Takes::anything()
         })

@@ -143,7 +143,7 @@ impl<H: Hsm> Engine<'_, H> {
         line: &LineWork,
         mut started: Vec<Started>,
         session: &mut H::Session,
-    ) -> Result<(Vec<Result<Started, Failed>>, Vec<CoreSecrets>), Fault> {
+    ) -> Result<(Judged, Vec<CoreSecrets>), Fault> {
         let mut encrypted = Vec::with_capacity(started.len());
         let mut verdicts = Vec::with_capacity(started.len());
         for group in started.chunks_mut(CORE_RECORDS_PER_CALL) {
@@ -157,7 +157,7 @@ impl<H: Hsm> Engine<'_, H> {
             for record in group.iter_mut() {
                 let (k, after) = rest.split_at(record.k().len());
                 let (opc, after) = after.split_at(record.opc().len());
-                verdicts.push(record.authenticate(line, k, opc));
+                verdicts.push(record.authenticate(k, opc));
                 rest = after;
             }
             let ciphertext = session.encrypt_blocks(line.transport, &blocks)?;
@@ -190,6 +190,9 @@ impl<H: Hsm> Engine<'_, H> {
     }
 }
 
+/// Records, and those that failed in their places.
+type Judged = Vec<Result<Started, Failed>>;
+
 /// K and OPc as the core network gets them.
 struct CoreSecrets {
     ki: Vec<u8>,
@@ -217,7 +220,7 @@ fn keep_sound<T>(outcomes: &mut Vec<(DevicePk, Outcome)>, results: Vec<Result<T,
 
 /// Imported K and OPc are each one subscriber's: of records that share one the first stands. For generated ones the same would mean
 /// that randomness repeats itself.
-fn unlike_others(order: &OrderWork, started: Vec<Started>) -> Vec<Result<Started, Failed>> {
+fn unlike_others(order: &OrderWork, started: Vec<Started>) -> Judged {
     let judge = |record: Started| match order.distinct.is_new_import(record.prints()) {
         true => Ok(record),
         false => {

@@ -8,7 +8,7 @@ use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
 use super::audit;
-use super::authenticate::Card;
+use super::authenticate::{Card, Core};
 use super::distinct::Prints;
 use super::import::{BadImport, Imported};
 use super::work::{Binding, LineWork, OrderWork};
@@ -149,7 +149,8 @@ impl Started {
                 name.failed_as(ErrorClass::CryptoSelfcheck, &format!("read back: {e}"), NEVER_ISSUED)
             };
             read.map_err(|e| wrong(&e))?;
-            card = Some(Card::of(&upp, line, &device.vars, rand).map_err(|e| wrong(&e))?);
+            let core = Core::ordered(&line.settings, &line.template_found, &device.vars);
+            card = Some(core.and_then(|core| Card::of(&upp, core, rand)).map_err(|e| wrong(&e))?);
         }
         let metadata = line.metadata.for_iccid(&iccid);
         let mut issue = Issue {
@@ -207,9 +208,9 @@ impl Started {
     }
 
     /// Authenticates the profile, where it is read back, with what is about to be handed to the core network.
-    pub(super) fn authenticate(&mut self, line: &LineWork, k: &[u8], opc: &[u8]) -> Result<(), Failed> {
+    pub(super) fn authenticate(&mut self, k: &[u8], opc: &[u8]) -> Result<(), Failed> {
         let Some(card) = &mut self.card else { return Ok(()) };
-        card.answers(line, k, opc).map_err(|e| {
+        card.answers(k, opc).map_err(|e| {
             let what = format!("profile and core file do not authenticate: {e}");
             self.name.failed_as(ErrorClass::CryptoSelfcheck, &what, NEVER_ISSUED)
         })

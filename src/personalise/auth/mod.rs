@@ -62,6 +62,9 @@ pub enum Disagreement {
     /// The core network would not believe a resynchronisation.
     #[error("AUTS: the core network does not believe the profile's resynchronisation")]
     Auts,
+    /// The profile has another algorithm than the core network.
+    #[error("the profile has another algorithm than the core network")]
+    Algorithm,
     /// K or OPc has not the length of its algorithm.
     #[error("K or OPc has not the length that {0} takes")]
     Length(&'static str),
