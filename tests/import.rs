@@ -321,6 +321,39 @@ fn what_shows_only_when_it_is_decrypted_fails_its_row_alone() {
 }
 
 #[test]
+fn one_key_in_two_chunks_is_seen_also_when_the_order_goes_on_later() {
+    let ground = ground();
+    let config = ground.yard.site().join("bindery.toml");
+    let before = fs::read_to_string(&config).unwrap();
+    let cbc = |iv: u8, secret: &[u8]| {
+        let masked: Vec<u8> = secret.iter().map(|octet| octet ^ iv).collect();
+        hex(&[&[iv; 16][..], &ecb(&OPERATOR_KEY, &masked)].concat())
+    };
+    // Rows 1 and 6 are one subscriber's; chunks of two, so that many lie between them.
+    let cells: Vec<String> = (0..6)
+        .map(|n| {
+            let (k, opc) = secrets(80, n % 5);
+            format!("{},{}", cbc(2 * n as u8 + 1, &k), cbc(2 * n as u8 + 2, &opc))
+        })
+        .collect();
+    fs::write(&config, before.replace("chunk_records = 1000", "chunk_records = 2")).unwrap();
+    ground.order("IMP-80", (81, 6), "acme-cbc", BOTH, &cells).submit().exits(0);
+    // The last chunk's package file cannot be made: the run stops, the chunks before stay.
+    let blocked = ground.yard.outbox("IMP-80").join("packages-00003.bpp");
+    fs::create_dir_all(blocked.join("in the way")).unwrap();
+    ground.yard.run(&["run", "IMP-80"]).exits(9);
+    fs::remove_dir_all(&blocked).unwrap();
+    ground.yard.run(&["run", "IMP-80"]).exits(5);
+    fs::write(&config, before).unwrap();
+    let results = yard::rows_csv(&ground.yard.outbox("IMP-80").join("results.csv"));
+    let refused: Vec<_> =
+        results.iter().filter(|row| row["error_class"] == "duplicate").map(|row| &row["row"]).collect();
+    assert!(["1", "6"].contains(&refused[0].as_str()) && refused.len() == 1, "{refused:?}");
+    assert_eq!(ground.core("IMP-80").len(), 5);
+    ground.judge("IMP-80", 0);
+}
+
+#[test]
 fn the_demo_takes_credentials_under_the_core_networks_key_without_being_told_which() {
     let ground = ground();
     let key = HEXLOWER.decode(fs::read(ground.yard.site().join("core-demo.key")).unwrap().trim_ascii()).unwrap();
