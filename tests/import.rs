@@ -313,7 +313,7 @@ fn what_shows_only_when_it_is_decrypted_fails_its_row_alone() {
             .map(|row| row["error_class"].clone())
             .collect()
     };
-    assert_eq!(classes("IMP-60"), ["", "input", "crypto_selfcheck"]);
+    assert_eq!(classes("IMP-60"), ["", "input", "input"]);
     assert_eq!(classes("IMP-61"), ["", "duplicate"]);
     assert_eq!((ground.core("IMP-60"), ground.core("IMP-61")), (vec![of(0)], vec![of(3)]));
     ground.judge("IMP-60", 0);

@@ -7,6 +7,10 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bindery::formats::saip::kind::Kind;
+use bindery::formats::saip::package::{Element, Package, children};
+use bindery::formats::saip::source;
+use bindery::formats::tlv::{Tag, Tlv, wrap};
 use serde_json::{Value, json};
 use yard::{Order, Yard, rows_csv};
 
@@ -31,7 +35,7 @@ fn vars() -> Value {
     })
 }
 
-/// Judges a bundle by the order, every package; gives how many packages were compared with the order's values.
+/// Judges a bundle by the order, every package.
 #[track_caller]
 fn judged(yard: &Yard, bundle: &str, order: &Order<'_>, code: i32) -> Value {
     let (secrets, path) = (yard.path("fleet/secrets.jsonl"), order.write());
@@ -49,7 +53,6 @@ fn constants_columns_and_ranges_reach_every_package() {
     assert_eq!(ran["orders"][0]["audited"], 12);
     let outbox = yard.outbox("PO-1");
     judged(&yard, outbox.to_str().unwrap(), &order, 0);
-    // The judge is not blind: a value of the ledger that is not the row's is found in the package.
     let number = yard.ledger_count("SELECT count(*) FROM devices WHERE msisdn = '4915112340011' AND row = 12");
     assert_eq!(number, 1);
 }
@@ -123,6 +126,38 @@ fn a_value_that_does_not_fit_refuses_its_row_and_costs_nothing() {
         let rejects = rows_csv(&yard.outbox(&format!("BAD-{name}")).join("rejects.csv"));
         assert!(rejects.iter().any(|r| r["column"].ends_with(column) && !r["hint"].is_empty()), "{name}: {rejects:?}");
     }
+}
+
+/// The akaParameter with an algorithmID of two octets: an order writes its own there, but what stands there now cannot be read.
+fn with_a_long_algorithm(tlv: &Tlv<'_>) -> Vec<u8> {
+    if tlv.tag.is_constructed() {
+        let children: Vec<u8> = children(tlv).flat_map(|child| with_a_long_algorithm(&child)).collect();
+        return wrap(tlv.tag, &[&children]);
+    }
+    if tlv.tag == Tag(0x80) && tlv.value == [1] { wrap(tlv.tag, &[&[1, 0]]) } else { tlv.whole.to_vec() }
+}
+
+#[test]
+fn a_template_that_no_run_could_read_back_is_refused_with_the_order() {
+    let yard = Yard::demo();
+    let der = source::build(source::preset("operational").unwrap()).unwrap();
+    let package = Package::parse(&der).unwrap();
+    let element = |element: &Element<'_>| match element.kind {
+        Kind::AkaParameter => with_a_long_algorithm(&element.tlv),
+        _ => element.tlv.whole.to_vec(),
+    };
+    let file = yard.path("long.der");
+    fs::write(&file, package.elements.iter().flat_map(element).collect::<Vec<u8>>()).unwrap();
+    yard.run(&["template", "add", file.to_str().unwrap(), "--name", "long@1"]).exits(0);
+    let mut order = yard.stored_order("PO-1", &[]);
+    order.line().as_object_mut().unwrap().remove("rows");
+    order.line()["quantity"] = json!(2);
+    order.line()["template"] = json!("long@1");
+    order.submit().exits(4);
+    let rejects = rows_csv(&yard.outbox("PO-1").join("rejects.csv"));
+    assert_eq!(rejects[0]["code"], "template-unfit", "{rejects:?}");
+    assert!(rejects[0]["message"].contains("akaParameter: algorithmID"), "{rejects:?}");
+    assert_eq!(yard.ledger_count("SELECT count(*) FROM devices"), 0, "nothing is claimed");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::hsm::policy::KeyPolicy;
 use crate::order::file::Line;
 use crate::order::{Intake, KeyLine, KeyRefusal, Takes, Targets, TemplateRefusal, Templates, UnfitValue};
 use crate::personalise::shelf::{Shelf, TemplateName};
-use crate::personalise::{CompiledTemplate, PersonaliseError, TemplateError};
+use crate::personalise::{CompiledTemplate, PersonaliseError, TemplateError, audit};
 use crate::pipeline::fan_out::FanOut;
 use crate::pipeline::{ImportRefusal, check_line, settings_of, wrapped_form};
 use crate::store::sqlite::Ledger;
@@ -99,6 +99,10 @@ impl Templates for ShelvedTemplates<'_> {
                 refusal(&format!("vars.{name}"), "template-variable", e.to_string(), e.hint())
             }
             _ => refusal("template", "template-unfit", e.to_string(), e.hint()),
+        })?;
+        audit::read(&der).map_err(|e| {
+            let what = format!("its own values cannot be read: {e}");
+            refusal("template", "template-unfit", what, "run `bindery template lint NAME`: it names the place")
         })?;
         let wrapped = wrapped_form(self.site, line, compiled.k_len()).map_err(|refused| {
             let ImportRefusal { member, code, message, hint } = refused;

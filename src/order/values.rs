@@ -27,9 +27,9 @@ enum Source<'o> {
 }
 
 impl RowVar<'_> {
-    /// Its values stand in cells, not in the header.
-    fn is_by_row(&self) -> bool {
-        matches!(self.source, Source::Msisdn | Source::Own { .. })
+    /// Its values stand in an own column, which nobody has judged yet.
+    fn is_own(&self) -> bool {
+        matches!(self.source, Source::Own { .. })
     }
 
     /// Its range begins with a value that does not fit.
@@ -90,10 +90,14 @@ impl RowJudge<'_> {
         let given = self.digits(row, Column::Msisdn, 1..=MSISDN_DIGITS);
         let number = match &self.vars.msisdn {
             None => given?.to_owned(),
+            // The cell was judged just now; an empty one is missed below.
+            Some(RowVar { source: Source::Msisdn, .. }) if row.cells.cell(Column::Msisdn).is_some() => {
+                given?.to_owned()
+            }
             Some(var) => {
                 let (column, value) = self.value(row, var)?;
                 let Some(digits) = msisdn_digits(&value) else {
-                    if var.is_by_row() {
+                    if var.is_own() {
                         self.refuse(row, &column, &masked(&value), "digits", NO_MSISDN, MSISDN_HINT);
                     }
                     return None;

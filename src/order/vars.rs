@@ -62,6 +62,9 @@ impl FromStr for FirstNumber {
 const VARS: Limit =
     Limit { most: MAX_VARS, code: "too-many-vars", what: "variables", hint: "`bindery template vars NAME` shows them" };
 const SECRET_HINT: &str = "keys, PUKs and ADM codes are made in the HSM; no order carries them in the clear";
+/// One PIN for a whole line (0000) is no secret; one for each profile is, and rows would lie in the ledger as they came.
+const PER_PROFILE_CODES: [&str; 2] = ["pin1", "pin2"];
+const PIN_HINT: &str = "leave it out: every profile gets its own, made in the HSM; or give one text for the whole line";
 const COLUMN_HINT: &str = "msisdn, or a column of your own: its name begins with x_";
 
 /// The variables of a line by name.
@@ -70,7 +73,12 @@ pub(super) fn read_vars(value: Value<'_>) -> Option<BTreeMap<String, Var>> {
         if names_secret_variable(name) {
             return v.place().refuse("(not shown)", "clear-secret", "names a secret in the clear", SECRET_HINT);
         }
-        Some((name.to_owned(), read_var(v)?))
+        let place = v.place();
+        let var = read_var(v)?;
+        if PER_PROFILE_CODES.contains(&name) && !matches!(var, Var::Constant(_)) {
+            return place.refuse("(not shown)", "clear-secret", "names a PIN for each profile in the clear", PIN_HINT);
+        }
+        Some((name.to_owned(), var))
     })?;
     Some(entries.into_iter().collect())
 }

@@ -11,7 +11,7 @@ use openssl::error::ErrorStack;
 use zeroize::Zeroizing;
 
 use super::audit::Audit;
-use super::record::{EXTRA_DRAW_LEN, Failed, Finished, Job, Sealed, Started};
+use super::record::{EXTRA_DRAW_LEN, Failed, Finished, Job, Reach, Sealed, Started};
 use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
 use crate::bind::{Curve, Workbench};
 use crate::certs;
@@ -50,8 +50,17 @@ impl<H: Hsm> Engine<'_, H> {
         devices.retain(|device| device.state == DeviceState::Accepted);
 
         let mut outcomes = Vec::with_capacity(devices.len());
-        let jobs = self.jobs(line, &devices, audit, session)?;
-        let started = keep_sound(&mut outcomes, self.start((order, line), jobs, session)?);
+        let mut started = self.start((order, line), self.jobs(line, &devices, audit, session)?, session)?;
+        if audit != Audit::All && any_reaches(&started, Reach::Misread) {
+            tracing::warn!("a profile did not read back right: every profile of the chunk is made anew and read back");
+            started = self.start((order, line), self.jobs(line, &devices, Audit::All, session)?, session)?;
+        }
+        if any_reaches(&started, Reach::Randomness) {
+            return Err(Fault::new(Exit::HsmUnusable, "the token's random numbers are blank").hint(
+                "nothing of this chunk was issued; run `bindery doctor`, and issue nothing before the cause is known",
+            ));
+        }
+        let started = keep_sound(&mut outcomes, started);
         let started = match line.import {
             None => started,
             Some(_) => keep_sound(&mut outcomes, unlike_others(order, started)),
@@ -203,13 +212,17 @@ pub(super) fn workbench() -> Result<Workbench, ErrorStack> {
     Workbench::new(Curve::p256()?)
 }
 
+fn any_reaches<T>(results: &[Result<T, Failed>], reach: Reach) -> bool {
+    results.iter().any(|result| matches!(result, Err(failed) if failed.reach == reach))
+}
+
 /// Failed records get their outcome, the others go on.
 fn keep_sound<T>(outcomes: &mut Vec<(DevicePk, Outcome)>, results: Vec<Result<T, Failed>>) -> Vec<T> {
     let mut sound = Vec::with_capacity(results.len());
     for result in results {
         match result {
             Ok(record) => sound.push(record),
-            Err(Failed { device, error }) => {
+            Err(Failed { device, error, .. }) => {
                 tracing::warn!("{error}; {}", error.hint);
                 outcomes.push((device, Outcome::Failed { class: error.class, what: error.what }));
             }

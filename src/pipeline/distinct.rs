@@ -20,6 +20,9 @@ use crate::personalise::Credentials;
 use crate::personalise::audit::Found;
 use crate::personalise::credentials::Secret;
 
+/// Octets of a secret below which two records may well draw the same; a template can ask for a key of one octet.
+const SHORTEST_COMPARED: usize = 8;
+
 /// 64 bits of a keyed hash of a secret.
 pub(super) type Print = u64;
 
@@ -77,6 +80,10 @@ impl Distinct {
             if value.iter().fold(0, |any, octet| any | octet) == 0 {
                 return Err(BadSecret::Blank(name(secret)));
             }
+            if matches!(secret, Secret::Puk1 | Secret::Puk2 | Secret::Adm(_)) {
+                codes.push(value);
+                continue;
+            }
             let print = self.print(&[value]);
             if template.contains(&print) {
                 return Err(BadSecret::OfTemplate(name(secret)));
@@ -87,11 +94,14 @@ impl Distinct {
                     prints.opc = print;
                     prints.others.push(print);
                 }
-                Secret::Puk1 | Secret::Puk2 | Secret::Adm(_) => codes.push(value),
+                _ if value.len() < SHORTEST_COMPARED => {}
                 _ => prints.others.push(print),
             }
         }
         if codes.len() > 1 {
+            if codes.iter().all(|code| template.contains(&self.print(&[code]))) {
+                return Err(BadSecret::OfTemplate("every PUK and ADM code".to_owned()));
+            }
             prints.others.push(self.print(&codes));
         }
         Ok(prints)
@@ -169,6 +179,9 @@ fn repeated(what: &str) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::formats::saip::kind::Kind;
+    use crate::formats::saip::package::{Element, Package, children};
+    use crate::formats::tlv::{Tag, Tlv, wrap};
     use crate::personalise::shelf::preset;
     use crate::personalise::{CompiledTemplate, Draw, Identity, Settings, audit};
     use crate::secret::SubscriberKey;
@@ -223,6 +236,34 @@ mod tests {
         // The same octets twice within one record.
         let constant = vec![0x5A; template.draw_len()];
         enter(&distinct, &template, &[&constant]).unwrap_err();
+    }
+
+    /// The TLV with its keys of 16 octets cut down to one.
+    fn shortened(tlv: &Tlv<'_>) -> Vec<u8> {
+        match tlv.value {
+            _ if tlv.tag.is_constructed() => {
+                wrap(tlv.tag, &[&children(tlv).map(|child| shortened(&child)).collect::<Vec<_>>().concat()])
+            }
+            [0, ..] if tlv.tag == Tag(0x86) && tlv.value.len() == 16 => wrap(tlv.tag, &[&[0]]),
+            _ => tlv.whole.to_vec(),
+        }
+    }
+
+    #[test]
+    fn keys_of_one_octet_that_meet_by_chance_do_not_end_the_chunk() {
+        let der = preset("operational").unwrap().unwrap();
+        let package = Package::parse(&der).unwrap();
+        let element = |element: &Element<'_>| match element.kind {
+            Kind::SecurityDomain => shortened(&element.tlv),
+            _ => element.tlv.whole.to_vec(),
+        };
+        let der = package.elements.iter().map(element).collect::<Vec<_>>().concat();
+        let template = CompiledTemplate::compile(&der, &Settings::default()).unwrap();
+        // Odd octets: none is zero.
+        let draws = [(); 300].map(|()| octets(&template).iter().map(|octet| octet | 1).collect::<Vec<_>>());
+        let short = template.credentials(&mut Draw::new(&draws[0]), None).unwrap();
+        assert!(short.each().any(|(secret, value)| matches!(secret, Secret::Ota(_)) && value.len() == 1));
+        enter(&distinct(), &template, &draws.each_ref().map(|draw| &draw[..])).unwrap();
     }
 
     #[test]

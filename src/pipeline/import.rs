@@ -54,6 +54,9 @@ pub(super) enum BadImport {
     /// Not whole blocks, or longer than any key.
     #[error("{0} has a length that its scheme does not have")]
     Length(&'static str),
+    /// A key that nobody drew.
+    #[error("{0} is all zero when it is decrypted")]
+    Blank(&'static str),
     /// RFC 3394's integrity check.
     #[error("{0} does not unwrap: it was damaged, or wrapped under another key")]
     Integrity(&'static str),
@@ -166,11 +169,15 @@ impl Import {
             }
             .into_iter();
             let mut next = |what: &'static str| {
-                let value = plain.next().unwrap_or(Err(Unfit::Length));
-                value.map_err(|unfit| match unfit {
-                    Unfit::Length => BadImport::Length(what),
-                    Unfit::Integrity => BadImport::Integrity(what),
-                })
+                match plain.next().unwrap_or(Err(Unfit::Length)) {
+                    // Told here as the operator's: blank keys of our own mean that our randomness is none.
+                    Ok(key) if key.expose().iter().fold(0, |any, octet| any | octet) == 0 => {
+                        Err(BadImport::Blank(what))
+                    }
+                    Ok(key) => Ok(key),
+                    Err(Unfit::Length) => Err(BadImport::Length(what)),
+                    Err(Unfit::Integrity) => Err(BadImport::Integrity(what)),
+                }
             };
             for wrapped in group {
                 let Some(wrapped) = wrapped else {

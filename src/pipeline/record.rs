@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::audit;
 use super::authenticate::{Card, Core};
-use super::distinct::Prints;
+use super::distinct::{BadSecret, Prints};
 use super::import::{BadImport, Imported};
 use super::work::{Binding, LineWork, OrderWork};
 use crate::bind::{self, Bpp, Draft, OneTimeKey, OpenDraft, Parts, Workbench};
@@ -31,6 +31,19 @@ pub(super) const EXTRA_DRAW_LEN: usize = 20 + 16 + 48 + 2 * NONCE_LEN + 16;
 pub(super) struct Failed {
     pub(super) device: DevicePk,
     pub(super) error: RecordError,
+    /// What it says of the others.
+    pub(super) reach: Reach,
+}
+
+/// What a failed record says of the others of its chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Nothing.
+    Record,
+    /// It was not what it should be: the others may not be either, and only some were read back.
+    Misread,
+    /// Its secrets were blank: no randomness of this run can be trusted.
+    Randomness,
 }
 
 /// Personalised; in prebound mode agreed too.
@@ -130,7 +143,10 @@ impl Started {
         };
         let credentials = credentials.map_err(unfit)?;
         let prints = order.distinct.prints(&credentials, &line.template_secrets);
-        let prints = prints.map_err(|e| name.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), NEVER_ISSUED))?;
+        let prints = prints.map_err(|e| {
+            let reach = if matches!(e, BadSecret::Blank(_)) { Reach::Randomness } else { Reach::Record };
+            Failed { reach, ..name.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), NEVER_ISSUED) }
+        })?;
         let matching_id = match &device.matching_id {
             Some(ordered) => ordered.clone(),
             None => MatchingId::from_random(draw.take().map_err(unfit)?),
@@ -146,7 +162,8 @@ impl Started {
         if is_audited {
             let read = audit::read_back((&line.settings, &line.template_found), &upp, (&identity, &credentials), op);
             let wrong = |e: &dyn std::fmt::Display| {
-                name.failed_as(ErrorClass::CryptoSelfcheck, &format!("read back: {e}"), NEVER_ISSUED)
+                let failed = name.failed_as(ErrorClass::CryptoSelfcheck, &format!("read back: {e}"), NEVER_ISSUED);
+                Failed { reach: Reach::Misread, ..failed }
             };
             read.map_err(|e| wrong(&e))?;
             let core = Core::ordered(&line.settings, &line.template_found, &device.vars);
@@ -318,7 +335,7 @@ impl Failed {
     pub(super) fn bug(device: &Device, what: &str) -> Self {
         let record = RecordId { line: device.line, row: device.row };
         let error = RecordError { record, class: ErrorClass::Internal, what: what.to_owned(), hint: AGAIN };
-        Self { device: device.pk, error }
+        Self { device: device.pk, error, reach: Reach::Record }
     }
 }
 
@@ -335,6 +352,6 @@ impl Name {
 
     pub(super) fn failed_as(&self, class: ErrorClass, what: &str, hint: &'static str) -> Failed {
         let error = RecordError { record: self.record, class, what: what.to_owned(), hint };
-        Failed { device: self.device, error }
+        Failed { device: self.device, error, reach: Reach::Record }
     }
 }

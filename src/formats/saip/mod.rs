@@ -16,4 +16,5 @@ pub mod package;
 pub mod path;
 pub mod services;
 pub mod source;
+pub mod toolkit;
 pub mod types;

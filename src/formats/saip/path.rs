@@ -2,7 +2,7 @@
 //!
 //! In: a package and an offset. Out: the ASN.1 names on the way. Rule: the items of a list and the second and later member of one
 //! name carry their number, from 1; what the module does not know is named by its tag. One walk names any number of offsets.
-//! Source: TCA eUICC Profile Package 3.3.1, module PEDefinitions.
+//! Source: TCA eUICC Profile Package 3.4.1, module PEDefinitions.
 
 use super::kind::Kind;
 use super::package::{Package, children};

@@ -69,6 +69,8 @@ const HEADER: &[Case] = &[
     ("clear key as variable", |o| line(o)["vars"] = json!({"Ki": "465B5CE8"}), "clear-secret lines[0].vars.Ki"),
     ("variable no text", |o| line(o)["vars"] = json!({"apn": 1}), "wrong-type lines[0].vars.apn"),
     ("PUK as variable", |o| line(o)["vars"] = json!({"puk1": "12345678"}), "clear-secret lines[0].vars.puk1"),
+    ("PIN by column", |o| line(o)["vars"] = json!({"pin1": {"column": "x_a"}}), "clear-secret lines[0].vars.pin1"),
+    ("PIN by range", |o| line(o)["vars"] = json!({"pin2": {"first": "1000"}}), "clear-secret lines[0].vars.pin2"),
     ("ADM by column", |o| line(o)["vars"] = json!({"adm": {"column": "x_a"}}), "clear-secret lines[0].vars.adm"),
     (
         "variable from a key's column",

@@ -89,6 +89,19 @@ fn a_telephone_number_of_the_row_must_be_that_of_the_variable() {
 }
 
 #[test]
+fn a_telephone_number_that_is_none_is_refused_once_wherever_it_stands() {
+    for (column, codes) in
+        [("msisdn", ["digits", "digits", "missing-value"]), ("x_number", ["digits", "", "missing-value"])]
+    {
+        let site = Site::new();
+        let order =
+            ordered(&site, json!({"msisdn": {"column": column}}), &format!("{column}\n493x\n+4930\n\"\"\n4931\n"));
+        let expected = (1..).zip(codes).filter(|(_, code)| !code.is_empty()).map(|(row, code)| (row, column, code));
+        assert_eq!(told(&site.submit(&order)), expected.collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_line_without_variables_keeps_no_values() {
     let site = Site::new();
     assert_eq!(site.submit(&with_rows(&site, "x_brand,x_brand,x_puk\na,b,1\n")).exit, Exit::Done);

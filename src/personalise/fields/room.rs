@@ -24,10 +24,7 @@ impl Room {
         let len = view.size().or(default_len).or(record_len).or(written)?.min(MAX_FILE);
         let mut given = view.content(len);
         if let Some(fill) = template.and_then(|template| template.fill) {
-            // One fill for each record (SAIP §9.1).
-            let fill = fill.octets(record_len.unwrap_or(len).min(len));
-            let fill = fill.iter().copied().cycle();
-            given.iter_mut().zip(fill).for_each(|(octet, default)| *octet = octet.or(Some(default)));
+            fill.complete(&mut given, record_len);
         }
         Some(Self { len, record_len, given })
     }

@@ -6,6 +6,7 @@ use super::words::{self, hex, octets};
 use super::{Facts, Members};
 use crate::formats::saip::kind::{constructed, primitive};
 use crate::formats::saip::package::{child, children};
+use crate::formats::saip::toolkit::Toolkit;
 use crate::formats::tlv::{Reader, Tag, Tlv};
 
 const AID: Tag = Tag(0x4F);
@@ -145,25 +146,16 @@ fn uicc_parameters<'a>(name: &str, uicc: &Tlv<'a>, facts: &mut Facts<'a>) {
     facts.unknown(name, members);
 }
 
-/// TAR and minimum security level of the toolkit parameters (ETSI TS 102 226 §8.2.1.3.2.1): priority, timers, text length, menu
-/// entries with two octets each, channels, MSL field, TAR field.
+/// TARs and minimum security level.
 fn toolkit_parameters(octets: &[u8]) -> Option<String> {
-    let [_priority, _timers, _text, menu, rest @ ..] = octets else { return None };
-    let [_channels, rest @ ..] = rest.get(2 * usize::from(*menu)..)? else { return None };
-    let (level, rest) = length_and_value(rest)?;
-    let (tars, _) = length_and_value(rest)?;
-    let tars: Vec<_> = tars.chunks(3).map(hex).collect();
-    let level = match level {
-        [1, spi] => format!("MSL {}", words::security_level(*spi)),
-        [] => "no MSL".to_owned(),
-        other => format!("MSL {}", hex(other)),
+    let toolkit = Toolkit::read(octets)?;
+    let tars: Vec<_> = toolkit.references.chunks(3).map(hex).collect();
+    let level = match (toolkit.least_spi(), toolkit.security_level) {
+        (Some(spi), _) => format!("MSL {}", words::security_level(spi)),
+        (None, []) => "no MSL".to_owned(),
+        (None, other) => format!("MSL {}", hex(other)),
     };
     Some(format!("TAR {}, {level}", tars.join(" ")))
-}
-
-fn length_and_value(octets: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (len, rest) = octets.split_first()?;
-    rest.split_at_checked(usize::from(*len))
 }
 
 pub(super) fn rfm<'a>(members: &mut Members<'a>, facts: &mut Facts<'a>) {

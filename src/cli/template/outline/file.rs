@@ -305,8 +305,12 @@ fn is_secret(file: &str, fid: &str) -> bool {
         "ef-gbabp", "ef-gbanl", "ef-hiddenkey", "ef-hidden-key", "ef-msk", "ef-muk", "ef-nafkca", "ef-dck", "ef-spc",
         "ef-3gcik", "ef-sipsp", "ef-mipsp", "ef-sippapss", "ef-eapkeys", "ef-kausf-derivation",
     ];
-    // The same files when GenericFileManagement makes them: Keys, KeysPS, EPSNSC, Hiddenkey, GBABP, MSK.
-    const FIDS: &[&str] = &["6F08", "6F09", "6FE4", "6FC3", "6FD6", "6FD7"];
+    // The same files when GenericFileManagement makes them. It says where, but not in what: an identifier that names such a file in
+    // any application counts, but for 4F01, which is far more often a location than EF.EAPKEYS.
+    const FIDS: &[&str] = &[
+        "6F08", "6F09", "4F20", "4F52", "6FE4", "4F03", "4F04", "4F05", "6FD5", "6FD6", "6FDA", "6FC3", "6F76", "6FD7",
+        "6FD8", "6FDD", "6F2C", "6F6C", "6F33", "6F6B",
+    ];
     FILES.contains(&file) || (!file.starts_with("ef-") && FIDS.contains(&fid))
 }
 
@@ -325,10 +329,7 @@ fn content(kind: Kind, name: &str, file: &FileOutline<'_>, model: Option<&FileTe
         return Vec::new();
     }
     if let Some(fill) = model.and_then(|model| model.fill).filter(|_| view.pattern().is_none()) {
-        octets.chunks_mut(record.unwrap_or(len).max(1)).for_each(|part| {
-            let defaults = fill.octets(part.len());
-            part.iter_mut().zip(defaults).filter(|(octet, _)| octet.is_none()).for_each(|(octet, d)| *octet = Some(d));
-        });
+        fill.complete(&mut octets, record);
     }
     match record {
         Some(record) => records(kind, name, &octets, record),

@@ -135,3 +135,23 @@ fn files_of_generic_file_management_are_told_with_their_path() {
     assert_eq!((file.path.as_deref(), file.fid.as_deref()), (Some("7FF0"), Some("6F08")));
     assert_eq!(file.form_words(), "transparent 8 B");
 }
+
+#[test]
+fn keys_in_files_of_generic_file_management_are_not_shown_whichever_application_has_them() {
+    let with = |fid: &str| {
+        let file = format!(
+            "files = [{{ path = \"7F F0\", fid = \"{fid}\", size = 4, arr = \"6F 06 01\", content = \"A6 A6 A6 A6\" }}]"
+        );
+        let header = source::preset("bootstrap").unwrap();
+        let header = &header[..header.find("[[element]]").unwrap()];
+        let der = source::build(&format!("{header}[[element]]\n[element.genericFileManagement]\n{file}\n")).unwrap();
+        let mut outline = Outline::of(&Package::parse(&der).unwrap());
+        outline.elements.iter_mut().flat_map(|part| &mut part.files).for_each(FileOutline::with_writes);
+        serde_json::to_string(&outline).unwrap()
+    };
+    // KeysPS, Kc, 5GAUTHKEYS, MUK, NAFKCA; the same octets in EF.GID1 are nobody's secret.
+    for fid in ["6F 09", "4F 20", "4F 05", "6F D8", "6F DD"] {
+        assert!(!with(fid).contains("A6A6"), "{fid}");
+    }
+    assert!(with("6F 3E").contains("A6A6"));
+}

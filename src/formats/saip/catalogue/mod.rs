@@ -163,7 +163,7 @@ impl FileTemplate {
 
 impl Fill {
     /// The fill of a file or record of `len` octets.
-    pub fn octets(self, len: usize) -> Vec<u8> {
+    fn octets(self, len: usize) -> Vec<u8> {
         match self {
             Self::Last(octets) => (0..len).filter_map(|at| octets.get(at).or(octets.last()).copied()).collect(),
             Self::Whole(octets) => octets.iter().copied().cycle().take(len).collect(),
@@ -172,6 +172,13 @@ impl Fill {
                 pad.chain(octets.iter().copied()).take(len).collect()
             }
         }
+    }
+
+    /// The template's octets where the package gives none: one fill for each record (SAIP §9.1).
+    pub fn complete(self, content: &mut [Option<u8>], record_len: Option<usize>) {
+        let record_len = record_len.filter(|len| (1..=content.len()).contains(len)).unwrap_or(content.len());
+        let fill = self.octets(record_len);
+        content.iter_mut().zip(fill.iter().cycle()).for_each(|(octet, default)| *octet = octet.or(Some(*default)));
     }
 }
 
@@ -411,5 +418,15 @@ mod tests {
         assert_eq!(Fill::Whole(&[1, 2, 3]).octets(5), [1, 2, 3, 1, 2]);
         assert_eq!(Fill::Before(&[1, 2]).octets(4), [0xFF, 0xFF, 1, 2]);
         assert_eq!(Fill::Before(&[1, 2]).octets(1), [1]);
+        // Three records of two octets, one octet given.
+        let completed = |record_len| {
+            let mut content = [None, None, Some(9), None, None, None];
+            Fill::Last(&[7, 0xFF]).complete(&mut content, record_len);
+            content.map(Option::unwrap)
+        };
+        assert_eq!(completed(Some(2)), [7, 0xFF, 9, 0xFF, 7, 0xFF]);
+        for one_piece in [None, Some(0), Some(7)] {
+            assert_eq!(completed(one_piece), [7, 0xFF, 9, 0xFF, 0xFF, 0xFF]);
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use openssl::sha;
 
-use super::keys::{Toolkit, is_personalised};
+use super::keys::{is_personalised, toolkit};
 use super::structure::element_files;
 use super::{Report, Rule, Severity};
 use crate::formats::saip::kind::{Kind, constructed, primitive};
@@ -120,7 +120,7 @@ fn remote_file_management(package: &Package<'_>, report: &mut Report<'_>) {
     let domains = defined_domains(package);
     let mut references: HashSet<&[u8]> = HashSet::new();
     for instance in package.elements.iter().flat_map(instances) {
-        references.extend(Toolkit::of(&instance).iter().flat_map(|toolkit| toolkit.references.chunks_exact(3)));
+        references.extend(toolkit(&instance).iter().flat_map(|(_, toolkit)| toolkit.references.chunks_exact(3)));
     }
     for element in package.of(Kind::Rfm) {
         for reference in reference_list(element).iter().flat_map(children) {

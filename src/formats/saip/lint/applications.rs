@@ -102,10 +102,9 @@ impl<'p, 'a> Application<'p, 'a> {
 /// at most [`MOST_CONTENT`].
 pub(super) fn octets(file: &Made<'_>) -> Vec<u8> {
     let len = file.size().unwrap_or_else(|| file.view.written_len()).min(MOST_CONTENT);
-    let fill = file.template.and_then(|template| template.fill).filter(|_| file.view.pattern().is_none());
-    // A template fills each record by itself.
-    let record = file.record_len().filter(|record| (1..=len).contains(record)).unwrap_or(len);
-    let filled = fill.map(|fill| fill.octets(record)).unwrap_or_default();
-    let default = |at: usize| filled.get(at.checked_rem(record)?).copied();
-    file.view.content(len).into_iter().enumerate().map_while(|(at, octet)| octet.or_else(|| default(at))).collect()
+    let mut content = file.view.content(len);
+    if let Some(fill) = file.template.and_then(|template| template.fill).filter(|_| file.view.pattern().is_none()) {
+        fill.complete(&mut content, file.record_len());
+    }
+    content.into_iter().map_while(|octet| octet).collect()
 }

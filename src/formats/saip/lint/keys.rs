@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::{Report, Rule, Severity};
 use crate::formats::saip::kind::{Kind, constructed, primitive};
 use crate::formats::saip::package::{Element, Package, child, children};
+use crate::formats::saip::toolkit::Toolkit;
 use crate::formats::tlv::{Reader, Tag, Tlv};
 
 pub(super) const RULES: &[Rule] = &[
@@ -198,8 +199,8 @@ fn weak_protection(package: &Package<'_>, report: &mut Report<'_>) {
             }
         }
         let Some(instance) = domain.member(constructed(1)) else { continue };
-        if let Some(toolkit) = Toolkit::of(&instance).filter(|toolkit| toolkit.security_level == Some(0)) {
-            report.at(domain, toolkit.offset, "packets for this security domain need no security (minimum level 00)");
+        if let Some((offset, _)) = toolkit(&instance).filter(|(_, toolkit)| toolkit.least_spi() == Some(0)) {
+            report.at(domain, offset, "packets for this security domain need no security (minimum level 00)");
         }
     }
     for element in package.of(Kind::Rfm) {
@@ -209,25 +210,8 @@ fn weak_protection(package: &Package<'_>, report: &mut Report<'_>) {
     }
 }
 
-/// Toolkit parameters of an instance (ETSI TS 102 226 §8.2.1.3.2.2.1).
-pub(super) struct Toolkit<'a> {
-    pub(super) offset: usize,
-    /// First octet of the SPI that a packet must have at least; `None` when the instance sets none.
-    pub(super) security_level: Option<u8>,
-    /// Toolkit application references, each of three octets.
-    pub(super) references: &'a [u8],
-}
-
-impl<'a> Toolkit<'a> {
-    pub(super) fn of(instance: &Tlv<'a>) -> Option<Self> {
-        let field = child(&child(instance, Tag(0xEA))?, primitive(0))?;
-        // Priority, timers, length of menu texts, then the menu entries with position and identifier, then channels.
-        let [_, _, _, entries, rest @ ..] = field.value else { return None };
-        let [_, level_len, rest @ ..] = rest.get(2 * usize::from(*entries)..)? else { return None };
-        let (level, rest) = rest.split_at_checked(usize::from(*level_len))?;
-        let [references_len, rest @ ..] = rest else { return None };
-        // The field of the level names its coding first: 01, the SPI.
-        let security_level = level.get(1).copied().filter(|_| level[0] == 1);
-        Some(Self { offset: field.offset, security_level, references: rest.get(..usize::from(*references_len))? })
-    }
+/// Toolkit parameters of an instance, and where they stand.
+pub(super) fn toolkit<'a>(instance: &Tlv<'a>) -> Option<(usize, Toolkit<'a>)> {
+    let field = child(&child(instance, Tag(0xEA))?, primitive(0))?;
+    Some((field.offset, Toolkit::read(field.value)?))
 }

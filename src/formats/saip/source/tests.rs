@@ -108,6 +108,23 @@ fn mistakes_are_told_with_line_and_key() {
 }
 
 #[test]
+fn a_key_with_a_mistake_in_it_is_not_repeated() {
+    let key = "00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00";
+    for (wrong, word) in
+        [("\"5A5A5A5A 5A5A5A5\"", "hex"), ("\"5A5A5A5A xx\"", "hex"), ("535453545354", "quotation marks")]
+    {
+        let text = preset("bootstrap").unwrap().replacen(&format!("key = \"{key}\""), &format!("key = {wrong}"), 1);
+        let error = build(&text).unwrap_err();
+        assert!(error.what.contains(word) && error.line > 1, "{error}");
+        assert!(!error.what.contains("5A5A") && !error.what.contains("5354"), "{error}");
+    }
+    let source: super::schema::Source =
+        toml::from_str(&preset("bootstrap").unwrap().replacen(key, &"5A".repeat(16), 1)).unwrap();
+    let shown = format!("{source:?}");
+    assert!(shown.contains("Hex(16 octets)") && !shown.contains("90, 90"), "{shown}");
+}
+
+#[test]
 fn rows_stand_at_their_records() {
     let source = SMALL.replace(
         "ef-iccid =",
