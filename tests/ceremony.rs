@@ -720,6 +720,6 @@ fn check_values_are_those_that_openssl_prints() {
     let printed = String::from_utf8(mac.stdout).unwrap();
     assert!(printed.trim().starts_with(&cmac(&key)), "{printed}");
     let secret = component::Component::copy_of(&key).unwrap();
-    let parsed = bindery::ceremony::kcv::Kcv::parse(&cmac(&key)).unwrap();
+    let parsed = bindery::config::CheckValue::try_from(cmac(&key)).unwrap();
     component::check(&secret, &parsed, KcvMethod::AesCmacZeros, "x").unwrap();
 }

@@ -51,9 +51,11 @@ fn find(session: &Session, class: ObjectClass, label: &str) -> ObjectHandle {
     found[0]
 }
 
+const OPERATOR: &str = "bindery/operator/core-demo/1";
+
 fn working_keys(session: &Session) -> Vec<(&'static str, ObjectHandle)> {
     let private = ["bindery/dpauth/p256/1", "bindery/dppb/p256/1", "bindery/manifest/p256/1"];
-    let secret = ["bindery/site-kek/aes256/1", "bindery/transport/core-demo/1"];
+    let secret = ["bindery/site-kek/aes256/1", "bindery/transport/core-demo/1", OPERATOR];
     let private = private.map(|label| (label, find(session, ObjectClass::PRIVATE_KEY, label)));
     let secret = secret.map(|label| (label, find(session, ObjectClass::SECRET_KEY, label)));
     private.into_iter().chain(secret).collect()
@@ -121,12 +123,16 @@ fn no_key_does_what_its_policy_does_not_name() {
     let key = |class, label| find(&session, class, label);
     let kek = key(ObjectClass::SECRET_KEY, "bindery/site-kek/aes256/1");
     let transport = key(ObjectClass::SECRET_KEY, "bindery/transport/core-demo/1");
+    let operator = key(ObjectClass::SECRET_KEY, OPERATOR);
     for mechanism in [Mechanism::AesEcb, Mechanism::AesCbc([0; 16])] {
         refused("kek", attacker().encrypt(&mechanism, kek, &[0; 16]));
         refused("kek", attacker().decrypt(&mechanism, kek, &[0; 16]));
         refused("transport", attacker().decrypt(&mechanism, transport, &[0; 16]));
+        refused("operator", attacker().encrypt(&mechanism, operator, &[0; 16]));
     }
     refused("transport", attacker().encrypt(&Mechanism::AesCbc([0; 16]), transport, &[0; 16]));
+    refused("operator", attacker().decrypt(&Mechanism::AesCbc([0; 16]), operator, &[0; 16]));
+    refused("operator", attacker().unwrap_key(&Mechanism::AesKeyWrap, operator, &[0; 24], &[]));
     refused("transport", attacker().sign(&Mechanism::AesCMac, transport, &[0; 16]));
     let public = key(ObjectClass::PUBLIC_KEY, "bindery/dppb/p256/1");
     let private = key(ObjectClass::PRIVATE_KEY, "bindery/dpauth/p256/1");

@@ -149,6 +149,9 @@ fn a_key_does_nothing_but_its_purpose() {
     refused(session().seal(key(Role::Transport("core-demo".into())), b"aad", &[0; 16]).unwrap_err().class);
     refused(session().open(key(Role::Transport("core-demo".into())), b"aad", &[0; 44]).unwrap_err().class);
     assert!(session().encrypt_blocks(key(Role::DpPb(Curve::P256)), &[0; 16]).is_err());
+    refused(session().decrypt_blocks(key(Role::Transport("core-demo".into())), &[0; 16]).unwrap_err().class);
+    refused(session().encrypt_blocks(key(Role::Operator("core-demo".into())), &[0; 16]).unwrap_err().class);
+    refused(session().open(key(Role::Operator("core-demo".into())), b"aad", &[0; 44]).unwrap_err().class);
 }
 
 #[test]
@@ -192,6 +195,12 @@ fn the_cores_copy_decrypts_what_the_token_encrypted_in_bulk() {
     let mut length = crypter.update(&encrypted, &mut plain).unwrap();
     length += crypter.finalize(&mut plain[length..]).unwrap();
     assert_eq!(plain[..length], blocks[..]);
+    // The operator's key of the demo is the same one, as an object that only decrypts.
+    let operator = token.key(&Role::Operator("core-demo".into())).unwrap();
+    assert_eq!(session.decrypt_blocks(operator, &encrypted).unwrap()[..], blocks[..]);
+    assert_eq!(session.decrypt_blocks(operator, &[0; 17]).unwrap_err().class, FaultClass::Data);
+    let told = session.check_value(operator).unwrap().unwrap();
+    assert!(session.encrypt_blocks(token.key(&role).unwrap(), &[0; 16]).unwrap().starts_with(&told) && told.len() >= 3);
     let odd = session.encrypt_blocks(token.key(&role).unwrap(), &[0; 17]).unwrap_err();
     assert_eq!(odd.class, FaultClass::Data);
 }

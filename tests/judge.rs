@@ -251,7 +251,7 @@ fn a_forger_with_the_manifest_key_is_caught_by_what_the_packages_and_the_order_s
             let records = forger.records();
             forger.exchange(TABLES, &text(&records[0], "iccid"), &text(&records[1], "iccid"));
         }),
-        ("ki_enc of two rows", &["core-secret"], |forger| {
+        ("ki_enc of two rows", &["core-secret", "core-auth"], |forger| {
             let rows = yard::rows_csv(&forger.bundle.join("core.csv"));
             forger.exchange(&["core.csv"], &rows[0]["ki_enc"], &rows[1]["ki_enc"]);
         }),

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use super::kcv::{Kcv, KcvMethod};
+use super::kcv::KcvMethod;
+use crate::config::CheckValue;
 use crate::error::{Exit, Fault};
 use crate::secret::SecretBytes;
 
@@ -45,10 +46,10 @@ impl Source {
 }
 
 /// Refuses a component whose check value is another: a typing error, or another component.
-pub fn check(component: &Component, kcv: &Kcv, method: KcvMethod, what: &str) -> Result<(), Fault> {
+pub fn check(component: &Component, kcv: &CheckValue, method: KcvMethod, what: &str) -> Result<(), Fault> {
     let block = method.block_of_key(component.expose());
     let block = block.map_err(|e| Fault::new(Exit::Bug, format!("OpenSSL: {e}")))?;
-    if kcv.fits(&block) {
+    if kcv.agrees_with(&block) {
         return Ok(());
     }
     let what = format!("{what}: the check value is another than {kcv} ({})", method.as_str());
@@ -161,7 +162,7 @@ mod tests {
     #[test]
     fn a_wrong_check_value_is_refused() {
         let key = component(&data_encoding::HEXLOWER.decode(b"2b7e151628aed2a6abf7158809cf4f3c").unwrap());
-        let kcv = |text| Kcv::parse(text).unwrap();
+        let kcv = |text: &str| CheckValue::try_from(text.to_owned()).unwrap();
         check(&key, &kcv("7df76b"), KcvMethod::AesEcbZeros, "x").unwrap();
         for (text, method) in [("7df76c", KcvMethod::AesEcbZeros), ("7df76b", KcvMethod::AesCmacZeros)] {
             assert_eq!(check(&key, &kcv(text), method, "x").unwrap_err().exit, Exit::IntegrityFailure);

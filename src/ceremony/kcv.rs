@@ -2,12 +2,9 @@
 //! only transport and import keys have one here, a check value of a subscriber's key would help whoever guesses.
 //! Sources: CMAC as in ANSI X9.24-1 and RFC 4493, ECB as CKA_CHECK_VALUE of PKCS#11 has it.
 
-use std::fmt;
-
 use openssl::error::ErrorStack;
 use openssl::symm::{Cipher, Crypter, Mode};
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
 
 const BLOCK: usize = 16;
 
@@ -62,52 +59,10 @@ fn first_subkey(of_zeros: [u8; BLOCK]) -> [u8; BLOCK] {
     (number << 1 ^ carry).to_be_bytes()
 }
 
-/// A check value: 3 to 5 octets.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Kcv(Vec<u8>);
-
-impl Kcv {
-    /// From 6 to 10 hex digits.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let octets = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes());
-        match octets {
-            Ok(octets) if (3..=5).contains(&octets.len()) => Ok(Self(octets)),
-            _ => Err(format!("{text:?} is no check value: 6 to 10 hex digits")),
-        }
-    }
-
-    /// The usual three octets of a block.
-    pub fn of_block(block: &[u8; BLOCK]) -> Self {
-        Self(block[..3].to_vec())
-    }
-
-    /// Whether the block begins with it.
-    pub fn fits(&self, block: &[u8; BLOCK]) -> bool {
-        block[..self.0.len()].ct_eq(&self.0).into()
-    }
-}
-
-impl fmt::Display for Kcv {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&data_encoding::HEXUPPER.encode(&self.0))
-    }
-}
-
-impl fmt::Debug for Kcv {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Kcv({self})")
-    }
-}
-
-impl<'de> Deserialize<'de> for Kcv {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::CheckValue;
     use data_encoding::HEXLOWER;
     use openssl::pkey::PKey;
     use openssl::sign::Signer;
@@ -126,7 +81,7 @@ mod tests {
         let block = KcvMethod::AesEcbZeros.block_of_key(&key).unwrap();
         assert_eq!(block[..], zeros);
         assert_eq!(first_subkey(block)[..], k1);
-        assert_eq!(Kcv::of_block(&block).to_string(), "7DF76B");
+        assert_eq!(CheckValue::of_block(&block).to_string(), "7DF76B");
     }
 
     #[test]
@@ -145,17 +100,6 @@ mod tests {
             let mut signer = Signer::new_without_digest(&pkey).unwrap();
             signer.update(&[0; 16]).unwrap();
             assert_eq!(KcvMethod::AesCmacZeros.block_of_key(&key).unwrap()[..], signer.sign_to_vec().unwrap());
-        }
-    }
-
-    #[test]
-    fn a_check_value_has_three_to_five_octets_and_each_counts() {
-        let block = [0xAB; 16];
-        for (text, fits) in [("ababab", true), ("ABABABAB", true), ("ababababab", true), ("ababac", false)] {
-            assert_eq!(Kcv::parse(text).unwrap().fits(&block), fits);
-        }
-        for text in ["", "abab", "abababababab", "abababa", "zzzzzz"] {
-            assert!(Kcv::parse(text).is_err(), "{text}");
         }
     }
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use openssl::sha::sha256;
 use serde::Deserialize;
 
-use super::kcv::{Kcv, KcvMethod};
+use super::kcv::KcvMethod;
+use crate::config::CheckValue;
 use crate::error::{Exit, Fault};
 use crate::hsm::Role;
 
@@ -57,7 +58,7 @@ pub enum Step {
         number: u8,
         of: u8,
         custodian: String,
-        kcv: Kcv,
+        kcv: CheckValue,
         kcv_method: KcvMethod,
     },
     /// Make the key of its components.
@@ -65,7 +66,7 @@ pub enum Step {
         role: Role,
         #[serde(default = "first")]
         epoch: u32,
-        kcv: Kcv,
+        kcv: CheckValue,
         kcv_method: KcvMethod,
     },
     /// Unwrap a key that an operator wrapped under one of our import keys.
@@ -75,7 +76,7 @@ pub enum Step {
         epoch: u32,
         under: Role,
         file: PathBuf,
-        kcv: Kcv,
+        kcv: CheckValue,
         kcv_method: KcvMethod,
     },
     /// Write a certificate request, signed in the token.
@@ -206,7 +207,7 @@ impl Script {
         }
         match step {
             Step::Component { role, .. } | Step::Combine { role, .. } | Step::Unwrap { role, .. }
-                if !matches!(role, Role::Transport(_) | Role::Import(_)) =>
+                if !matches!(role, Role::Transport(_) | Role::Operator(_) | Role::Import(_)) =>
             {
                 Err(format!("{role} is made in the token, never brought in"))
             }

@@ -17,7 +17,7 @@ use crate::order::{Intake, KeyLine, KeyRefusal, Takes, Targets, TemplateRefusal,
 use crate::personalise::shelf::{Shelf, TemplateName};
 use crate::personalise::{self, CompiledTemplate, PersonaliseError, TemplateError};
 use crate::pipeline::fan_out::FanOut;
-use crate::pipeline::{check_line, settings_of};
+use crate::pipeline::{ImportRefusal, check_line, settings_of, wrapped_form};
 use crate::store::sqlite::Ledger;
 
 impl OrderCommand {
@@ -109,7 +109,12 @@ impl Templates for ShelvedTemplates<'_> {
             TemplateError::Rule { .. } => refusal("vars", "rule-broken", e.to_string(), e.hint()),
             _ => refusal("template", "template-unfit", e.to_string(), e.hint()),
         })?;
+        let wrapped = wrapped_form(self.site, line, compiled.k_len()).map_err(|refused| {
+            let ImportRefusal { member, code, message, hint } = refused;
+            refusal(member, code, message, &hint)
+        })?;
         Ok(Takes {
+            wrapped,
             imsi: compiled.takes_imsi(),
             msisdn: compiled.takes_msisdn(),
             template_sha256: openssl::sha::sha256(&der),

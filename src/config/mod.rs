@@ -2,12 +2,15 @@
 //! Unknown keys are refused by name; every path in the file is relative to the site.
 
 pub(crate) mod files;
+mod import;
 pub(crate) mod template;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+pub use self::import::{CbcIv, CheckValue, ImportKey, ImportScheme};
 
 use crate::error::{Exit, Fault};
 
@@ -30,6 +33,9 @@ pub struct Config {
     /// Where bundles and core files go, by target name (`eim:NAME`, `core:NAME`).
     #[serde(default)]
     pub export: ExportConfig,
+    /// Under which keys operators send K and OPc, by the name that orders write in `transport_key`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub import: BTreeMap<String, ImportKey>,
     /// Batch sizes and threads.
     #[serde(default)]
     pub run: RunConfig,
@@ -195,6 +201,9 @@ pub struct CredentialsConfig {
     /// OP of the operator, sealed under the site KEK. With it OPc is derived from K (3GPP TS 35.206); without, OPc is random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op_file: Option<PathBuf>,
+    /// TOP of the operator, sealed likewise: TOPc of TUAK is derived from it and K (3GPP TS 35.231); without, TOPc is random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_file: Option<PathBuf>,
 }
 
 /// `[ceremony]`.

@@ -24,7 +24,9 @@ pub(crate) fn for_production() -> String {
         ),
         (
             "targets",
-            "#\n# [export.eim.NAME]\n# kind = \"bundle\"\n#\n# [export.core.NAME]\n# transport_key = \"KEY\"\n# scheme = \"aes-ecb\"",
+            "#\n# [export.eim.NAME]\n# kind = \"bundle\"\n#\n# [export.core.NAME]\n# transport_key = \"KEY\"\n# scheme = \"aes-ecb\"\n#\n\
+             # Keys under which operators send K and OPc; orders name them in `transport_key`.\n#\n\
+             # [import.NAME]\n# key = \"KEY\"\n# scheme = \"aes-ecb\"",
         ),
     ])
 }
@@ -50,7 +52,9 @@ pub(crate) fn for_demo(module: &Path, profile: Option<&Path>) -> String {
         ),
         (
             "targets",
-            "[export.eim.demo]\nkind = \"bundle\"\n\n[export.core.demo]\ntransport_key = \"core-demo\"\nscheme = \"aes-ecb\"",
+            "[export.eim.demo]\nkind = \"bundle\"\n\n[export.core.demo]\ntransport_key = \"core-demo\"\nscheme = \"aes-ecb\"\n\n\
+             # Key under which orders may bring K and OPc (credentials: import): here the core network's own.\n\
+             [import.core-demo]\nkey = \"core-demo\"\nscheme = \"aes-ecb\"",
         ),
     ])
 }
@@ -84,6 +88,7 @@ mod tests {
         assert_eq!(demo.smdp.host_id, "bindery-demo");
         let other = parse(&for_demo(Path::new("/opt/lib.so"), Some(Path::new("/etc/model.toml")))).unwrap();
         assert!(other.demo && other.hsm.softhsm_conf.is_none() && other.hsm.profile == "/etc/model.toml");
+        assert_eq!(demo.import["core-demo"].key, "core-demo");
         assert!(!for_production().contains('{'));
         let production = parse(&for_production()).unwrap();
         assert!(!production.demo && production.credentials.op_file.is_none());

@@ -156,6 +156,7 @@ mod tests {
 
     fn device(state: DeviceState, issue: Option<Issue>) -> Device {
         Device {
+            wrapped: None,
             pk: DevicePk(7),
             line: 1,
             row: 3,

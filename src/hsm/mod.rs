@@ -1,7 +1,7 @@
 //! The token: a small seam spoken in our words. Only `hsm::pkcs11` names cryptoki; a vendor is a profile file, not code.
 //!
 //! Long-lived keys live there and never leave: DPauth and DPpb sign, the site KEK seals, the manifest and audit keys sign,
-//! transport keys encrypt what goes to a core network. Everything else is CPU work outside.
+//! transport keys encrypt what goes to a core network, operators' keys decrypt what comes from one. Everything else is CPU work outside.
 
 pub mod draw;
 pub mod lanes;
@@ -38,6 +38,8 @@ pub enum Role {
     Transport(String),
     /// Unwraps keys that an operator wrapped for us; the name is ours.
     Import(String),
+    /// Decrypts K and OPc that an operator sends with its orders; the name stands in `[import.NAME] key` of `bindery.toml`.
+    Operator(String),
 }
 
 impl fmt::Display for Role {
@@ -50,6 +52,7 @@ impl fmt::Display for Role {
             Self::Audit => f.write_str("audit"),
             Self::Transport(name) => write!(f, "transport:{name}"),
             Self::Import(name) => write!(f, "import:{name}"),
+            Self::Operator(name) => write!(f, "operator:{name}"),
         }
     }
 }
@@ -75,6 +78,7 @@ impl FromStr for Role {
             other => match other.split_once(':') {
                 Some(("transport", name)) if !name.is_empty() => Self::Transport(name.to_owned()),
                 Some(("import", name)) if !name.is_empty() => Self::Import(name.to_owned()),
+                Some(("operator", name)) if !name.is_empty() => Self::Operator(name.to_owned()),
                 _ => return Err(format!("role {other:?} is unknown")),
             },
         })
@@ -99,6 +103,14 @@ fn on_curve(f: &mut fmt::Formatter<'_>, role: &str, curve: Curve) -> fmt::Result
 /// A key of an open token: an index into its table of handles, resolved once at start, never searched again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyRef(pub(in crate::hsm) usize);
+
+#[cfg(test)]
+impl KeyRef {
+    /// Of a token made up for a test.
+    pub(crate) fn for_tests() -> Self {
+        Self(0)
+    }
+}
 
 /// What a PKCS#11 failure means for us (the table with a test per row stands in `pkcs11::faults`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -192,6 +204,10 @@ pub trait HsmSession: Send {
     fn random(&mut self, out: &mut [u8]) -> Result<(), HsmError>;
     /// AES-ECB over `blocks` (a multiple of 16 octets), many records in one call.
     fn encrypt_blocks(&mut self, key: KeyRef, blocks: &[u8]) -> Result<Vec<u8>, HsmError>;
+    /// The inverse of AES-ECB over `blocks` (a multiple of 16 octets) with an operator's key, many records in one call.
+    fn decrypt_blocks(&mut self, key: KeyRef, blocks: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError>;
+    /// CKA_CHECK_VALUE: the first octets of AES of a zero block. Optional in PKCS#11: none when the token does not tell it.
+    fn check_value(&mut self, key: KeyRef) -> Result<Option<Vec<u8>>, HsmError>;
     /// AES-256-GCM under a KEK: `iv (12) || ciphertext || tag (16)`. `aad` says what is sealed and must not be empty
     /// (SoftHSM 2.6.1 crashes without).
     fn seal(&mut self, key: KeyRef, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, HsmError>;

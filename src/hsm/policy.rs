@@ -141,6 +141,8 @@ pub enum Purpose {
     Encrypt,
     /// Unwraps keys that somebody else wrapped for us, into keys of this policy, and does nothing besides.
     Unwrap,
+    /// Decrypts what somebody else encrypted for us, never encrypts.
+    Decrypt,
 }
 
 impl Purpose {
@@ -151,6 +153,7 @@ impl Purpose {
             Self::Seal => "seal",
             Self::Encrypt => "encrypt",
             Self::Unwrap => "unwrap",
+            Self::Decrypt => "decrypt",
         }
     }
 
@@ -160,6 +163,7 @@ impl Purpose {
             Self::Seal => &[KeyAttribute::Encrypt, KeyAttribute::Decrypt],
             Self::Encrypt => &[KeyAttribute::Encrypt],
             Self::Unwrap => &[KeyAttribute::Unwrap],
+            Self::Decrypt => &[KeyAttribute::Decrypt],
         }
     }
 }
@@ -357,6 +361,7 @@ impl KeyRule {
         let (purpose, mechanism, kinds) = match self.role {
             Role::SiteKek => (Purpose::Seal, MechanismName::AesGcm, vec![KeyKind::Aes256]),
             Role::Transport(_) => (Purpose::Encrypt, MechanismName::AesEcb, vec![KeyKind::Aes256, KeyKind::Aes128]),
+            Role::Operator(_) => (Purpose::Decrypt, MechanismName::AesEcb, vec![KeyKind::Aes256, KeyKind::Aes128]),
             Role::Import(_) if self.kind == KeyKind::Rsa3072 => {
                 (Purpose::Unwrap, MechanismName::RsaOaep, vec![KeyKind::Rsa3072])
             }
@@ -488,8 +493,9 @@ mod tests {
     #[test]
     fn the_built_in_policy_is_sound_and_names_every_role() {
         let policy = KeyPolicy::parse(BUILT_IN).unwrap();
-        assert_eq!(policy.keys.len(), 6);
+        assert_eq!(policy.keys.len(), 7);
         assert_eq!(policy.rule(&Role::Transport("core-demo".into())).unwrap().origin, Origin::Imported);
+        assert_eq!(policy.rule(&Role::Operator("core-demo".into())).unwrap().purpose, Purpose::Decrypt);
     }
 
     #[test]
@@ -507,7 +513,7 @@ mod tests {
             assert!(KeyPolicy::parse(&text).unwrap_err().contains(name), "{name} = {flipped} was taken");
             tried += 1;
         }
-        assert_eq!(tried, 4 * (11 + 9) + 2 * 13);
+        assert_eq!(tried, 4 * (11 + 9) + 3 * 13);
     }
 
     #[test]

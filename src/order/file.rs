@@ -81,7 +81,10 @@ pub struct Line {
     pub imsi: Option<Numbers<Imsi>>,
     /// AKA algorithm written into the profiles.
     pub algorithm: Algorithm,
-    /// Transport key of the core file, where it is not the core target's own.
+    /// Where K and OPc come from.
+    pub credentials: CredentialsFrom,
+    /// Generated credentials: transport key of the core file, where it is not the core target's own. Imported ones: the key they
+    /// came under; the core file's is the core target's.
     pub transport_key: Option<String>,
     /// The template's variables, and where their values come from.
     pub vars: BTreeMap<String, Var>,
@@ -138,6 +141,15 @@ impl Mode {
             Self::Prebound => "prebound",
         }
     }
+}
+
+/// Where K and OPc come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialsFrom {
+    /// Made here.
+    Generate,
+    /// The rows bring them, under an operator's transport key.
+    Import,
 }
 
 /// When profiles are good for use; both days included.

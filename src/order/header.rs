@@ -3,12 +3,13 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::file::{Export, Line, Mode, Numbers, Order, Rows};
+use super::file::{CredentialsFrom, Export, Line, Mode, Numbers, Order, Rows};
 use super::json::excerpt;
 use super::ranges::{Number, Range};
 use super::refusals::{MOST_OF_HEADER, and_more, masked};
 use super::values::{MSISDN_HINT, NO_MSISDN, msisdn_digits};
 use super::vars::{FirstNumber, MSISDN, Var};
+use super::wrapped::WRAPPED_HINT;
 use crate::formats::saip::algorithm::Algorithm;
 use crate::store::Refusal;
 
@@ -52,8 +53,21 @@ pub struct Takes {
     pub msisdn: bool,
     /// SHA-256 of the template: a run refuses another one under the same name.
     pub template_sha256: [u8; 32],
+    /// Imported credentials: what the wrapped values look like.
+    pub wrapped: Option<WrappedForm>,
     /// Judge of the values that rows give the line's variables.
     pub check_value: CheckValue,
+}
+
+/// The form of K and OPc under the operator's transport key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrappedForm {
+    /// Octets of a wrapped K.
+    pub ki_len: usize,
+    /// Octets of a wrapped OPc or TOPc.
+    pub opc_len: usize,
+    /// A row without OPc gets the one that follows from its K and the operator's OP.
+    pub derives_opc: bool,
 }
 
 /// Says of a variable's name and value whether the template can carry it.
@@ -71,7 +85,13 @@ pub struct UnfitValue {
 impl Takes {
     /// Of a template that cannot be had: the order is rejected for it, and its rows are not blamed as well.
     fn anything() -> Self {
-        Self { imsi: false, msisdn: true, template_sha256: [0; 32], check_value: Box::new(|_, _| Ok(())) }
+        Self {
+            imsi: false,
+            msisdn: true,
+            template_sha256: [0; 32],
+            wrapped: None,
+            check_value: Box::new(|_, _| Ok(())),
+        }
     }
 }
 
@@ -168,7 +188,10 @@ impl LineHeader<'_> {
                 self.refuse(&format!("export[{at}]"), name, "unknown-target", "is no target of this site", &hint);
             }
         }
-        if let Some(key) = self.line.transport_key.as_ref().filter(|key| !targets.transport_keys.contains(*key)) {
+        // Of imported credentials it is the key they came under, which is judged with the template.
+        let generates = self.line.credentials == CredentialsFrom::Generate;
+        let unknown = |key: &&String| generates && !targets.transport_keys.contains(*key);
+        if let Some(key) = self.line.transport_key.as_ref().filter(unknown) {
             let hint = known_names(&targets.transport_keys, "the token holds none: see `bindery keys list`");
             self.refuse("transport_key", key, "unknown-transport-key", "is no transport key of this site", &hint);
         }
@@ -189,7 +212,11 @@ impl LineHeader<'_> {
     fn template(&mut self, templates: &dyn Templates) -> Takes {
         let line = self.line;
         templates.check(&line.template, line.algorithm.as_str(), line).unwrap_or_else(|refusal| {
-            let value = if refusal.member.starts_with("vars") { "" } else { &line.template };
+            let value = match refusal.member.as_str() {
+                member if member.starts_with("vars") => "",
+                "transport_key" => line.transport_key.as_deref().unwrap_or_default(),
+                _ => &line.template,
+            };
             self.refuse(&refusal.member, value, refusal.code, &refusal.message, &refusal.hint);
             Takes::anything()
         })
@@ -260,6 +287,9 @@ impl LineHeader<'_> {
         let hint = "give the rows, or the first number of a range";
         if line.rows.is_none() && line.iccid == Numbers::Rows {
             self.refuse("iccid", "rows", "rows-needed", "says rows, but the line has none", hint);
+        }
+        if line.rows.is_none() && line.credentials == CredentialsFrom::Import {
+            self.refuse("credentials", "import", "rows-needed", "says import, but the line has no rows", WRAPPED_HINT);
         }
         for (name, _) in line.vars.iter().filter(|(_, var)| line.rows.is_none() && matches!(var, Var::Column(_))) {
             let message = "names a column, but the line has no rows";

@@ -11,6 +11,7 @@ use super::ranges::{Bits, Number, Range, Taking};
 use super::refusals::masked;
 use super::rows::{Cells, RowSource};
 use super::values::RowVars;
+use super::wrapped::Prints;
 use crate::error::Fault;
 use crate::ids::{Eid, Iccid, IdError, Imsi, MatchingId, Tenant};
 use crate::store::sqlite::Claimed;
@@ -21,6 +22,7 @@ pub(super) struct OrderNumbers {
     iccids: Taking<Iccid>,
     imsis: Taking<Imsi>,
     matching_ids: HashSet<MatchingId>,
+    pub(super) wrapped: Prints,
 }
 
 impl OrderNumbers {
@@ -29,13 +31,14 @@ impl OrderNumbers {
             iccids: Taking::new(iccid_ranges(order)),
             imsis: Taking::new(imsi_ranges(order)),
             matching_ids: HashSet::new(),
+            wrapped: Prints::default(),
         }
     }
 }
 
 /// Judges the rows of one line.
 pub(super) struct RowJudge<'o> {
-    line: &'o Line,
+    pub(super) line: &'o Line,
     pub(super) takes: &'o Takes,
     pub(super) vars: &'o RowVars<'o>,
     tenant: &'o Tenant,
@@ -113,6 +116,7 @@ impl<'o> RowJudge<'o> {
             matching_id: None,
             euicc_otpk: None,
             vars: Vec::new(),
+            wrapped: None,
             rejected: false,
         };
         if let Some((found, expected)) = cells.field_count {
@@ -126,7 +130,7 @@ impl<'o> RowJudge<'o> {
             device.msisdn = self.msisdn(&row);
             device.vars = self.values(&row);
             self.digits(&row, Column::Imei, 14..=16);
-            self.unsupported(&row);
+            device.wrapped = self.wrapped(&row, order);
         }
         device.rejected = !self.refusals.is_empty();
         Ok(device)
@@ -357,29 +361,13 @@ impl<'o> RowJudge<'o> {
         }
     }
 
-    fn text<'r>(&mut self, row: &Row<'r>, column: Column) -> Option<&'r str> {
+    pub(super) fn text<'r>(&mut self, row: &Row<'r>, column: Column) -> Option<&'r str> {
         let cell = row.cells.cell(column)?;
         let text = std::str::from_utf8(cell).ok();
         if text.is_none() {
             self.refuse(row, column.name(), "(not shown)", "not-utf8", "is not UTF-8", "write the file as UTF-8");
         }
         text
-    }
-
-    fn unsupported(&mut self, row: &Row<'_>) {
-        for column in [Column::KiWrapped, Column::OpcWrapped] {
-            if row.cells.cell(column).is_some() {
-                let message = "credentials are generated here, imported ones are not handled yet";
-                self.refuse(
-                    row,
-                    column.name(),
-                    "(not shown)",
-                    "unsupported-credentials",
-                    message,
-                    "leave the cell empty",
-                );
-            }
-        }
     }
 
     fn refuse_id(&mut self, row: &Row<'_>, column: Column, text: &str, error: IdError) {
@@ -400,7 +388,7 @@ impl<'o> RowJudge<'o> {
         self.refuse(row, column.name(), &masked(text), code, &error.to_string(), hint);
     }
 
-    fn missing(&mut self, row: &Row<'_>, column: Column, why: &str) {
+    pub(super) fn missing(&mut self, row: &Row<'_>, column: Column, why: &str) {
         self.refuse(row, column.name(), "", "missing-value", &format!("is empty: {why}"), "fill the cell");
     }
 

@@ -23,14 +23,15 @@ mod rows;
 mod tests;
 mod values;
 mod vars;
+mod wrapped;
 
 pub use answer::{ACK_SCHEMA, Answer, Counts, Verdict};
 pub use columns::{COLUMNS, Column};
 pub use file::{
-    Accept, Bootstrap, BootstrapMode, ConfirmationCode, Export, FileRef, InlineRow, Kind, Line, MAX_INLINE_ROWS,
-    MAX_QUANTITY, Mode, Numbers, Order, Rows, SCHEMA, Validity,
+    Accept, Bootstrap, BootstrapMode, ConfirmationCode, CredentialsFrom, Export, FileRef, InlineRow, Kind, Line,
+    MAX_INLINE_ROWS, MAX_QUANTITY, Mode, Numbers, Order, Rows, SCHEMA, Validity,
 };
-pub use header::{CheckValue, Takes, Targets, TemplateRefusal, Templates, UnfitValue};
+pub use header::{CheckValue, Takes, Targets, TemplateRefusal, Templates, UnfitValue, WrappedForm};
 pub use intake::Intake;
 pub use keys::{CheckKeys, KeyLine, KeyRefusal};
 pub use parse::Unreadable;

@@ -154,9 +154,8 @@ fn read_line(members: &Members<'_>) -> Option<Line> {
     let algorithm = members.or("algorithm", Algorithm::Milenage, |v| {
         v.word(&[("milenage", Algorithm::Milenage), ("tuak", Algorithm::Tuak)])
     });
-    let credentials = members.or("credentials", (), |v| {
-        let words = [("generate", Some(())), ("import", None)];
-        supported(v, v.word(&words)?, "unsupported-credentials", "is not handled yet", "use generate")
+    let credentials = members.or("credentials", CredentialsFrom::Generate, |v| {
+        v.word(&[("generate", CredentialsFrom::Generate), ("import", CredentialsFrom::Import)])
     });
     let transport_key = members.optional("transport_key", |v| v.text().map(str::to_owned));
     let vars = members.or("vars", BTreeMap::new(), read_vars);
@@ -170,7 +169,6 @@ fn read_line(members: &Members<'_>) -> Option<Line> {
     let rows = members.optional("rows", read_rows);
     let euicc_data = members.optional("euicc_data", |v| v.object(read_file));
     let export = members.required("export", |v| v.elements(WORDS, read_export));
-    credentials?;
     Some(Line {
         line: line?,
         template: template?,
@@ -179,6 +177,7 @@ fn read_line(members: &Members<'_>) -> Option<Line> {
         iccid: iccid?,
         imsi: imsi?,
         algorithm: algorithm?,
+        credentials: credentials?,
         transport_key: transport_key?,
         vars: vars?,
         metadata: metadata?,

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::answer::RangeAck;
 use super::beside;
 use super::columns::Column;
-use super::file::{Accept, Line, Mode, Numbers, Order, Rows};
+use super::file::{Accept, CredentialsFrom, Line, Mode, Numbers, Order, Rows};
 use super::header::Takes;
 use super::judge::{OrderNumbers, RowJudge};
 use super::keys::KeyTable;
@@ -79,7 +79,8 @@ impl LinePass<'_> {
     ) -> Result<(), Fault> {
         let line = self.line;
         let by_column = line.vars.values().any(|var| matches!(var, Var::Column(_)));
-        let needs_rows = line.iccid == Numbers::Rows || line.imsi == Some(Numbers::Rows) || by_column;
+        let imports = line.credentials == CredentialsFrom::Import;
+        let needs_rows = line.iccid == Numbers::Rows || line.imsi == Some(Numbers::Rows) || by_column || imports;
         if line.rows.is_none() && needs_rows {
             return Ok(()); // refused once by the header check, not once a row
         }
@@ -88,7 +89,7 @@ impl LinePass<'_> {
             Ok(source) => source,
             Err(refused) => return refusals.general(refused),
         };
-        let missing = missing_columns(line, &source, &member);
+        let missing = missing_columns(line, self.takes, &source, &member);
         if !missing.is_empty() {
             return refusals.general(missing);
         }
@@ -214,16 +215,20 @@ impl<T: Number> Span<T> {
 }
 
 /// Columns that the header of the rows must name because nothing else gives their values.
-fn missing_columns(line: &Line, source: &RowSource<'_>, member: &str) -> Vec<Refusal> {
+fn missing_columns(line: &Line, takes: &Takes, source: &RowSource<'_>, member: &str) -> Vec<Refusal> {
     if line.rows.is_none() {
         return Vec::new();
     }
     let msisdn = line.vars.values().any(|var| *var == Var::Column(MSISDN.to_owned()));
+    let imports = line.credentials == CredentialsFrom::Import;
+    let needs_opc = takes.wrapped.is_some_and(|form| !form.derives_opc);
     let needed = [
         (Column::Eid, line.mode == Mode::Prebound, "mode prebound binds each row to its eUICC"),
         (Column::Iccid, line.iccid == Numbers::Rows, "iccid says rows"),
         (Column::Imsi, line.imsi == Some(Numbers::Rows), "imsi says rows"),
         (Column::Msisdn, msisdn, "a variable takes its values from it"),
+        (Column::KiWrapped, imports, "credentials says import"),
+        (Column::OpcWrapped, imports && needs_opc, "credentials says import, and the site has no OP to derive it from"),
     ];
     let missing = needed.into_iter().filter(|(column, needed, _)| *needed && !source.has(*column));
     let own = source.lacking_own().into_iter().map(|name| (name, "a variable takes its values from it"));

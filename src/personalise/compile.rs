@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::credentials::{Credentials, Layout};
+use super::credentials::{Credentials, Layout, Secret};
 use super::fields::{Coded, Field, IMSI_DIGITS, Variables, Work};
 use super::rope::{Filling, Node};
 use super::settings::{Input, Settings};
@@ -155,6 +155,11 @@ impl CompiledTemplate {
         self.algorithm
     }
 
+    /// Octets of K in this template: 16, or with TUAK what the template has.
+    pub fn k_len(&self) -> usize {
+        self.layout.len_of(Secret::K)
+    }
+
     /// Records need an IMSI.
     pub fn takes_imsi(&self) -> bool {
         self.takes_imsi
@@ -185,7 +190,7 @@ impl CompiledTemplate {
         self.layout.draw_len()
     }
 
-    /// Secrets of one record. With `op` and Milenage OPc = AES_K(OP) xor OP, else OPc (TOPc) is random.
+    /// Secrets of one record. With `op` (OP with Milenage, TOP with TUAK) OPc or TOPc follows from K, else it is random.
     pub fn credentials(
         &self,
         draw: &mut Draw<'_>,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Draw, PersonaliseError, milenage};
+use super::auth::{milenage, tuak};
+use super::{Draw, PersonaliseError};
 use crate::formats::saip::algorithm::Algorithm;
 use crate::formats::tlv::{self, Reader, Tag};
 use crate::secret::SubscriberKey;
@@ -101,6 +102,11 @@ impl Layout {
         self.slots.iter().map(|slot| slot.secret.digits().map_or(slot.len, |_| DIGITS_DRAW)).sum()
     }
 
+    /// Octets of a secret; 0 when the template has no place for it.
+    pub(super) fn len_of(&self, secret: Secret) -> usize {
+        self.start_of(secret).map_or(0, |slot| slot.len)
+    }
+
     fn start_of(&self, secret: Secret) -> Option<&Slot> {
         self.slots.iter().find(|slot| slot.secret == secret)
     }
@@ -141,7 +147,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Draws every secret; with `op` (Milenage) OPc follows from K, and its share of the draw is passed over.
+    /// Draws every secret; with `op` (OP or TOP, as the algorithm asks) OPc follows from K, and its share of the draw is passed over.
     pub(super) fn draw(
         layout: &Arc<Layout>,
         algorithm: Algorithm,
@@ -157,12 +163,9 @@ impl Credentials {
                 None => octets.copy_from_slice(draw.take_slice(slot.len)?),
             }
         }
-        if let (Some(op), Algorithm::Milenage) = (op, algorithm) {
-            let length = |what: &'static str| move |_| key_length(what, op.expose().len(), 16, algorithm);
-            let op: &[u8; 16] = op.expose().try_into().map_err(length("OP"))?;
-            let k: &[u8; 16] = credentials.k().try_into().map_err(length("K"))?;
-            let opc = milenage::opc(k, op).map_err(|e| PersonaliseError::Aes(e.to_string()))?;
-            credentials.overwrite(Secret::Opc, &opc[..], algorithm)?;
+        if let Some(op) = op {
+            let opc = derive(credentials.k(), op, algorithm)?;
+            credentials.overwrite(Secret::Opc, opc.expose(), algorithm)?;
         }
         Ok(credentials)
     }
@@ -262,6 +265,26 @@ impl Credentials {
         self.octets[slot.start..slot.start + slot.len].copy_from_slice(value);
         Ok(())
     }
+}
+
+/// OPc of K and OP, or TOPc of K and TOP.
+pub fn derive(k: &[u8], op: &SubscriberKey, algorithm: Algorithm) -> Result<SubscriberKey, PersonaliseError> {
+    let op = op.expose();
+    let wrong_op = || key_length("OP", op.len(), algorithm.opc_len(), algorithm);
+    let wrong_k = || key_length("K", k.len(), algorithm.k_len(), algorithm);
+    let opc = match algorithm {
+        Algorithm::Milenage => {
+            let op: &[u8; 16] = op.try_into().map_err(|_| wrong_op())?;
+            let k: &[u8; 16] = k.try_into().map_err(|_| wrong_k())?;
+            let opc = milenage::opc(k, op).map_err(|e| PersonaliseError::Aes(e.to_string()))?;
+            SubscriberKey::copy_of(&opc[..])
+        }
+        Algorithm::Tuak => {
+            let top: &[u8; 32] = op.try_into().map_err(|_| wrong_op())?;
+            SubscriberKey::copy_of(&tuak::topc(k, top).ok_or_else(wrong_k)?[..])
+        }
+    };
+    opc.ok_or_else(wrong_op)
 }
 
 impl fmt::Debug for Credentials {

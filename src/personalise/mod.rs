@@ -5,17 +5,18 @@
 //! [`audit`] reads a finished package back without knowing how it was made. Source: TCA SAIP 2.1 to 3.4.1, SGP.22 §2.5.3.
 
 pub mod audit;
+pub mod auth;
 pub mod compile;
 pub mod credentials;
 pub mod draw;
 mod fields;
-pub mod milenage;
 mod rope;
 mod settings;
 pub mod shelf;
 mod trial;
 mod upp;
 
+pub use auth::milenage;
 pub use compile::{CompiledTemplate, TemplateError};
 pub use credentials::Credentials;
 pub use draw::Draw;

@@ -134,6 +134,7 @@ mod tests {
         });
         let line = crate::order::Order::from_json(order.to_string().as_bytes()).unwrap().lines.remove(0);
         let device = Device {
+            wrapped: None,
             pk: crate::store::DevicePk(7),
             line: 1,
             row: 3,

@@ -14,7 +14,7 @@ use super::audit::Audit;
 use super::record::{EXTRA_DRAW_LEN, Failed, Finished, Job, Reach, Sealed, Started};
 use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
 use crate::bind::Workbench;
-use crate::error::{Exit, Fault};
+use crate::error::{ErrorClass, Exit, Fault};
 use crate::hsm::lanes::Signed;
 use crate::hsm::{Hsm, HsmSession, draw};
 use crate::ids::RecordId;
@@ -50,10 +50,10 @@ impl<H: Hsm> Engine<'_, H> {
         devices.retain(|device| device.state == DeviceState::Accepted);
 
         let mut outcomes = Vec::with_capacity(devices.len());
-        let mut started = self.start((order, line), &self.jobs(&devices, audit), session)?;
+        let mut started = self.start((order, line), self.jobs(line, &devices, audit, session)?, session)?;
         if audit != Audit::All && any_reaches(&started, Reach::Misread) {
             tracing::warn!("a profile did not read back right: every profile of the chunk is made anew and read back");
-            started = self.start((order, line), &self.jobs(&devices, Audit::All), session)?;
+            started = self.start((order, line), self.jobs(line, &devices, Audit::All, session)?, session)?;
         }
         if any_reaches(&started, Reach::Randomness) {
             return Err(Fault::new(Exit::HsmUnusable, "the token's random numbers are blank").hint(
@@ -61,11 +61,16 @@ impl<H: Hsm> Engine<'_, H> {
             ));
         }
         let started = keep_sound(&mut outcomes, started);
+        let started = match line.import {
+            None => started,
+            Some(_) => keep_sound(&mut outcomes, unlike_others(order, started)),
+        };
         order.distinct.enter(&started.iter().map(|record| (record.record(), record.prints())).collect::<Vec<_>>())?;
         let audited = started.iter().filter(|record| record.is_audited()).count() as u64;
         let signing = self.sign_all(&started.iter().filter_map(Started::to_sign).collect::<Vec<_>>());
-        let core = self.encrypt_for_core(line, &started, session)?;
-        let sealed = self.cpu.map_with(started, workbench, |bench, record| record.seal(bench, &order.batch_key));
+        let (agreed, core) = self.encrypt_for_core(line, started, session)?;
+        let seal = |bench: &mut _, record: Result<Started, Failed>| record?.seal(bench, &order.batch_key);
+        let sealed = self.cpu.map_with(agreed, workbench, seal);
         // A line's records all want a signature or none does, and their secrets have one length: position is enough.
         let mut signatures = signing.wait()?.into_iter();
         let with_results =
@@ -91,6 +96,9 @@ impl<H: Hsm> Engine<'_, H> {
                 let credentials = line.template.opened(&form).ok()?;
                 order.distinct.prints(&credentials, &line.template_secrets).ok()
             });
+            if line.import.is_some() {
+                prints.iter().flatten().for_each(|prints| _ = order.distinct.is_new_import(prints));
+            }
             let records = devices.iter().zip(&prints).filter_map(|(device, prints)| {
                 Some((RecordId { line: device.line, row: device.row }, prints.as_ref()?))
             });
@@ -99,44 +107,64 @@ impl<H: Hsm> Engine<'_, H> {
         Ok(())
     }
 
-    /// The devices of a chunk, and which of them are read back.
-    fn jobs<'d>(&self, devices: &'d [Device], audit: Audit) -> Vec<Job<'d>> {
+    /// The devices of a chunk, which of them are read back, and what they bring of their own.
+    fn jobs<'d>(
+        &self,
+        line: &LineWork,
+        devices: &'d [Device],
+        audit: Audit,
+        session: &mut H::Session,
+    ) -> Result<Vec<Job<'d>>, Fault> {
         let of = devices.len();
-        let is_audited =
-            |(at, device): (usize, &Device)| device.iccid.is_some_and(|iccid| audit.chooses((at, of), &iccid));
-        devices.iter().enumerate().map(|job| Job { device: job.1, is_audited: is_audited(job) }).collect()
+        let wrapped: Vec<_> = devices.iter().map(|device| device.wrapped.as_ref()).collect();
+        let imported = line.import.as_ref().map(|import| import.decrypt(session, &wrapped)).transpose()?;
+        let mut imported = imported.into_iter().flatten();
+        let job = |(at, device): (usize, &'d Device)| {
+            let is_audited = device.iccid.is_some_and(|iccid| audit.chooses((at, of), &iccid));
+            Job { device, is_audited, imported: imported.next() }
+        };
+        Ok(devices.iter().enumerate().map(job).collect())
     }
 
     /// Randomness drawn in one go, then every record on its own: credentials, UPP, key agreement, digest.
     fn start(
         &self,
         work: (&OrderWork, &LineWork),
-        jobs: &[Job<'_>],
+        jobs: Vec<Job<'_>>,
         session: &mut H::Session,
     ) -> Result<Vec<Result<Started, Failed>>, Fault> {
         let draw_len = work.1.template.draw_len() + EXTRA_DRAW_LEN;
         let mut random = Zeroizing::new(vec![0; draw_len * jobs.len()]);
         draw::fill_random(session, &mut random)?;
-        let inputs = jobs.iter().zip(random.chunks_exact(draw_len)).collect();
-        let op = self.op.as_ref();
+        let inputs = jobs.into_iter().zip(random.chunks_exact(draw_len)).collect();
+        let op = self.op_of(work.1);
         Ok(self.cpu.map_with(inputs, workbench, |bench, (job, octets)| Started::new(bench, work, job, octets, op)))
     }
 
-    /// K and OPc of every record under the transport key, many records a call.
+    /// K and OPc of every record under the transport key, many records a call. What goes to the token is tried first against the
+    /// profiles that are read back: a record whose two sides do not authenticate fails.
     fn encrypt_for_core(
         &self,
         line: &LineWork,
-        started: &[Started],
+        mut started: Vec<Started>,
         session: &mut H::Session,
-    ) -> Result<Vec<CoreSecrets>, Fault> {
+    ) -> Result<(Judged, Vec<CoreSecrets>), Fault> {
         let mut encrypted = Vec::with_capacity(started.len());
-        for group in started.chunks(CORE_RECORDS_PER_CALL) {
+        let mut verdicts = Vec::with_capacity(started.len());
+        for group in started.chunks_mut(CORE_RECORDS_PER_CALL) {
             let len = group.iter().map(|record| record.k().len() + record.opc().len()).sum();
             let mut blocks = Zeroizing::new(Vec::with_capacity(len));
             group.iter().for_each(|record| {
                 blocks.extend_from_slice(record.k());
                 blocks.extend_from_slice(record.opc());
             });
+            let mut rest = &blocks[..];
+            for record in group.iter_mut() {
+                let (k, after) = rest.split_at(record.k().len());
+                let (opc, after) = after.split_at(record.opc().len());
+                verdicts.push(record.authenticate(k, opc));
+                rest = after;
+            }
             let ciphertext = session.encrypt_blocks(line.transport, &blocks)?;
             if ciphertext.len() != len {
                 return Err(Fault::new(
@@ -152,9 +180,13 @@ impl<H: Hsm> Engine<'_, H> {
                 rest = after;
             }
         }
-        Ok(encrypted)
+        let agreed = started.into_iter().zip(verdicts).map(|(record, verdict)| verdict.map(|()| record)).collect();
+        Ok((agreed, encrypted))
     }
 }
+
+/// Records, and those that failed in their places.
+type Judged = Vec<Result<Started, Failed>>;
 
 /// K and OPc as the core network gets them.
 struct CoreSecrets {
@@ -183,6 +215,19 @@ fn keep_sound<T>(outcomes: &mut Vec<(DevicePk, Outcome)>, results: Vec<Result<T,
         }
     }
     sound
+}
+
+/// Imported K and OPc are each one subscriber's: of records that share one the first stands. For generated ones the same would mean
+/// that randomness repeats itself.
+fn unlike_others(order: &OrderWork, started: Vec<Started>) -> Judged {
+    let judge = |record: Started| match order.distinct.is_new_import(record.prints()) {
+        true => Ok(record),
+        false => {
+            let what = "K or OPc is that of another record of the order";
+            Err(record.failed(ErrorClass::Duplicate, what, "ask the operator for this row's own credentials"))
+        }
+    };
+    started.into_iter().map(judge).collect()
 }
 
 /// Packages one behind the other into the bundle, PPPs into the vault; durable when this returns.

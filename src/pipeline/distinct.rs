@@ -27,11 +27,14 @@ pub(super) type Print = u64;
 pub(super) struct Distinct {
     key: Zeroizing<[u8; 32]>,
     seen: Mutex<HashSet<Print>>,
+    /// K and OPc of imported credentials, each on its own.
+    imported: Mutex<HashSet<Print>>,
 }
 
 /// The fingerprints of one record.
 pub(super) struct Prints {
     k: Print,
+    opc: Print,
     others: Vec<Print>,
 }
 
@@ -49,7 +52,7 @@ pub(super) enum BadSecret {
 impl Distinct {
     /// With the key of this run.
     pub(super) fn new(key: Zeroizing<[u8; 32]>) -> Self {
-        Self { key, seen: Mutex::default() }
+        Self { key, seen: Mutex::default(), imported: Mutex::default() }
     }
 
     /// Fingerprints of the secrets that stand in a template.
@@ -65,7 +68,7 @@ impl Distinct {
 
     /// The record's fingerprints, once each secret is found to be one. `template`: those of [`Self::of_template`].
     pub(super) fn prints(&self, credentials: &Credentials, template: &HashSet<Print>) -> Result<Prints, BadSecret> {
-        let mut prints = Prints { k: 0, others: Vec::new() };
+        let mut prints = Prints { k: 0, opc: 0, others: Vec::new() };
         let mut codes: Vec<&[u8]> = Vec::new();
         for (secret, value) in credentials.each() {
             // Six digits and less repeat by chance.
@@ -85,6 +88,10 @@ impl Distinct {
             }
             match secret {
                 Secret::K => prints.k = print,
+                Secret::Opc => {
+                    prints.opc = print;
+                    prints.others.push(print);
+                }
                 _ => prints.others.push(print),
             }
         }
@@ -95,6 +102,13 @@ impl Distinct {
             prints.others.push(self.print(&codes));
         }
         Ok(prints)
+    }
+
+    /// Whether neither the K nor the OPc of an imported record stood in one before. An operator that sends one key twice has made a
+    /// mistake with these two subscribers; it says nothing about the others.
+    pub(super) fn is_new_import(&self, prints: &Prints) -> bool {
+        let mut imported = self.imported.lock().unwrap_or_else(PoisonError::into_inner);
+        imported.insert(prints.k) & imported.insert(prints.opc)
     }
 
     /// Enters the records of one chunk. A fault when two of them, or one and an earlier chunk's, share a secret.

@@ -4,11 +4,13 @@
 //! The only room that names rayon, and with `cli` the only one that sees several stages.
 
 pub mod audit;
+mod authenticate;
 mod batch;
 mod chunk;
 mod close;
 mod distinct;
 pub mod fan_out;
+mod import;
 pub mod lock;
 mod open;
 mod prepare;
@@ -22,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use audit::Audit;
+pub use import::{ImportRefusal, wrapped_form};
 pub use open::{load_chains, with_engine};
 pub use prepare::{check_line, settings_of};
 pub use stored::{Bound, bind_stored, bundles_of};

@@ -1,5 +1,7 @@
 //! Opens a site for work: tokens, certificates, ledger, lanes, threads - checked against each other before the first record.
 
+use std::path::Path;
+
 use super::fan_out::FanOut;
 use super::work::{DppbKey, Engine, Keys};
 use crate::certs::{DpChains, Trust};
@@ -7,9 +9,9 @@ use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::hsm::lanes::{Lanes, Rules};
 use crate::hsm::pkcs11::Token;
-use crate::hsm::{Hsm, HsmError, HsmSession, Role, own_points};
+use crate::hsm::{Hsm, HsmError, HsmSession, KeyRef, Role, own_points};
 use crate::secret::SubscriberKey;
-use crate::store::sealed::OP_AAD;
+use crate::store::sealed::{OP_AAD, TOP_AAD};
 use crate::store::sqlite::Ledger;
 
 /// Opens everything, lets `work` run, closes in order: lanes before the tokens.
@@ -29,8 +31,10 @@ pub fn with_engine<R>(site: &Site, work: impl FnOnce(&Engine<'_, Lanes>) -> Resu
         kek: lanes.key(&Role::SiteKek)?,
         manifest: lanes.key(&Role::Manifest)?,
     };
-    let op = open_op(site, &lanes, &keys)?;
-    let engine = Engine { site, hsm: &lanes, store: &ledger, lanes: &lanes, cpu: &cpu, keys, chains, op };
+    let files = &site.config.credentials;
+    let op = open_op(site, &lanes, &keys, files.op_file.as_deref(), (OP_AAD, 16))?;
+    let top = open_op(site, &lanes, &keys, files.top_file.as_deref(), (TOP_AAD, 32))?;
+    let engine = Engine { site, hsm: &lanes, store: &ledger, lanes: &lanes, cpu: &cpu, keys, chains, op, top };
     work(&engine)
 }
 
@@ -42,16 +46,34 @@ pub fn load_chains<H: Hsm>(site: &Site, hsm: &H) -> Result<DpChains, Fault> {
     Ok(chains)
 }
 
-/// OP of the operator, where the site has one: sealed under the KEK, opened in the token.
-fn open_op<H: Hsm>(site: &Site, hsm: &H, keys: &Keys) -> Result<Option<SubscriberKey>, Fault> {
-    let Some(file) = &site.config.credentials.op_file else { return Ok(None) };
-    let path = site.path(file);
-    let sealed = std::fs::read(&path)
-        .map_err(|e| Fault::file(&path, &e).hint("restore the file or remove credentials.op_file"))?;
-    let plain = hsm.open_session()?.open(keys.kek, OP_AAD, &sealed)?;
+/// OP or TOP of the operator, where the site has one: sealed under the KEK, opened in the token.
+fn open_op<H: Hsm>(
+    site: &Site,
+    hsm: &H,
+    keys: &Keys,
+    file: Option<&Path>,
+    (aad, octets): (&[u8], usize),
+) -> Result<Option<SubscriberKey>, Fault> {
+    let Some(file) = file else { return Ok(None) };
+    open_sealed_op(&mut hsm.open_session()?, keys.kek, &site.path(file), aad, octets).map(Some)
+}
+
+/// OP (16 octets) or TOP (32) out of a sealed file.
+pub(super) fn open_sealed_op(
+    session: &mut impl HsmSession,
+    kek: KeyRef,
+    path: &Path,
+    aad: &[u8],
+    octets: usize,
+) -> Result<SubscriberKey, Fault> {
+    let sealed = std::fs::read(path).map_err(|e| {
+        Fault::file(path, &e)
+            .hint("restore the file, seal the operator's OP again, or take its name out of bindery.toml")
+    })?;
+    let plain = session.open(kek, aad, &sealed)?;
     match SubscriberKey::copy_of(&plain) {
-        Some(op) if plain.len() == 16 => Ok(Some(op)),
-        _ => Err(Fault::new(Exit::IntegrityFailure, format!("{}: does not hold an OP of 16 octets", path.display()))
-            .hint("seal the operator's OP again")),
+        Some(op) if plain.len() == octets => Ok(op),
+        _ => Err(Fault::new(Exit::IntegrityFailure, format!("{}: does not hold {octets} octets", path.display()))
+            .hint("seal the operator's OP (16 octets, with TUAK TOP of 32) again")),
     }
 }

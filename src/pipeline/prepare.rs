@@ -7,6 +7,7 @@ use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
 use super::distinct::Distinct;
+use super::import::Import;
 use super::work::{Binding, Engine, LineWork, OrderWork};
 use crate::config::{CoreTarget, Site, files};
 use crate::durable;
@@ -15,7 +16,7 @@ use crate::export::records::LineFacts;
 use crate::formats::bsp::kdf::HostId;
 use crate::formats::rsp::metadata as rsp;
 use crate::hsm::{Hsm, Role, draw};
-use crate::order::file::{Export, Line, Mode, Order};
+use crate::order::file::{CredentialsFrom, Export, Line, Mode, Order};
 use crate::order::{MSISDN, Var};
 use crate::personalise;
 use crate::personalise::shelf::{Shelf, TemplateName};
@@ -113,7 +114,9 @@ fn line_work<H: Hsm>(
         named(what).hint("run `bindery template lint NAME`")
     })?;
     let (transport_key, scheme) = transport(engine.site, line)?;
-    let transport = engine.hsm.key_at(&Role::Transport(transport_key.clone()), accepted_at(stored)?)?;
+    let accepted_at = accepted_at(stored)?;
+    let transport = engine.hsm.key_at(&Role::Transport(transport_key.clone()), accepted_at)?;
+    let import = Import::of(engine, line, accepted_at)?;
     let metadata = metadata(line)?;
     let host_id = HostId::new(engine.site.config.smdp.host_id.as_bytes())
         .ok_or_else(|| named("smdp.host_id has not 1 to 16 octets".to_owned()).hint("correct bindery.toml"))?;
@@ -138,6 +141,7 @@ fn line_work<H: Hsm>(
             Mode::Prebound => Binding::Now,
             Mode::Order => Binding::Later,
         },
+        import,
         transport,
         host_id,
         facts,
@@ -193,26 +197,38 @@ pub fn settings_of(line: &Line) -> Settings {
     Settings { algorithm: line.algorithm, vars: vars.map(|(name, var)| (name.clone(), source(var))).collect() }
 }
 
-/// Transport key and scheme of a line: the order's own, else those of the core target it names, else those of the site's only one.
-fn transport(site: &Site, line: &Line) -> Result<(String, &'static str), Fault> {
+/// The core network of a line: the one it names, else the site's only one.
+pub(super) fn core_target<'s>(site: &'s Site, line: &Line) -> Option<&'s CoreTarget> {
     let targets = &site.config.export.core;
     let named = line.export.iter().find_map(|export| match export {
         Export::Core(name) => Some(name),
         _ => None,
     });
-    let target: Option<&CoreTarget> = match named {
+    match named {
         Some(name) => targets.get(name),
         None if targets.len() == 1 => targets.values().next(),
         None => None,
-    };
-    match (target, &line.transport_key) {
+    }
+}
+
+/// Transport key and scheme of the core file: the order's own, else those of the core target. The key that an order names for its
+/// imported credentials is the one they came under: what goes out goes under the core target's.
+fn transport(site: &Site, line: &Line) -> Result<(String, &'static str), Fault> {
+    let own = line.transport_key.as_ref().filter(|_| line.credentials == CredentialsFrom::Generate);
+    match (core_target(site, line), own) {
         (Some(target), key) => {
-            Ok((key.clone().unwrap_or_else(|| target.transport_key.clone()), target.scheme.as_str()))
+            Ok((key.cloned().unwrap_or_else(|| target.transport_key.clone()), target.scheme.as_str()))
         }
         (None, Some(key)) => Ok((key.clone(), crate::config::CoreScheme::AesEcb.as_str())),
         (None, None) => {
             let what = format!("line {}: no core network would get K and OPc", line.line);
-            Err(Fault::new(Exit::Config, what).hint("name core:NAME in export, or a transport_key"))
+            let hint = match line.credentials {
+                CredentialsFrom::Generate => "name core:NAME in export, or a transport_key",
+                CredentialsFrom::Import => {
+                    "name core:NAME in export: transport_key is the key that K and OPc came under"
+                }
+            };
+            Err(Fault::new(Exit::Config, what).hint(hint))
         }
     }
 }

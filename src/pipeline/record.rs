@@ -8,7 +8,9 @@ use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
 use super::audit;
+use super::authenticate::{Card, Core};
 use super::distinct::{BadSecret, Prints};
+use super::import::{BadImport, Imported};
 use super::sign::ToSign;
 use super::work::{Binding, LineWork, OrderWork};
 use crate::bind::{self, Bpp, Draft, OneTimeKey, OpenDraft, Parts, Workbench};
@@ -17,6 +19,7 @@ use crate::formats::bsp::segment::Sealer;
 use crate::hsm::HsmError;
 use crate::hsm::lanes::Signed;
 use crate::ids::{Iccid, MatchingId, RecordId, TransactionId};
+use crate::personalise::credentials::derive;
 use crate::personalise::{Credentials, Draw, Identity, PersonaliseError, Upp};
 use crate::protect::{self, Ppk, Ppp, ProtectError};
 use crate::secret::SubscriberKey;
@@ -24,8 +27,8 @@ use crate::store::sealed::{BatchKey, Content, NONCE_LEN};
 use crate::store::{Device, DevicePk, DeviceState, Issue, Outcome};
 
 /// Random octets that a record takes beyond those of its credentials: matching id, transactionId, otSK.DP or PPK triple,
-/// two nonces.
-pub(super) const EXTRA_DRAW_LEN: usize = 20 + 16 + 48 + 2 * NONCE_LEN;
+/// two nonces, RAND of the authentication test.
+pub(super) const EXTRA_DRAW_LEN: usize = 20 + 16 + 48 + 2 * NONCE_LEN + 16;
 
 /// A record that ended with an error.
 pub(super) struct Failed {
@@ -53,7 +56,8 @@ pub(super) struct Started {
     credentials: Credentials,
     credentials_nonce: [u8; NONCE_LEN],
     prints: Prints,
-    is_audited: bool,
+    /// Of a record that is read back: its profile, ready to be authenticated.
+    card: Option<Card>,
     issue: Issue,
     goal: Goal,
 }
@@ -63,6 +67,8 @@ pub(super) struct Job<'d> {
     pub(super) device: &'d Device,
     /// Its finished profile is read back.
     pub(super) is_audited: bool,
+    /// K and OPc that its row brought, or why they are none; `None` where they are generated.
+    pub(super) imported: Option<Result<Imported, BadImport>>,
 }
 
 /// Which record this is, for its errors.
@@ -108,7 +114,7 @@ impl Started {
     pub(super) fn new(
         bench: &mut Result<Workbench, ErrorStack>,
         (order, line): (&OrderWork, &LineWork),
-        &Job { device, is_audited }: &Job<'_>,
+        Job { device, is_audited, imported }: Job<'_>,
         octets: &[u8],
         op: Option<&SubscriberKey>,
     ) -> Result<Self, Failed> {
@@ -122,7 +128,23 @@ impl Started {
 
         let mut draw = Draw::new(octets);
         let unfit = |e: PersonaliseError| name.failed_as(e.class(), &e.to_string(), e.hint());
-        let credentials = line.template.credentials(&mut draw, op).map_err(unfit)?;
+        // OPc follows from K and OP unless the row brought its own.
+        let mut op = op;
+        let credentials = match imported.transpose() {
+            Ok(None) => line.template.credentials(&mut draw, op),
+            Ok(Some(Imported { k, opc: Some(opc) })) => {
+                op = None;
+                line.template.imported(&mut draw, &k, &opc)
+            }
+            Ok(Some(Imported { k, opc: None })) => {
+                let opc =
+                    op.ok_or_else(|| name.failed_as(ErrorClass::Input, "neither OPc nor OP is there", ASK_AGAIN))?;
+                let opc = derive(k.expose(), opc, line.settings.algorithm);
+                opc.and_then(|opc| line.template.imported(&mut draw, &k, &opc))
+            }
+            Err(bad) => return Err(name.failed_as(ErrorClass::Input, &bad.to_string(), ASK_AGAIN)),
+        };
+        let credentials = credentials.map_err(unfit)?;
         let prints = order.distinct.prints(&credentials, &line.template_secrets);
         let prints = prints.map_err(|e| {
             let reach = if matches!(e, BadSecret::Blank(_)) { Reach::Randomness } else { Reach::Record };
@@ -138,12 +160,17 @@ impl Started {
 
         let identity = Identity { iccid, imsi: device.imsi, msisdn: device.msisdn.as_deref(), vars: &device.vars };
         let upp = line.template.personalise(&identity, &credentials).map_err(unfit)?;
+        let rand = *draw.take().map_err(unfit)?;
+        let mut card = None;
         if is_audited {
             let read = audit::read_back((&line.settings, &line.template_found), &upp, (&identity, &credentials), op);
-            read.map_err(|e| {
+            let wrong = |e: &dyn std::fmt::Display| {
                 let failed = name.failed_as(ErrorClass::CryptoSelfcheck, &format!("read back: {e}"), NEVER_ISSUED);
                 Failed { reach: Reach::Misread, ..failed }
-            })?;
+            };
+            read.map_err(|e| wrong(&e))?;
+            let core = Core::ordered(&line.settings, &line.template_found, &device.vars);
+            card = Some(core.and_then(|core| Card::of(&upp, core, rand)).map_err(|e| wrong(&e))?);
         }
         let metadata = line.metadata.for_iccid(&iccid);
         let mut issue = Issue {
@@ -172,7 +199,7 @@ impl Started {
                 Goal::Bound(Draft::session(agreement, &parts, upp.len(), bench.sealer()).map_err(refused)?)
             }
         };
-        Ok(Self { name, upp, credentials, credentials_nonce, prints, is_audited, issue, goal })
+        Ok(Self { name, upp, credentials, credentials_nonce, prints, card, issue, goal })
     }
 
     /// What the HSM signs; none for a PPP.
@@ -190,7 +217,21 @@ impl Started {
 
     /// Its profile was read back and is what was ordered.
     pub(super) fn is_audited(&self) -> bool {
-        self.is_audited
+        self.card.is_some()
+    }
+
+    /// The row's number and why it ends here.
+    pub(super) fn failed(&self, class: ErrorClass, what: &str, hint: &'static str) -> Failed {
+        self.name.failed_as(class, what, hint)
+    }
+
+    /// Authenticates the profile, where it is read back, with what is about to be handed to the core network.
+    pub(super) fn authenticate(&mut self, k: &[u8], opc: &[u8]) -> Result<(), Failed> {
+        let Some(card) = &mut self.card else { return Ok(()) };
+        card.answers(k, opc).map_err(|e| {
+            let what = format!("profile and core file do not authenticate: {e}");
+            self.name.failed_as(ErrorClass::CryptoSelfcheck, &what, NEVER_ISSUED)
+        })
     }
 
     /// Fingerprints of its secrets.
@@ -289,6 +330,8 @@ impl Finished {
 const NEVER_ISSUED: &str = "nothing was issued for this record; run `bindery doctor` before more is";
 /// What to do for an eUICC of a curve that we have no chain on.
 pub(super) const CHAINS: &str = "install DPauth and DPpb chains on the eUICC's curve";
+const ASK_AGAIN: &str =
+    "nothing was issued for this record; ask the operator for its credentials again and order it anew";
 const AGAIN: &str = "nothing was issued for this record; if it happens again, report it with the log";
 
 impl Failed {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::distinct::{Distinct, Print};
+use super::import::Import;
 use crate::certs::DpChains;
 use crate::config::Site;
 use crate::export::records::LineFacts;
@@ -11,6 +12,7 @@ use crate::formats::bsp::kdf::HostId;
 use crate::formats::bsp::segment::sealed_all_len;
 use crate::formats::curve::Curve;
 use crate::formats::rsp::metadata::MetadataTemplate;
+use crate::formats::saip::algorithm::Algorithm;
 use crate::hsm::lanes::Lanes;
 use crate::hsm::{Hsm, KeyRef};
 use crate::ids::OrderKey;
@@ -40,6 +42,19 @@ pub struct Engine<'a, H: Hsm> {
     pub chains: DpChains,
     /// OP of the operator; without it OPc is random.
     pub op: Option<SubscriberKey>,
+    /// TOP of the operator; without it TOPc is random.
+    pub top: Option<SubscriberKey>,
+}
+
+impl<H: Hsm> Engine<'_, H> {
+    /// OP or TOP from which the OPc of a line's records follows, unless they bring their own.
+    pub(super) fn op_of<'e>(&'e self, line: &'e LineWork) -> Option<&'e SubscriberKey> {
+        match (&line.import, line.settings.algorithm) {
+            (Some(import), _) => import.op.as_ref(),
+            (None, Algorithm::Milenage) => self.op.as_ref(),
+            (None, Algorithm::Tuak) => self.top.as_ref(),
+        }
+    }
 }
 
 /// The keys a batch uses.
@@ -124,6 +139,8 @@ pub(super) struct LineWork {
     pub(super) metadata: MetadataTemplate,
     /// Session keys now, or random keys and a PPP at rest.
     pub(super) binding: Binding,
+    /// The operator's key of imported credentials; none where they are generated.
+    pub(super) import: Option<Import>,
     /// Encrypts K and OPc for the core network.
     pub(super) transport: KeyRef,
     /// Host id of the key derivation.

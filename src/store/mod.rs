@@ -185,10 +185,21 @@ pub struct Device {
     pub matching_id: Option<MatchingId>,
     /// otPK.EUICC.KA, uncompressed, in prebound mode.
     pub euicc_otpk: Option<[u8; 65]>,
+    /// K and OPc as the order brought them, where it did.
+    pub wrapped: Option<Wrapped>,
     /// Set when rejected or failed.
     pub error_class: Option<String>,
     /// What became of it, once issued.
     pub issue: Option<Issue>,
+}
+
+/// K and OPc (TOPc) under an operator's transport key, octet for octet as they were ordered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrapped {
+    /// K.
+    pub ki: Vec<u8>,
+    /// OPc or TOPc; none where it is derived from K and the operator's OP.
+    pub opc: Option<Vec<u8>>,
 }
 
 /// What became of an issued device line; everything `orders.jsonl`, `core.csv` and `results.csv` say of it.
@@ -305,6 +316,8 @@ pub struct NewDevice {
     pub matching_id: Option<MatchingId>,
     /// Claimed unless rejected: one profile, ever.
     pub euicc_otpk: Option<[u8; 65]>,
+    /// K and OPc under the operator's transport key, kept unless rejected.
+    pub wrapped: Option<Wrapped>,
     /// Refused at validation: kept for `results.csv`, nothing is claimed.
     pub rejected: bool,
 }

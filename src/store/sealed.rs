@@ -15,6 +15,13 @@ pub const NONCE_LEN: usize = 12;
 const TAG_LEN: usize = 16;
 /// AAD of the operator's OP under the site KEK.
 pub const OP_AAD: &[u8] = b"bindery.op/1";
+/// AAD of the operator's TOP.
+pub const TOP_AAD: &[u8] = b"bindery.top/1";
+
+/// AAD of the OP or TOP that belongs to an import key: no operator's can stand in for another's.
+pub fn import_op_aad(name: &str) -> Vec<u8> {
+    format!("bindery.import-op/1|{name}").into_bytes()
+}
 
 /// What a blob holds; part of its AAD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
 use super::agreement::POINT_LEN;
+use super::authentication::Constants;
 use super::chain::DpTrust;
 use super::finding::{Check, Finding};
 use super::metadata::{self, ProfileClass};
@@ -49,6 +50,8 @@ pub struct Opened {
     pub k: SubscriberKey,
     /// OPc or TOPc.
     pub opc: SubscriberKey,
+    /// Milenage's constants, those of every AKA element, each once.
+    pub(super) constants: Vec<Constants>,
     /// Secret keys of the security domains.
     pub ota_keys: Vec<Zeroizing<Vec<u8>>>,
     /// Places of the variables that an order may give.
@@ -105,6 +108,7 @@ impl Euicc {
             algorithm: profile.algorithm,
             k: profile.k,
             opc: profile.opc,
+            constants: profile.constants,
             ota_keys: profile.ota_keys,
             values: profile.values,
         })

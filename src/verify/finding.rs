@@ -124,6 +124,8 @@ checks! {
     OrderValues "order-values" Package;
     /// K and OPc of the profile are those handed to the core network.
     CoreSecret "core-secret" Package;
+    /// A challenge made with K and OPc of the core network is answered by the profile: AUTN, RES, CK, IK and AUTS are one.
+    CoreAuth "core-auth" Package;
 }
 
 impl fmt::Display for Check {

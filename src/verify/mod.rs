@@ -6,6 +6,7 @@
 //! everything from the eUICC's side; it must be able to fail. Source: SGP.22 §2.5, §3.1.3, §5.5; TCA interoperable format.
 
 mod agreement;
+mod authentication;
 pub mod bundle;
 mod chain;
 mod digits;

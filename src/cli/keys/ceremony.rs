@@ -8,9 +8,9 @@ use serde_json::json;
 use super::{Approvals, ceremony_directory, drain, file_name};
 use crate::ceremony::approval::{Approval, SCHEMA};
 use crate::ceremony::component::Source;
-use crate::ceremony::kcv::{Kcv, KcvMethod};
+use crate::ceremony::kcv::KcvMethod;
 use crate::ceremony::{Ceremony, Outcome, Plan, conduct, plan};
-use crate::config::{Site, files};
+use crate::config::{CheckValue, Site, files};
 use crate::error::{Exit, Fault};
 use crate::hsm::Role;
 use crate::hsm::policy::{KeyPolicy, KeyState};
@@ -196,7 +196,7 @@ impl Import {
         let usage = |what: String| Fault::new(Exit::Usage, what).hint("see docs/keys.md");
         let role = quoted(&self.role.to_string());
         let check = |kcv: &str| -> Result<String, Fault> {
-            let kcv = Kcv::parse(kcv).map_err(usage)?;
+            let kcv = CheckValue::try_from(kcv.to_owned()).map_err(usage)?;
             Ok(format!("kcv = \"{kcv}\"\nkcv_method = \"{}\"\n", self.kcv_method.as_str()))
         };
         let (schema, operator) = (plan::SCHEMA, quoted(&self.operator));

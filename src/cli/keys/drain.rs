@@ -1,6 +1,7 @@
 //! What an epoch is still needed for: the ledger knows, the ceremony only asks.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 
 use jiff::Timestamp;
 
@@ -10,7 +11,7 @@ use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::Token;
 use crate::hsm::policy::{KeyPolicy, KeyRule};
 use crate::hsm::{FaultClass, HsmError, Role};
-use crate::store::sealed::{OP_AAD, batch_aad};
+use crate::store::sealed::{OP_AAD, TOP_AAD, batch_aad, import_op_aad};
 use crate::store::sqlite::Ledger;
 use crate::store::{DeviceState, OrderState, Store, StoredOrder};
 
@@ -37,7 +38,11 @@ pub(super) fn begun_orders(site: &Site) -> Result<Vec<String>, Fault> {
 fn still_needs(site: &Site, token: &Token, rule: &KeyRule) -> Result<Vec<String>, Fault> {
     match &rule.role {
         Role::SiteKek => sealed_under(site, token, rule),
-        Role::Transport(_) => accepted_under(site, rule),
+        Role::Transport(name) => accepted_under(site, rule, &BTreeSet::from([name.as_str()])),
+        Role::Operator(name) => {
+            let names = site.config.import.iter().filter(|(_, import)| import.key == *name).map(|(n, _)| n.as_str());
+            accepted_under(site, rule, &names.collect())
+        }
         Role::DpAuth(_) | Role::DpPb(_) | Role::Manifest => begun_orders(site),
         Role::Audit | Role::Import(_) => Ok(Vec::new()),
     }
@@ -54,10 +59,18 @@ fn sealed_under(site: &Site, token: &Token, rule: &KeyRule) -> Result<Vec<String
         }
     };
     let mut needed_by = Vec::new();
-    if let Some(file) = &site.config.credentials.op_file {
+    let own = &site.config.credentials;
+    let own = [(&own.op_file, OP_AAD), (&own.top_file, TOP_AAD)];
+    let own = own.into_iter().filter_map(|(file, aad)| Some((file.as_ref()?, aad.to_vec())));
+    let operators =
+        site.config.import.iter().filter_map(|(name, import)| Some((import.op.as_ref()?, import_op_aad(name))));
+    for (file, aad) in own.chain(operators) {
         let path = site.path(file);
-        let sealed = std::fs::read(&path).map_err(|e| Fault::file(&path, &e))?;
-        if opens(OP_AAD, &sealed)? {
+        let sealed = match std::fs::read(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => continue, // named beforehand, not sealed yet
+            read => read.map_err(|e| Fault::file(&path, &e))?,
+        };
+        if opens(&aad, &sealed)? {
             needed_by.push(format!("the operator's OP ({})", file.display()));
         }
     }
@@ -71,20 +84,27 @@ fn sealed_under(site: &Site, token: &Token, rule: &KeyRule) -> Result<Vec<String
     Ok(needed_by)
 }
 
-/// Unfinished orders that were accepted while this epoch of a transport key was the active one.
-fn accepted_under(site: &Site, rule: &KeyRule) -> Result<Vec<String>, Fault> {
+/// Unfinished orders that were accepted while this epoch was the active one of a key that orders call by one of `names`.
+fn accepted_under(site: &Site, rule: &KeyRule, names: &BTreeSet<&str>) -> Result<Vec<String>, Fault> {
     let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
-    let Role::Transport(name) = &rule.role else { return Ok(Vec::new()) };
-    let targets: BTreeSet<&str> =
-        site.config.export.core.iter().filter(|(_, t)| t.transport_key == *name).map(|(n, _)| n.as_str()).collect();
+    let targets = site
+        .config
+        .export
+        .core
+        .iter()
+        .filter(|(_, t)| names.contains(t.transport_key.as_str()))
+        .map(|(n, _)| n.as_str());
+    let called: Vec<String> = targets
+        .map(|target| format!("\"core:{target}\""))
+        .chain(names.iter().map(|name| format!("\"{name}\"")))
+        .collect();
     let mut needed_by = Vec::new();
     for order in unfinished_orders(site)? {
         let accepted: Timestamp = order.accepted_at.parse().map_err(|e| {
             Fault::new(Exit::IntegrityFailure, format!("{}: accepted_at is no timestamp: {e}", order.key))
         })?;
         let body = String::from_utf8_lossy(&order.body);
-        let names_it = body.contains(&format!("\"{name}\""))
-            || targets.iter().any(|target| body.contains(&format!("\"core:{target}\"")));
+        let names_it = called.iter().any(|name| body.contains(name));
         let is_epoch = policy.rule_at(&rule.role, accepted).is_some_and(|used| used.epoch == rule.epoch);
         if names_it && is_epoch {
             needed_by.push(format!("order {}", order.key));

@@ -2,6 +2,7 @@
 
 mod ceremony;
 mod drain;
+mod import_op;
 mod rotate;
 mod show;
 
@@ -29,8 +30,9 @@ enum Command {
     Ceremony(ceremony::Conduct),
     /// Write what a custodian signs to approve steps of a plan
     Approval(ceremony::Propose),
-    /// Bring an operator's transport key in, as components or wrapped under an import key; a ceremony of its own
+    /// Bring a transport key or an operator's key in, as components or wrapped under an import key; a ceremony of its own
     Import(ceremony::Import),
+    ImportOp(import_op::ImportOp),
     /// Make the next epoch of a role; it takes over at once, or with its certificate
     Rotate(rotate::Rotate),
     /// Take a drained epoch out of use; with --destroy, remove its key from the token
@@ -52,6 +54,7 @@ impl Keys {
             Command::Ceremony(conduct) => conduct.run(&site, json),
             Command::Approval(propose) => propose.run(&site),
             Command::Import(import) => import.run(&site, &policy, json),
+            Command::ImportOp(import) => import.run(&site, json),
             Command::Rotate(rotate) => rotate.run(&site, &policy, json),
             Command::Retire(retire) => retire.run(&site, json),
             Command::Csr(csr) => csr.run(&site, &policy, json),

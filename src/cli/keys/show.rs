@@ -4,11 +4,11 @@ use comfy_table::Table;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::ceremony::kcv::{Kcv, KcvMethod};
+use crate::ceremony::kcv::KcvMethod;
 use crate::certs::chain::days_left;
 use crate::certs::{DpChains, Trust};
 use crate::cli::screen;
-use crate::config::Site;
+use crate::config::{CheckValue, Site};
 use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::Token;
 use crate::hsm::policy::{KeyPolicy, KeyRule, KeyState, Purpose};
@@ -83,11 +83,18 @@ pub(super) fn status(site: &Site, policy: &KeyPolicy, json: bool) -> Result<Exit
 
 /// Check value of a transport key, AES of zeros: what its owner compares. No other key has one here.
 fn check_value(token: &Token, rule: &KeyRule) -> Result<Option<String>, HsmError> {
-    if rule.purpose != Purpose::Encrypt || !token.rules().iter().any(|there| there.label == rule.label) {
+    if !matches!(rule.purpose, Purpose::Encrypt | Purpose::Decrypt)
+        || !token.rules().iter().any(|there| there.label == rule.label)
+    {
         return Ok(None);
     }
     let key = token.key_of(&rule.role, rule.epoch)?;
     let mut session = token.open_session()?;
+    if rule.purpose == Purpose::Decrypt {
+        // It does not encrypt; what the token tells of it is all there is.
+        let told = session.check_value(key)?;
+        return Ok(told.and_then(|told| CheckValue::try_from(told).ok()).map(|value| value.to_string()));
+    }
     let block = KcvMethod::AesEcbZeros.block(|block| {
         let answer = session.encrypt_blocks(key, block)?;
         answer.as_slice().try_into().map_err(|_| HsmError {
@@ -97,7 +104,7 @@ fn check_value(token: &Token, rule: &KeyRule) -> Result<Option<String>, HsmError
             hint: "the HSM is faulty",
         })
     })?;
-    Ok(Some(Kcv::of_block(&block).to_string()))
+    Ok(Some(CheckValue::of_block(&block).to_string()))
 }
 
 fn described(rule: &KeyRule) -> Value {

@@ -44,6 +44,17 @@ impl HsmSession for Client {
         self.call(Arc::new(move |session| session.encrypt_blocks(key, &blocks).map(Zeroizing::new))).map(bare)
     }
 
+    fn decrypt_blocks(&mut self, key: KeyRef, blocks: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
+        let blocks = blocks.to_vec();
+        self.call(Arc::new(move |session| session.decrypt_blocks(key, &blocks)))
+    }
+
+    fn check_value(&mut self, key: KeyRef) -> Result<Option<Vec<u8>>, HsmError> {
+        let told =
+            self.call(Arc::new(move |session| Ok(Zeroizing::new(session.check_value(key)?.unwrap_or_default()))))?;
+        Ok(Some(bare(told)).filter(|value| !value.is_empty()))
+    }
+
     fn seal(&mut self, key: KeyRef, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, HsmError> {
         let (aad, plain) = (aad.to_vec(), Zeroizing::new(plain.to_vec()));
         self.call(Arc::new(move |session| session.seal(key, &aad, &plain).map(Zeroizing::new))).map(bare)

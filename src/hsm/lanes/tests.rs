@@ -189,6 +189,12 @@ impl HsmSession for FakeSession {
     fn encrypt_blocks(&mut self, _: KeyRef, blocks: &[u8]) -> Result<Vec<u8>, HsmError> {
         Ok(blocks.iter().map(|octet| octet ^ 0x5A).collect())
     }
+    fn decrypt_blocks(&mut self, _: KeyRef, _: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
+        Err(fault(FaultClass::Policy))
+    }
+    fn check_value(&mut self, _: KeyRef) -> Result<Option<Vec<u8>>, HsmError> {
+        Ok(None)
+    }
     fn seal(&mut self, _: KeyRef, _: &[u8], plain: &[u8]) -> Result<Vec<u8>, HsmError> {
         Ok(plain.iter().rev().copied().collect())
     }

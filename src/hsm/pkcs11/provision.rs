@@ -44,7 +44,8 @@ pub struct DemoKeys {
 }
 
 /// Initialises a free token under the site's label, with a random SO PIN that nobody keeps and the given user PIN, and makes
-/// the keys of the policy, but for those on a curve that the token does not know. Transport keys are made in software and imported.
+/// the keys of the policy, but for those on a curve that the token does not know. Transport and operators' keys are made in software and
+/// imported. Of one name they are one key: two objects, of which one encrypts and the other decrypts.
 pub fn demo_token(site: &Site, user_pin: &str) -> Result<DemoKeys, Fault> {
     let profile = HsmProfile::load(site)?;
     let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
@@ -65,9 +66,10 @@ pub fn demo_token(site: &Site, user_pin: &str) -> Result<DemoKeys, Fault> {
     session.logout().map_err(failed("log out as security officer"))?;
     session.login(UserType::User, Some(&user_pin)).map_err(failed("log in to the token"))?;
     let curves: Vec<Curve> = Curve::ALL.into_iter().filter(|c| *c == Curve::P256 || knows(&session, *c)).collect();
-    let mut copies = Vec::new();
+    let mut copies: Vec<TransportCopy> = Vec::new();
     for rule in policy.in_use().filter(|rule| rule.kind.curve().is_none_or(|curve| curves.contains(&curve))) {
-        copies.extend(make_key(&session, rule, &profile)?);
+        let copy = make_key(&session, rule, &copies, &profile)?;
+        copies.extend(copy);
     }
     Ok(DemoKeys { copies, curves })
 }
@@ -96,18 +98,27 @@ pub fn random_pin() -> Result<Zeroizing<String>, Fault> {
 }
 
 /// Makes one key of a demo token. A key that the other side must have too is made here and imported, its copy handed to the
-/// caller.
-fn make_key(session: &Pkcs11Session, rule: &KeyRule, profile: &HsmProfile) -> Result<Option<TransportCopy>, Fault> {
+/// caller; none when `copies` has it already.
+fn make_key(
+    session: &Pkcs11Session,
+    rule: &KeyRule,
+    copies: &[TransportCopy],
+    profile: &HsmProfile,
+) -> Result<Option<TransportCopy>, Fault> {
     let unknown = &profile.attributes_unknown;
     let id = objects::new_id()?;
     if rule.origin == Origin::Generated {
         objects::generate(session, rule, &id, unknown)?;
         return Ok(None);
     }
-    let (Role::Transport(name), KeyKind::Aes256) = (&rule.role, rule.kind) else {
-        let what = format!("key {:?}: a demo token imports transport keys of 256 bits only", rule.label);
+    let (Role::Transport(name) | Role::Operator(name), KeyKind::Aes256) = (&rule.role, rule.kind) else {
+        let what = format!("key {:?}: a demo token imports transport and operators' keys of 256 bits only", rule.label);
         return Err(Fault::new(Exit::Config, what).hint("other keys come in a ceremony: `bindery keys ceremony`"));
     };
+    if let Some(copy) = copies.iter().find(|copy| copy.name == *name) {
+        objects::create(session, rule, &id, &copy.key[..], unknown)?;
+        return Ok(None);
+    }
     let mut key = Zeroizing::new([0; 32]);
     let mut own = Zeroizing::new([0; 32]);
     let drawn = session.generate_random_slice(&mut key[..]);

@@ -11,7 +11,7 @@ use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef};
 
 const QUESTION: [u8; 32] = *b"bindery: known answer test, v. 1";
 
-/// Signs and verifies in software, seals and opens, encrypts and compares the check value: whatever each key is for.
+/// Signs and verifies in software, seals and opens, encrypts and compares the check value: decrypts: whatever each key is for.
 pub(super) fn run(session: &mut Session) -> Result<(), HsmError> {
     let login: Arc<Login> = session.shared_login();
     for (i, key) in login.keys.iter().enumerate() {
@@ -20,6 +20,7 @@ pub(super) fn run(session: &mut Session) -> Result<(), HsmError> {
             Purpose::Seal => seals(session, KeyRef(i), key)?,
             Purpose::Encrypt => encrypts(session, KeyRef(i), key)?,
             Purpose::Unwrap => super::wrap::unwraps(session, key)?,
+            Purpose::Decrypt => decrypts(session, KeyRef(i), key)?,
         }
     }
     Ok(())
@@ -52,6 +53,16 @@ fn encrypts(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(
             Err(failed(key, "encrypts otherwise than its check value says"))
         }
         _ => Ok(()), // CKA_CHECK_VALUE is optional
+    }
+}
+
+/// A decrypt-only key cannot be asked to encrypt: equal blocks must give equal blocks, and other ones.
+fn decrypts(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(), HsmError> {
+    let answer = session.decrypt_blocks(reference, &[0; 32])?;
+    if answer[..16] == answer[16..] && answer[..16] != [0; 16] {
+        Ok(())
+    } else {
+        Err(failed(key, "does not decrypt as AES-ECB does"))
     }
 }
 

@@ -136,6 +136,37 @@ impl HsmSession for Session {
         }
     }
 
+    fn decrypt_blocks(&mut self, key: KeyRef, blocks: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
+        let (handle, label) = self.key(key)?;
+        let what = || format!("decrypt with {label}");
+        if !blocks.len().is_multiple_of(BLOCK_OCTETS) {
+            return Err(refused(what(), "the input is not a multiple of 16 octets"));
+        }
+        // Room for all of it at once: what grows leaves copies behind.
+        let mut decrypted = Zeroizing::new(Vec::with_capacity(blocks.len()));
+        for piece in blocks.chunks(self.held.limits.encrypt_octets / BLOCK_OCTETS * BLOCK_OCTETS) {
+            let call = self.enter()?;
+            let part = call.session.decrypt(&Mechanism::AesEcb, handle, piece).map(Zeroizing::new);
+            let part = part.map_err(|e| call.failed(what(), &e))?;
+            if part.len() != piece.len() {
+                return Err(refused(what(), "the token answered with another length"));
+            }
+            decrypted.extend_from_slice(&part);
+        }
+        Ok(decrypted)
+    }
+
+    fn check_value(&mut self, key: KeyRef) -> Result<Option<Vec<u8>>, HsmError> {
+        let (handle, label) = self.key(key)?;
+        let call = self.enter()?;
+        let told = call.session.get_attributes(handle, &[AttributeType::CheckValue]);
+        let told = told.map_err(|e| call.failed(format!("read the check value of {label}"), &e))?;
+        Ok(told.into_iter().find_map(|attribute| match attribute {
+            Attribute::CheckValue(value) => Some(value).filter(|value| !value.is_empty()),
+            _ => None,
+        }))
+    }
+
     fn seal(&mut self, key: KeyRef, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, HsmError> {
         // Random, one for each batch: far below the 2^32 that NIST SP 800-38D §8.3 allows for one key. Of both sources: an IV
         // that comes twice under the long-lived key would open what it sealed.

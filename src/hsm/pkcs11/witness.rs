@@ -1,8 +1,10 @@
 //! What keys do, as proof that they are the same: in another slot, or in the same one after it was away.
-//! A signing key is its public point; a KEK opens what the other sealed; a transport key gives the same ciphertext; an import key
+//! A signing key is its public point; a KEK opens what the other sealed; a transport key gives the same ciphertext, an operator's key
+//! the same plaintext; an import key
 //! is its modulus, or as AES key, which only unwraps, the check value that the token tells, if it tells one.
 
 use cryptoki::object::{Attribute, AttributeType};
+use zeroize::Zeroizing;
 
 use super::{HeldKey, Session, other_key};
 use crate::hsm::policy::Purpose;
@@ -21,6 +23,7 @@ enum Shown {
     Point(Option<[u8; 65]>),
     Sealed(Vec<u8>),
     Encrypted(Vec<u8>),
+    Decrypted(Zeroizing<Vec<u8>>),
     Modulus(Vec<u8>),
     CheckValue(Option<Attribute>),
 }
@@ -34,6 +37,7 @@ impl Witness {
                 Purpose::Sign => Shown::Point(key.point),
                 Purpose::Seal => Shown::Sealed(session.seal(KeyRef(i), AAD, &PLAIN)?),
                 Purpose::Encrypt => Shown::Encrypted(session.encrypt_blocks(KeyRef(i), &PLAIN)?),
+                Purpose::Decrypt => Shown::Decrypted(session.decrypt_blocks(KeyRef(i), &PLAIN)?),
                 Purpose::Unwrap => match &key.rsa {
                     Some(rsa) => Shown::Modulus(rsa.n().to_vec()),
                     None => Shown::CheckValue(session.attribute(key, AttributeType::CheckValue)?),
@@ -56,6 +60,7 @@ impl Witness {
                 },
                 Shown::Modulus(modulus) => key.rsa.as_ref().is_some_and(|rsa| rsa.n().to_vec() == *modulus),
                 Shown::CheckValue(value) => session.attribute(key, AttributeType::CheckValue)? == *value,
+                Shown::Decrypted(decrypted) => session.decrypt_blocks(KeyRef(i), &PLAIN)? == *decrypted,
                 Shown::Encrypted(encrypted) => session.encrypt_blocks(KeyRef(i), &PLAIN)? == *encrypted,
             };
             if !same {

@@ -179,6 +179,7 @@ impl<'a> PolicyFile<'a> {
         let name = role.to_string();
         let (kind, text) = match role {
             Role::Transport(_) => ("transport:", BUILT_IN),
+            Role::Operator(_) => ("operator:", BUILT_IN),
             Role::Import(_) => ("import:", IMPORT_KEY),
             second if second.is_of_second_curve() => (name.as_str(), BRAINPOOL),
             other => return Err(Fault::new(Exit::Config, format!("the key policy has no role {other}"))),

@@ -6,6 +6,7 @@ mod properties;
 mod refusals;
 mod values;
 mod vectors;
+mod wrapped;
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +29,7 @@ fn takes(imsi: bool, msisdn: bool) -> Takes {
     let unfit = || UnfitValue { message: "is too long".into(), hint: "up to 16 characters".into() };
     let check_value =
         move |name: &str, value: &str| if name == "spn" && value.len() > 16 { Err(unfit()) } else { Ok(()) };
-    Takes { imsi, msisdn, template_sha256: [0; 32], check_value: Box::new(check_value) }
+    Takes { imsi, msisdn, template_sha256: [0; 32], wrapped: None, check_value: Box::new(check_value) }
 }
 
 impl Templates for TestTemplates {
@@ -39,6 +40,10 @@ impl Templates for TestTemplates {
         match name {
             "bootstrap@1" if line.vars.contains_key("nobody") => refusal("vars.nobody", "unknown-variable"),
             "needs-imsi@1" => Ok(takes(true, false)),
+            "bootstrap@1" | "operational@1" if line.credentials == CredentialsFrom::Import => {
+                let form = WrappedForm { ki_len: 16, opc_len: 16, derives_opc: name == "operational@1" };
+                Ok(Takes { wrapped: Some(form), ..takes(false, true) })
+            }
             "bootstrap@1" | "operational@1" => Ok(takes(false, true)),
             _ => refusal("template", "template-missing"),
         }

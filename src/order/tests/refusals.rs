@@ -119,7 +119,7 @@ const HEADER: &[Case] = &[
         "rows-needed lines[0].vars.spn.column",
     ),
     ("session", |o| line(o)["mode"] = json!("session"), "unsupported-mode lines[0].mode"),
-    ("import", |o| line(o)["credentials"] = json!("import"), "unsupported-credentials lines[0].credentials"),
+    ("import without rows", |o| line(o)["credentials"] = json!("import"), "rows-needed lines[0].credentials"),
     ("tuak", |o| line(o)["algorithm"] = json!("tuak"), "unsupported-algorithm lines[0].algorithm"),
     ("quantity 0", |o| line(o)["quantity"] = json!(0), "out-of-range lines[0].quantity"),
     ("quantity beyond", |o| line(o)["quantity"] = json!(10_000_001), "out-of-range lines[0].quantity"),

@@ -10,9 +10,9 @@ use crate::formats::saip::algorithm::Algorithm;
 use crate::formats::saip::ef::{self, Coding, Extent};
 use crate::formats::saip::kind::Kind;
 use crate::formats::saip::package::Package;
-use crate::personalise::credentials::{Credentials, Secret};
+use crate::personalise::Identity;
+use crate::personalise::credentials::{Credentials, Secret, derive};
 use crate::personalise::settings::{Settings, VarSource};
-use crate::personalise::{Identity, milenage};
 use crate::secret::SubscriberKey;
 
 /// What a record should have.
@@ -164,12 +164,9 @@ impl Audit<'_> {
             let is_one = settings.algorithm != Algorithm::Milenage || aka.constants == first.constants;
             demand(is_one, place, "constants", "differ between the applications")?;
         }
-        if let (Some(op), Algorithm::Milenage) = (op, settings.algorithm) {
-            let follows = || {
-                let opc = milenage::opc(first.k[..].try_into().ok()?, op.expose().try_into().ok()?).ok()?;
-                Some(same(&first.opc, &opc[..]))
-            };
-            demand(follows() == Some(true), &first.place, "opc", "does not follow from K and OP")?;
+        if let Some(op) = op {
+            let follows = derive(&first.k, op, settings.algorithm).is_ok_and(|opc| opc.same_as(&first.opc));
+            demand(follows, &first.place, "opc", "does not follow from K and OP")?;
         }
         let service = match (settings.algorithm, first.k.len()) {
             (Algorithm::Milenage, _) => 4,

@@ -135,7 +135,7 @@ proptest! {
 
         let msisdn = msisdn.as_deref().filter(|_| template.takes_msisdn());
         let identity = Identity { iccid, imsi: Some(imsi), msisdn, vars: &vars };
-        let op = SubscriberKey::copy_of(&[0x4F; 16]).unwrap();
+        let op = SubscriberKey::copy_of(&[0x4F; 32][..settings.algorithm.opc_len()]).unwrap();
         let op = with_op.then_some(&op);
         let credentials = drawn_with(&template, seed, op);
         let upp = template.personalise(&identity, &credentials).unwrap();

@@ -78,8 +78,10 @@ impl<'l> Acceptance<'l> {
         let state = if device.rejected { "rejected" } else { "accepted" };
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO devices (pk, order_pk, line, row, state, eid, iccid, imsi, msisdn, matching_id, euicc_otpk,
-             error_class, vars) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+             error_class, vars, ki_wrapped, opc_wrapped)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?;
+        let wrapped = device.wrapped.as_ref().filter(|_| !device.rejected);
         insert.execute(params![
             pk,
             self.order.0,
@@ -94,6 +96,8 @@ impl<'l> Acceptance<'l> {
             device.euicc_otpk.as_ref().filter(|_| !device.rejected).map(|point| &point[..]),
             device.rejected.then_some("input"),
             vars_text(device),
+            wrapped.map(|wrapped| &wrapped.ki),
+            wrapped.and_then(|wrapped| wrapped.opc.as_ref()),
         ])?;
         Ok(())
     }

@@ -9,14 +9,14 @@ use super::claims::one_time_key_x;
 use super::{Ledger, ORDER_COLUMNS, damaged_column, parsed, read_order, write};
 use crate::ids::{Eid, OrderKey};
 use crate::store::{
-    Chunk, Device, DevicePk, DeviceState, Issue, ObjectFacts, OrderPk, Outcome, Store, StoreError, StoredOrder,
+    Chunk, Device, DevicePk, DeviceState, Issue, ObjectFacts, OrderPk, Outcome, Store, StoreError, StoredOrder, Wrapped,
 };
 
 /// Columns of [`read_device`], in its order.
 const DEVICE_COLUMNS: &str =
     "d.pk, d.line, d.row, d.state, d.eid, d.iccid, d.imsi, d.msisdn, d.matching_id, d.euicc_otpk,
     d.error_class, i.matching_id, i.transaction_id, i.object, i.offset, i.length, i.sha256, i.upp_sha256,
-    i.metadata_sha256, i.ki_enc, i.opc_enc, i.sealed_ppk, i.sealed_credentials, d.vars";
+    i.metadata_sha256, i.ki_enc, i.opc_enc, i.sealed_ppk, i.sealed_credentials, d.vars, d.ki_wrapped, d.opc_wrapped";
 
 impl Store for Ledger {
     fn due_orders(&self) -> Result<Vec<StoredOrder>, StoreError> {
@@ -266,6 +266,10 @@ fn read_device(row: &Row<'_>) -> rusqlite::Result<Device> {
         imsi: optional(row, 6)?,
         msisdn: row.get(7)?,
         vars: read_vars(row, 23)?,
+        wrapped: match row.get(24)? {
+            Some(ki) => Some(Wrapped { ki, opc: row.get(25)? }),
+            None => None,
+        },
         matching_id: optional(row, 8)?,
         euicc_otpk: row.get(9)?,
         error_class: row.get(10)?,

@@ -27,6 +27,8 @@ const VERSIONS: &[M<'static>] = &[
     M::up(include_str!("schema.sql")),
     // Values of variables that differ from record to record: a JSON object of texts by name.
     M::up("ALTER TABLE devices ADD COLUMN vars TEXT"),
+    // K and OPc as an order brought them, under the operator's transport key.
+    M::up("ALTER TABLE devices ADD COLUMN ki_wrapped BLOB; ALTER TABLE devices ADD COLUMN opc_wrapped BLOB"),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 

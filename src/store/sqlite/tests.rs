@@ -28,6 +28,7 @@ fn device(row: u32) -> NewDevice {
         msisdn: None,
         matching_id: None,
         euicc_otpk: Some(point(row)),
+        wrapped: None,
         rejected: false,
     }
 }

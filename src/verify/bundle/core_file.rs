@@ -5,6 +5,7 @@ use openssl::symm::{Cipher, Mode};
 use zeroize::Zeroizing;
 
 use crate::error::{Exit, Fault};
+use crate::verify::authentication::{self, Side};
 use crate::verify::segment::crypt;
 use crate::verify::{Algorithm, Opened};
 
@@ -86,6 +87,19 @@ pub(super) fn compare(row: &CoreRow, key: Option<&CoreKey>, opened: &Opened) -> 
         return Err("OPc of the profile is not the one handed to the core network");
     }
     Ok(())
+}
+
+/// Whether the profile answers the core network that was handed this row. Without a key nobody can tell; the test algorithm
+/// authenticates nobody.
+pub(super) fn authenticate(row: &CoreRow, key: Option<&CoreKey>, opened: &Opened) -> Result<(), &'static str> {
+    let Some(key) = key.filter(|_| opened.algorithm != Algorithm::UsimTest) else { return Ok(()) };
+    let known = [Algorithm::Milenage, Algorithm::Tuak].into_iter().find(|known| known.as_str() == row.algorithm);
+    let algorithm = known.ok_or("core.csv names no algorithm that authenticates")?;
+    let k = key.decrypt(row.scheme, &row.ki_enc).ok_or("ki_enc does not decrypt under the core key")?;
+    let opc = key.decrypt(row.scheme, &row.opc_enc).ok_or("opc_enc does not decrypt under the core key")?;
+    let core = Side { algorithm, k: &k, opc: &opc };
+    let card = Side { algorithm: opened.algorithm, k: opened.k.expose(), opc: opened.opc.expose() };
+    opened.constants.iter().try_for_each(|constants| authentication::authenticate(core, card, constants))
 }
 
 #[cfg(test)]

@@ -250,10 +250,14 @@ impl Bundle {
                 checked.findings.push(Finding::new(Check::RecordMatch, what).in_file(&package.object));
             }
         }
-        if let Some(Some(row)) = self.core.get(checked.index)
-            && let Err(what) = core_file::compare(row, self.core_key.as_ref(), opened)
-        {
-            checked.findings.push(Finding::new(Check::CoreSecret, what).in_file("core.csv"));
+        if let Some(Some(row)) = self.core.get(checked.index) {
+            let key = self.core_key.as_ref();
+            let verdicts = [
+                (Check::CoreSecret, core_file::compare(row, key, opened)),
+                (Check::CoreAuth, core_file::authenticate(row, key, opened)),
+            ];
+            let wrong = verdicts.into_iter().filter_map(|(check, verdict)| Some((check, verdict.err()?)));
+            checked.findings.extend(wrong.map(|(check, what)| Finding::new(check, what).in_file("core.csv")));
         }
         for (variable, asked) in self.wanted.get(&(checked.index as u32)).into_iter().flatten() {
             if let Err(what) = opened.values.check(*variable, asked) {

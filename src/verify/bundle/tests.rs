@@ -352,6 +352,9 @@ fn each_table_has_a_case_that_breaks_it() {
         ("core-secret", &|b| b.replace("core.csv", &encrypted(&[2; 16]), &encrypted(&[9; 16]))),
         ("core-secret", &|b| b.replace("core.csv", &encrypted(&[12; 16]), &encrypted(&[9; 16]))),
         ("core-secret", &|b| b.replace("core.csv", "milenage", "tuak")),
+        ("core-auth", &|b| b.replace("core.csv", &encrypted(&[2; 16]), &encrypted(&[9; 16]))),
+        ("core-auth", &|b| b.replace("core.csv", &encrypted(&[12; 16]), &encrypted(&[9; 16]))),
+        ("core-auth", &|b| b.replace("core.csv", "milenage", "tuak")),
         ("record-form", &|b| b.replace("orders.jsonl", "\"mode\"", "\"ki\"")),
         ("activation-code", &|b| {
             b.records[0]["activation_code"] = json!("LPA:1$smdp.example.com$OTHER");

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::super::authentication::Constants;
 use super::file::small_integer;
 use super::{Check, Finding, SubscriberKey, Tlv, member, members};
 
@@ -35,6 +36,8 @@ pub(super) struct Aka {
     pub(super) algorithm: Algorithm,
     pub(super) k: SubscriberKey,
     pub(super) opc: SubscriberKey,
+    /// Those of every element, each once.
+    pub(super) constants: Vec<Constants>,
 }
 
 /// All algoParameter (A4 / A1 / A1) of the profile, which must be equal; mappings (A4 / A1 / A0) point at one of them.
@@ -61,14 +64,16 @@ pub(super) fn aka(elements: &[Tlv<'_>]) -> Result<Aka, Finding> {
         if is_zero(k) || is_zero(opc) {
             return Err(wrong("K or OPc is all zero"));
         }
-        match &first {
+        let constants = Constants::read(field(0x84), field(0x85)).ok_or_else(|| wrong("constants without form"))?;
+        match &mut first {
             Some(aka) if aka.algorithm != algorithm || !aka.k.same_as(k) || !aka.opc.same_as(opc) => {
                 return Err(wrong("AKA elements differ in algorithm, K or OPc"));
             }
-            Some(_) => {}
+            Some(aka) if aka.constants.contains(&constants) => {}
+            Some(aka) => aka.constants.push(constants),
             None => {
                 let copy = |value| SubscriberKey::copy_of(value).ok_or_else(|| wrong("K or OPc is too long"));
-                first = Some(Aka { algorithm, k: copy(k)?, opc: copy(opc)? });
+                first = Some(Aka { algorithm, k: copy(k)?, opc: copy(opc)?, constants: vec![constants] });
             }
         }
     }

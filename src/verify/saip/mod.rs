@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use self::credentials::Aka;
 pub use self::credentials::Algorithm;
 pub(super) use self::values::{Values, Variable, access_classes};
+use super::authentication::Constants;
 use super::digits;
 use super::finding::{Check, Finding};
 use crate::formats::tlv::{self, Reader, Tag, Tlv, TlvError};
@@ -25,6 +26,7 @@ pub(super) struct Profile {
     pub(super) algorithm: Algorithm,
     pub(super) k: SubscriberKey,
     pub(super) opc: SubscriberKey,
+    pub(super) constants: Vec<Constants>,
     pub(super) ota_keys: Vec<Zeroizing<Vec<u8>>>,
     pub(super) values: Values,
 }
@@ -48,8 +50,9 @@ pub(super) fn read(upp: &[u8], ordered_acc: &[u16]) -> Result<Profile, Vec<Findi
     let ota_keys = take(&mut keep, credentials::ota_keys(&elements));
     match (iccid, aka, ota_keys) {
         (Some(iccid), Some(aka), Some(ota_keys)) if findings.is_empty() => {
-            let Aka { algorithm, k, opc } = aka;
-            Ok(Profile { iccid, imsis, algorithm, k, opc, ota_keys, values: Values::read(&elements) })
+            let Aka { algorithm, k, opc, constants } = aka;
+            let values = Values::read(&elements);
+            Ok(Profile { iccid, imsis, algorithm, k, opc, constants, ota_keys, values })
         }
         _ => Err(findings),
     }

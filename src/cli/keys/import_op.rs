@@ -1,0 +1,97 @@
+//! `bindery keys import-op NAME --from FILE`: an operator's OP or TOP, sealed under the site KEK.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER_PERMISSIVE;
+use zeroize::Zeroizing;
+
+use crate::config::{Site, files};
+use crate::error::{Exit, Fault};
+use crate::hsm::pkcs11::Token;
+use crate::hsm::{Hsm, HsmSession, Role};
+use crate::store::sealed::import_op_aad;
+
+/// Seal an operator's OP (with TUAK: TOP) under the site KEK; OPc of imported credentials then follows from K
+#[derive(Debug, clap::Args)]
+pub(super) struct ImportOp {
+    /// The operator: NAME of [import.NAME] in bindery.toml, whose `op` names the file to write
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// File with OP (32 hex digits) or TOP (64); - reads standard input, so that it never lies on a disk
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+}
+
+/// Hex of a TOP, a line end, and one octet more to see what is too long.
+const MOST_OCTETS: usize = 64 + 2 + 1;
+
+impl ImportOp {
+    /// Writes the sealed file; one that is there is replaced.
+    pub(super) fn run(self, site: &Site, json: bool) -> Result<Exit, Fault> {
+        let Self { name, from } = self;
+        let import = site.config.import.get(&name).ok_or_else(|| {
+            Fault::new(Exit::Usage, format!("{name}: bindery.toml has no [import.{name}]"))
+                .hint("set the operator's key up first, with `op = \"FILE\"`")
+        })?;
+        let file = import.op.as_ref().ok_or_else(|| {
+            Fault::new(Exit::Config, format!("[import.{name}]: op names no file"))
+                .hint("add `op = \"op-NAME.sealed\"`; that file will be written")
+        })?;
+        let op = read_op(&from)?;
+        let token = Token::open(site)?;
+        let sealed = token.open_session()?.seal(token.key(&Role::SiteKek)?, &import_op_aad(&name), &op)?;
+        let path = site.path(file);
+        files::write_whole(&path, &sealed, 0o600)?;
+        let what = if op.len() == 16 { "OP" } else { "TOP" };
+        if json {
+            say!("{}", serde_json::json!({ "import": name, "sealed": what, "file": path.display().to_string() }));
+        } else {
+            say!("{what} of {name} sealed under the site KEK: {}", path.display());
+            say!("destroy what it was read from");
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn read_op(from: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    // One allocation: what grows leaves copies behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(MOST_OCTETS));
+    let read = |source: &mut dyn Read, text: &mut Vec<u8>| source.take(MOST_OCTETS as u64).read_to_end(text);
+    let done = match from.as_os_str() == "-" {
+        true => read(&mut std::io::stdin(), &mut text),
+        false => File::open(from).and_then(|mut file| read(&mut file, &mut text)),
+    };
+    done.map_err(|e| Fault::file(from, &e).hint("name the file with OP, or - for standard input"))?;
+    let wrong = || {
+        Fault::new(Exit::Usage, format!("{}: is neither 32 nor 64 hex digits", from.display()))
+            .hint("OP has 16 octets, TOP has 32")
+    };
+    let op = HEXLOWER_PERMISSIVE.decode(text.trim_ascii()).map(Zeroizing::new).map_err(|_| wrong())?;
+    let is_blank = op.iter().fold(0, |any, octet| any | octet) == 0;
+    if matches!(op.len(), 16 | 32) && !is_blank { Ok(op) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<u8>, Fault> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        read_op(file.path()).map(|op| op.to_vec())
+    }
+
+    #[test]
+    fn op_and_top_are_read_in_hex_and_nothing_else() {
+        assert_eq!(read("cdc202d5123E20F62B6d676ac72cb318\n").unwrap().len(), 16);
+        assert_eq!(read(&"55".repeat(32)).unwrap(), [0x55; 32]);
+        for text in ["", "55", &"55".repeat(24), &"55".repeat(33), &"00".repeat(16), &"zz".repeat(16), &"5".repeat(200)]
+        {
+            let fault = read(text).unwrap_err();
+            assert_eq!(fault.exit, Exit::Usage);
+            assert!(text.len() < 8 || !fault.to_string().contains(&text[..8]));
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! Credentials that come with an order: K and OPc of many records are decrypted in the token in one call, into wiped buffers.
+//!
+//! In: what the ledger holds, octet for octet as ordered. Out: K and OPc of each record, or why they are none. Rule: the operator's
+//! key decrypts single blocks and nothing else (CKM_AES_ECB); chaining and key wrap are made of such calls, so that no object
+//! whose value could be read ever exists in the token. Sources: NIST SP 800-38A §6.2, RFC 3394 §2.2.2.
+
+use jiff::Timestamp;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::open::open_sealed_op;
+use super::prepare::core_target;
+use super::work::Engine;
+use crate::config::{CbcIv, ImportKey, ImportScheme, Site};
+use crate::error::{Exit, Fault};
+use crate::hsm::policy::KeyPolicy;
+use crate::hsm::{Hsm, HsmError, HsmSession, KeyRef, Role};
+use crate::order::WrappedForm;
+use crate::order::file::{CredentialsFrom, Line};
+use crate::secret::SubscriberKey;
+use crate::store::Wrapped;
+use crate::store::sealed::import_op_aad;
+
+/// Records whose K and OPc go to the token in one call: 16 KiB of blocks with Milenage.
+const RECORDS_PER_CALL: usize = 500;
+/// With key wrap a value takes a dozen calls: a whole chunk shares them.
+const RECORDS_PER_UNWRAPPING: usize = 1_000;
+const BLOCK: usize = 16;
+/// What a wrapped key begins with once it is unwrapped (RFC 3394 §2.2.3.1).
+const KW_INTEGRITY: [u8; 8] = [0xA6; 8];
+const KW_HALF: usize = 8;
+
+/// The operator's key of a line.
+pub(super) struct Import {
+    key: KeyRef,
+    scheme: ImportScheme,
+    iv: CbcIv,
+    /// OP or TOP, where the site has it.
+    pub(super) op: Option<SubscriberKey>,
+}
+
+/// K and OPc of one record.
+pub(super) struct Imported {
+    pub(super) k: SubscriberKey,
+    /// None: derived from K and the operator's OP.
+    pub(super) opc: Option<SubscriberKey>,
+}
+
+/// Why wrapped values are no credentials. Names no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadImport {
+    /// The row brings nothing, although its line says import.
+    #[error("the ledger holds no wrapped credentials of this row")]
+    Missing,
+    /// Not whole blocks, or longer than any key.
+    #[error("{0} has a length that its scheme does not have")]
+    Length(&'static str),
+    /// A key that nobody drew.
+    #[error("{0} is all zero when it is decrypted")]
+    Blank(&'static str),
+    /// RFC 3394's integrity check.
+    #[error("{0} does not unwrap: it was damaged, or wrapped under another key")]
+    Integrity(&'static str),
+}
+
+/// Why a line's credentials cannot be imported: the member of the line, and what is wrong.
+pub struct ImportRefusal {
+    /// `transport_key`.
+    pub member: &'static str,
+    /// `unknown-transport-key`, ...
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// What the wrapped values of a line look like; none for a line that imports nothing. `k_len`: octets of K in its template.
+pub fn wrapped_form(site: &Site, line: &Line, k_len: usize) -> Result<Option<WrappedForm>, ImportRefusal> {
+    if line.credentials == CredentialsFrom::Generate {
+        return Ok(None);
+    }
+    let (_, import) = configured(site, line)?;
+    Ok(Some(WrappedForm {
+        ki_len: import.wrapped_len(k_len),
+        opc_len: import.wrapped_len(line.algorithm.opc_len()),
+        derives_opc: import.op.is_some(),
+    }))
+}
+
+/// The entry of `bindery.toml` that a line means: the one it names, else that of its core target's transport key.
+fn configured<'s>(site: &'s Site, line: &Line) -> Result<(String, &'s ImportKey), ImportRefusal> {
+    let refusal = |code, message: String, hint: String| ImportRefusal { member: "transport_key", code, message, hint };
+    let default = || core_target(site, line).map(|target| target.transport_key.clone());
+    let Some(name) = line.transport_key.clone().or_else(default) else {
+        let message = "is missing: K and OPc come under some operator's key".to_owned();
+        return Err(refusal("missing-member", message, "name the operator's key, as in [import.NAME]".to_owned()));
+    };
+    let import = site.config.import.get(&name).ok_or_else(|| {
+        let known: Vec<&str> = site.config.import.keys().map(String::as_str).collect();
+        let hint = match known.is_empty() {
+            true => "set the operator's key up in bindery.toml: [import.NAME]".to_owned(),
+            false => format!("known: {}", known.join(", ")),
+        };
+        refusal("unknown-transport-key", "is no key under which this site takes credentials".to_owned(), hint)
+    })?;
+    let role = Role::Operator(import.key.clone());
+    let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy));
+    if !policy.is_ok_and(|policy| policy.rule(&role).is_some()) {
+        let message = format!("[import.{name}]: the key policy has no key of role {role}");
+        let hint = "import the operator's key in a ceremony, then name it in the key policy".to_owned();
+        return Err(refusal("unknown-transport-key", message, hint));
+    }
+    if import.iv.is_some() && import.scheme != ImportScheme::AesCbc {
+        let message = format!("[import.{name}]: iv belongs to the scheme aes-cbc");
+        return Err(refusal("import-key", message, "take iv out of bindery.toml".to_owned()));
+    }
+    Ok((name, import))
+}
+
+impl Import {
+    /// The key of a line in the token, its check value compared, the operator's OP opened; none where credentials are generated.
+    /// The key is the one that was active when the order was accepted: what the operator encrypted, it encrypted before.
+    pub(super) fn of<H: Hsm>(
+        engine: &Engine<'_, H>,
+        line: &Line,
+        accepted_at: Timestamp,
+    ) -> Result<Option<Self>, Fault> {
+        if line.credentials == CredentialsFrom::Generate {
+            return Ok(None);
+        }
+        let (name, import) = configured(engine.site, line).map_err(|refusal| {
+            let what = format!("line {}: {}: {}", line.line, refusal.member, refusal.message);
+            Fault::new(Exit::Config, what).hint(refusal.hint)
+        })?;
+        let role = Role::Operator(import.key.clone());
+        let key = engine.hsm.key_at(&role, accepted_at)?;
+        let mut session = engine.hsm.open_session()?;
+        // `kcv` is that of the active key; an older one was compared while it was the active one.
+        if let Some(kcv) = import.kcv.as_ref().filter(|_| engine.hsm.key(&role).is_ok_and(|active| active == key)) {
+            let hint = "compare the operator's key letter with the key ceremony's transcript; nothing was decrypted";
+            match session.check_value(key)? {
+                Some(told) if kcv.agrees_with(&told) => {}
+                Some(_) => {
+                    let what = format!("[import.{name}]: the key in the token has another check value than {kcv}");
+                    return Err(Fault::new(Exit::HsmUnusable, what).hint(hint));
+                }
+                None => {
+                    let what = format!("[import.{name}]: the token does not tell the check value that kcv asks for");
+                    return Err(Fault::new(Exit::Config, what).hint("compare it in the ceremony and take kcv out"));
+                }
+            }
+        }
+        let op = import.op.as_ref().map(|file| {
+            let (path, aad) = (engine.site.path(file), import_op_aad(&name));
+            open_sealed_op(&mut session, engine.keys.kek, &path, &aad, line.algorithm.opc_len())
+        });
+        let iv = import.iv.unwrap_or(CbcIv::Fixed([0; BLOCK]));
+        Ok(Some(Self { key, scheme: import.scheme, iv, op: op.transpose()? }))
+    }
+
+    /// K and OPc of these records, in their order. An error of the token ends the chunk, a bad value its record alone.
+    pub(super) fn decrypt(
+        &self,
+        session: &mut impl HsmSession,
+        records: &[Option<&Wrapped>],
+    ) -> Result<Vec<Result<Imported, BadImport>>, HsmError> {
+        let mut decrypted = Vec::with_capacity(records.len());
+        let per_call = if self.scheme == ImportScheme::AesKw { RECORDS_PER_UNWRAPPING } else { RECORDS_PER_CALL };
+        for group in records.chunks(per_call) {
+            let values = group.iter().flatten().flat_map(|wrapped| std::iter::once(&wrapped.ki).chain(&wrapped.opc));
+            let values: Vec<&[u8]> = values.map(Vec::as_slice).collect();
+            let mut plain = match self.scheme {
+                ImportScheme::AesEcb => chained(session, self.key, &values, None)?,
+                ImportScheme::AesCbc => chained(session, self.key, &values, Some(self.iv))?,
+                ImportScheme::AesKw => unwrapped(session, self.key, &values)?,
+            }
+            .into_iter();
+            let mut next = |what: &'static str| {
+                match plain.next().unwrap_or(Err(Unfit::Length)) {
+                    // Told here as the operator's: blank keys of our own mean that our randomness is none.
+                    Ok(key) if key.expose().iter().fold(0, |any, octet| any | octet) == 0 => {
+                        Err(BadImport::Blank(what))
+                    }
+                    Ok(key) => Ok(key),
+                    Err(Unfit::Length) => Err(BadImport::Length(what)),
+                    Err(Unfit::Integrity) => Err(BadImport::Integrity(what)),
+                }
+            };
+            for wrapped in group {
+                let Some(wrapped) = wrapped else {
+                    decrypted.push(Err(BadImport::Missing));
+                    continue;
+                };
+                let (k, opc) = (next("ki_wrapped"), wrapped.opc.as_ref().map(|_| next("opc_wrapped")).transpose());
+                decrypted.push(k.and_then(|k| Ok(Imported { k, opc: opc? })));
+            }
+        }
+        Ok(decrypted)
+    }
+}
+
+/// Why one value is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unfit {
+    Length,
+    Integrity,
+}
+
+type Plain = Result<SubscriberKey, Unfit>;
+
+/// ECB, and with an initial vector CBC, of all values in one call; chaining is an XOR here.
+fn chained(
+    session: &mut impl HsmSession,
+    key: KeyRef,
+    values: &[&[u8]],
+    iv: Option<CbcIv>,
+) -> Result<Vec<Plain>, HsmError> {
+    /// What goes to the token of a value, and what its first block is XORed with.
+    fn parts(value: &[u8], iv: Option<CbcIv>) -> Option<(&[u8], Option<[u8; BLOCK]>)> {
+        let (first, body) = match iv {
+            None => (None, value),
+            Some(CbcIv::Fixed(iv)) => (Some(iv), value),
+            Some(CbcIv::Prefix) => value.split_first_chunk().map(|(iv, body)| (Some(*iv), body))?,
+        };
+        matches!(body.len(), 16 | 32).then_some((body, first))
+    }
+    let parts: Vec<_> = values.iter().map(|value| parts(value, iv)).collect();
+    let blocks: Vec<u8> = parts.iter().flatten().flat_map(|(body, _)| body.iter().copied()).collect();
+    let mut plain = decrypt_all(session, key, &blocks)?;
+    let mut rest = &mut plain[..];
+    let mut next = |(body, first): (&[u8], Option<[u8; BLOCK]>)| {
+        let (own, after) = std::mem::take(&mut rest).split_at_mut(body.len());
+        rest = after;
+        if let Some(first) = first {
+            let before = std::iter::once(&first).chain(body.as_chunks::<BLOCK>().0);
+            for (block, before) in own.chunks_mut(BLOCK).zip(before) {
+                block.iter_mut().zip(before).for_each(|(octet, before)| *octet ^= before);
+            }
+        }
+        SubscriberKey::copy_of(own).ok_or(Unfit::Length)
+    };
+    Ok(parts.into_iter().map(|parts| parts.ok_or(Unfit::Length).and_then(&mut next)).collect())
+}
+
+/// A value on its way through RFC 3394: A, then R1 to Rn.
+struct Unwrapping {
+    at: usize,
+    octets: Zeroizing<Vec<u8>>,
+}
+
+impl Unwrapping {
+    fn registers(&self) -> usize {
+        self.octets.len() / KW_HALF - 1
+    }
+
+    /// The steps of its length, 6 for each register.
+    fn steps(&self) -> usize {
+        6 * self.registers()
+    }
+
+    /// Which register the step `left` from the end works on, counted from 1.
+    fn register(&self, left: usize) -> usize {
+        (left - 1) % self.registers() + 1
+    }
+}
+
+/// AES key wrap: every step is one call for all values together, 12 for a key of 16 octets and 24 for one of 32.
+fn unwrapped(session: &mut impl HsmSession, key: KeyRef, values: &[&[u8]]) -> Result<Vec<Plain>, HsmError> {
+    let mut going: Vec<Unwrapping> = Vec::with_capacity(values.len());
+    for (at, value) in values.iter().enumerate() {
+        if matches!(value.len(), 24 | 40) {
+            going.push(Unwrapping { at, octets: Zeroizing::new(value.to_vec()) });
+        }
+    }
+    let most = going.iter().map(Unwrapping::steps).max().unwrap_or_default();
+    for step in (1..=most).rev() {
+        // The short ones begin later: all end with step 1.
+        let mut blocks = Zeroizing::new(Vec::with_capacity(going.len() * BLOCK));
+        for value in going.iter().filter(|value| value.steps() >= step) {
+            let register = KW_HALF * value.register(step);
+            let a = u64::from_be_bytes(std::array::from_fn(|i| value.octets[i])) ^ step as u64;
+            blocks.extend_from_slice(&a.to_be_bytes());
+            blocks.extend_from_slice(&value.octets[register..register + KW_HALF]);
+        }
+        let plain = decrypt_all(session, key, &blocks)?;
+        let stepping = going.iter_mut().filter(|value| value.steps() >= step);
+        for (value, block) in stepping.zip(plain.chunks_exact(BLOCK)) {
+            let register = KW_HALF * value.register(step);
+            value.octets[..KW_HALF].copy_from_slice(&block[..KW_HALF]);
+            value.octets[register..register + KW_HALF].copy_from_slice(&block[KW_HALF..]);
+        }
+    }
+    let mut plain: Vec<Plain> = values.iter().map(|_| Err(Unfit::Length)).collect();
+    for value in going {
+        let (integrity, body) = value.octets.split_at(KW_HALF);
+        plain[value.at] = match bool::from(integrity.ct_eq(&KW_INTEGRITY)) {
+            true => SubscriberKey::copy_of(body).ok_or(Unfit::Length),
+            false => Err(Unfit::Integrity),
+        };
+    }
+    Ok(plain)
+}
+
+/// One call; none for nothing, which some modules refuse.
+fn decrypt_all(session: &mut impl HsmSession, key: KeyRef, blocks: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
+    if blocks.is_empty() { Ok(Zeroizing::default()) } else { session.decrypt_blocks(key, blocks) }
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::symm::{Cipher, Crypter, Mode};
+
+    use super::*;
+
+    /// A token that holds one AES key and counts its calls.
+    struct SoftToken {
+        key: Vec<u8>,
+        calls: usize,
+    }
+
+    fn aes(key: &[u8], mode: Mode, blocks: &[u8]) -> Vec<u8> {
+        let cipher = if key.len() == 16 { Cipher::aes_128_ecb() } else { Cipher::aes_256_ecb() };
+        let mut crypter = Crypter::new(cipher, mode, key, None).unwrap();
+        crypter.pad(false);
+        let mut out = vec![0; blocks.len() + BLOCK];
+        let written = crypter.update(blocks, &mut out).unwrap();
+        out.truncate(written);
+        out
+    }
+
+    impl HsmSession for SoftToken {
+        fn sign(&mut self, _: KeyRef, _: &[u8; 32]) -> Result<[u8; 64], HsmError> {
+            unreachable!()
+        }
+        fn random(&mut self, _: &mut [u8]) -> Result<(), HsmError> {
+            unreachable!()
+        }
+        fn encrypt_blocks(&mut self, _: KeyRef, _: &[u8]) -> Result<Vec<u8>, HsmError> {
+            unreachable!()
+        }
+        fn decrypt_blocks(&mut self, _: KeyRef, blocks: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
+            self.calls += 1;
+            Ok(Zeroizing::new(aes(&self.key, Mode::Decrypt, blocks)))
+        }
+        fn check_value(&mut self, _: KeyRef) -> Result<Option<Vec<u8>>, HsmError> {
+            unreachable!()
+        }
+        fn seal(&mut self, _: KeyRef, _: &[u8], _: &[u8]) -> Result<Vec<u8>, HsmError> {
+            unreachable!()
+        }
+        fn open(&mut self, _: KeyRef, _: &[u8], _: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
+            unreachable!()
+        }
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        data_encoding::HEXUPPER.decode(text.as_bytes()).unwrap()
+    }
+
+    fn import(scheme: ImportScheme, iv: CbcIv) -> Import {
+        Import { key: KeyRef::for_tests(), scheme, iv, op: None }
+    }
+
+    const ZERO: CbcIv = CbcIv::Fixed([0; BLOCK]);
+
+    fn one(import: &Import, key: &str, ki: &str) -> Result<Vec<u8>, BadImport> {
+        let wrapped = Wrapped { ki: hex(ki), opc: None };
+        let mut token = SoftToken { key: hex(key), calls: 0 };
+        let mut all = import.decrypt(&mut token, &[Some(&wrapped)]).unwrap();
+        all.remove(0).map(|imported| imported.k.expose().to_vec())
+    }
+
+    #[test]
+    fn single_blocks_give_the_figures_of_fips_197() {
+        let (key, plain) = ("000102030405060708090A0B0C0D0E0F", hex("00112233445566778899AABBCCDDEEFF"));
+        let wrapped = "69C4E0D86A7B0430D8CDB78070B4C55A";
+        assert_eq!(one(&import(ImportScheme::AesEcb, ZERO), key, wrapped).unwrap(), plain);
+        assert_eq!(one(&import(ImportScheme::AesCbc, ZERO), key, wrapped).unwrap(), plain);
+    }
+
+    #[test]
+    fn chained_blocks_give_the_figures_of_nist_sp_800_38a() {
+        // F.2.1, CBC-AES128: the first two blocks.
+        let (key, iv) = ("2B7E151628AED2A6ABF7158809CF4F3C", "000102030405060708090A0B0C0D0E0F");
+        let wrapped = "7649ABAC8119B246CEE98E9B12E9197D5086CB9B507219EE95DB113A917678B2";
+        let plain = hex("6BC1BEE22E409F96E93D7E117393172AAE2D8A571E03AC9C9EB76FAC45AF8E51");
+        let fixed = CbcIv::Fixed(hex(iv).try_into().unwrap());
+        assert_eq!(one(&import(ImportScheme::AesCbc, fixed), key, wrapped).unwrap(), plain);
+        let prefixed = format!("{iv}{wrapped}");
+        assert_eq!(one(&import(ImportScheme::AesCbc, CbcIv::Prefix), key, &prefixed).unwrap(), plain);
+        assert_ne!(one(&import(ImportScheme::AesCbc, ZERO), key, wrapped).unwrap(), plain);
+    }
+
+    #[test]
+    fn key_wrap_gives_the_figures_of_rfc_3394_and_sees_every_changed_bit() {
+        let kw = import(ImportScheme::AesKw, ZERO);
+        let k128 = "000102030405060708090A0B0C0D0E0F";
+        let k256 = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
+        let sixteen = "00112233445566778899AABBCCDDEEFF";
+        let thirty_two = "00112233445566778899AABBCCDDEEFF000102030405060708090A0B0C0D0E0F";
+        for (key, wrapped, plain) in [
+            (k128, "1FA68B0A8112B447AEF34BD8FB5A7B829D3E862371D2CFE5", sixteen),
+            (k256, "64E8C3F9CE0F5BA263E9777905818A2A93C8191E7D6E8AE7", sixteen),
+            (k256, "28C9F404C4B810F4CBCCB35CFB87F8263F5786E2D80ED326CBC7F0E71A99F43BFB988B9B7A02DD21", thirty_two),
+        ] {
+            assert_eq!(one(&kw, key, wrapped).unwrap(), hex(plain));
+            for bit in 0..4 * wrapped.len() {
+                let mut changed = hex(wrapped);
+                changed[bit / 8] ^= 1 << (bit % 8);
+                let told = one(&kw, key, &data_encoding::HEXUPPER.encode(&changed));
+                assert_eq!(told, Err(BadImport::Integrity("ki_wrapped")), "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_without_form_fails_its_record_and_no_other() {
+        let good = Wrapped { ki: vec![7; 16], opc: Some(vec![8; 32]) };
+        let short = Wrapped { ki: vec![7; 15], opc: Some(vec![8; 32]) };
+        let bad_opc = Wrapped { ki: vec![9; 16], opc: Some(vec![8; 48]) };
+        let mut token = SoftToken { key: vec![1; 32], calls: 0 };
+        let rows = [Some(&good), Some(&short), None, Some(&bad_opc), Some(&good)];
+        let made = import(ImportScheme::AesEcb, ZERO).decrypt(&mut token, &rows).unwrap();
+        let told: Vec<_> = made.iter().map(|made| made.as_ref().err().copied()).collect();
+        let length = |what| Some(BadImport::Length(what));
+        assert_eq!(told, [None, length("ki_wrapped"), Some(BadImport::Missing), length("opc_wrapped"), None]);
+        for made in [&made[0], &made[4]] {
+            let Ok(Imported { k, opc: Some(opc) }) = made else { panic!("a good row") };
+            assert_eq!(aes(&token.key, Mode::Encrypt, k.expose()), good.ki);
+            assert_eq!(aes(&token.key, Mode::Encrypt, opc.expose()), *good.opc.as_ref().unwrap());
+        }
+        assert_eq!(token.calls, 1);
+    }
+
+    #[test]
+    fn a_thousand_records_are_two_calls_and_with_key_wrap_twelve() {
+        for (scheme, octets, calls) in
+            [(ImportScheme::AesEcb, 16, 2), (ImportScheme::AesCbc, 16, 2), (ImportScheme::AesKw, 24, 12)]
+        {
+            let wrapped = Wrapped { ki: vec![7; octets], opc: Some(vec![8; octets]) };
+            let mut token = SoftToken { key: vec![1; 32], calls: 0 };
+            import(scheme, ZERO).decrypt(&mut token, &vec![Some(&wrapped); 1_000]).unwrap();
+            assert_eq!(token.calls, calls, "{scheme:?}");
+        }
+    }
+}
