@@ -13,6 +13,7 @@ pub mod init;
 mod intake;
 pub mod keys;
 pub mod order;
+mod purge;
 mod run;
 mod status;
 pub mod template;
