@@ -6,6 +6,7 @@ mod yard;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -193,4 +194,32 @@ fn a_purge_may_be_killed_at_any_moment() {
     yard.purge(&["PO-1", "--yes", "--unfinished"]).exits(0);
     assert_eq!((yard.in_ledger_files(&sealed), yard.vault_files()), (0, 1));
     yard.run(&["doctor"]).exits(0);
+}
+
+#[test]
+fn on_a_terminal_the_name_has_to_be_typed() {
+    let (yard, _) = yard_with_stored_orders(2);
+    let type_in = |text: &str| {
+        let words =
+            [env!("CARGO_BIN_EXE_bindery"), "--site", yard.site().to_str().unwrap(), "order purge PO-1 --unfinished"];
+        // `script` gives its child a terminal.
+        let mut script = Command::new("script")
+            .args(["-qec", &words.join(" "), "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        script.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = script.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    for wrong in ["PO-1\n", "y\n", "\n"] {
+        let (code, said) = type_in(wrong);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("erased for good") && said.contains("nothing was erased"), "{said}");
+    }
+    assert!(!yard.sealed("PO-1").is_empty());
+    let (code, said) = type_in("acme/PO-1\n");
+    assert!(code == Some(0) && said.contains("claimed for ever: 2 ICCIDs"), "{said}");
+    assert!(yard.sealed("PO-1").is_empty());
 }
