@@ -200,12 +200,15 @@ impl Searched {
     }
 }
 
+/// What it is, form, octets.
+type Pattern = (String, &'static str, Vec<u8>);
+
 /// Many patterns in one pass.
 struct Search {
     /// Whether a pattern begins with these three octets.
     begins: Vec<bool>,
-    /// By their first eight octets: what it is, form, pattern.
-    patterns: HashMap<[u8; 8], Vec<(String, &'static str, Vec<u8>)>>,
+    /// By their first eight octets.
+    patterns: HashMap<[u8; 8], Vec<Pattern>>,
 }
 
 impl Search {
@@ -243,6 +246,14 @@ impl Search {
 
 fn three(octets: &[u8]) -> usize {
     usize::from(octets[0]) << 16 | usize::from(octets[1]) << 8 | usize::from(octets[2])
+}
+
+#[test]
+fn the_doctor_tells_that_dumps_are_off_and_whether_memory_is_locked() {
+    let report = Yard::demo().run(&["--json", "doctor"]).exits(0).json();
+    let memory = report["checks"].as_array().unwrap().iter().find(|check| check["name"] == "memory").unwrap();
+    let text = memory["text"].as_str().unwrap();
+    assert!(text.starts_with("core dumps off, memory ") && text.contains("swap"), "{text}");
 }
 
 #[test]

@@ -199,9 +199,9 @@ fn a_purge_may_be_killed_at_any_moment() {
 #[test]
 fn on_a_terminal_the_name_has_to_be_typed() {
     let (yard, _) = yard_with_stored_orders(2);
+    let site = yard.site();
     let type_in = |text: &str| {
-        let words =
-            [env!("CARGO_BIN_EXE_bindery"), "--site", yard.site().to_str().unwrap(), "order purge PO-1 --unfinished"];
+        let words = [env!("CARGO_BIN_EXE_bindery"), "--site", site.to_str().unwrap(), "order purge PO-1 --unfinished"];
         // `script` gives its child a terminal.
         let mut script = Command::new("script")
             .args(["-qec", &words.join(" "), "/dev/null"])

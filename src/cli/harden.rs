@@ -57,6 +57,8 @@ fn lock_memory() {
         tracing::debug!("memory is not locked: at most {} KiB may be, which a batch outgrows", limit >> 10);
         return;
     }
+    // With the capability alone the hard limit may be a small one: then it does not matter that this fails.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | MlockAllFlags::from_bits_retain(MCL_ONFAULT);
     match mlockall(flags) {
         Ok(()) => tracing::debug!("memory is locked as it is touched"),
@@ -64,15 +66,13 @@ fn lock_memory() {
     }
 }
 
-/// Octets that may be locked. A soft limit is raised to the hard one first; a capability lifts both.
+/// Octets that may be locked: the hard limit, to which everybody may raise the soft one; a capability lifts both.
 fn lock_limit(status: &str) -> Option<u64> {
     let capabilities = line(status, "CapEff:").and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
     if capabilities >> CAP_IPC_LOCK & 1 == 1 {
         return None;
     }
     let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).unwrap_or((0, 0));
-    // Raising the soft limit up to the hard one is everybody's right; should it fail, mlockall says so.
-    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard);
     (hard != RLIM_INFINITY).then_some(hard)
 }
 

@@ -19,7 +19,7 @@ use crate::export::bundle;
 use crate::ids::OrderKey;
 use crate::order::without_values;
 use crate::store::sqlite::{Claims, Ledger, Shredded};
-use crate::store::{OrderState, Store, StoredOrder};
+use crate::store::{OrderState, Store, StoreError, StoredOrder};
 
 /// How far a purge may go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub fn purge(site: &Site, name: &str, reach: Reach) -> Result<Purged, Fault> {
         }
         shredded = ledger.shred(stored.pk, &without_values(&stored.body), &now.to_string())?;
     }
-    ledger.scrub()?;
+    ledger.scrub().map_err(|e| unfinished(&stored.key, e))?;
     let vault_files = erase_vault(&site.vault(), &vault_prefix(stored.pk))?;
     erase_dir(&partial_binding)?;
     let mut bundles_erased = 0;
@@ -107,6 +107,13 @@ pub fn is_purged(ledger: &Ledger, stored: &StoredOrder) -> Result<Fault, Fault> 
     let when = ledger.purged_at(stored.pk)?.unwrap_or_default();
     let what = format!("{}: was purged at {when}; its keys are gone", stored.key);
     Ok(Fault::new(Exit::Usage, what).hint("its numbers stay claimed: order the profiles again with new ones"))
+}
+
+/// The key is erased, an old copy of it may be left.
+fn unfinished(order: &OrderKey, error: StoreError) -> Fault {
+    let Fault { exit, what, .. } = error.into();
+    Fault::new(exit, format!("{order}: purged, but the ledger's file may still hold old copies: {what}"))
+        .hint("end what works on the ledger, or make room for a second one, then purge again: it finishes")
 }
 
 /// Refuses what would be lost: rows that wait, stored profiles that wait for their eUICC, a binding that a crash cut off.
