@@ -38,7 +38,9 @@ impl Doctor {
     /// Ends with 0, or with the code of the gravest failure: 7 token, 11 certificates, 8 store, 3 the rest.
     pub fn run(self, site_dir: &Path, json: bool) -> Result<Exit, Fault> {
         let site = Site::open(site_dir)?;
-        let report = examine(&site, Timestamp::now());
+        let mut report = examine(&site, Timestamp::now());
+        // Of this process, as of every other command's; not of the site.
+        report.memory(&harden::state());
         if json {
             say!("{}", report.to_json());
         } else {
@@ -82,7 +84,6 @@ pub fn examine(site: &Site, now: Timestamp) -> Report {
     report.clock(site, now);
     report.store(site);
     report.disk(site);
-    report.memory(&harden::state());
     report.targets(site, token.as_ref().ok());
     report
 }
