@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::harden::{self, Hardening};
 use crate::certs::chain::days_left;
 use crate::certs::{Curve, DpChain, DpChains, Trust};
 use crate::config::Site;
@@ -38,7 +39,9 @@ impl Doctor {
     /// Ends with 0, or with the code of the gravest failure: 7 token, 11 certificates, 8 store, 3 the rest.
     pub fn run(self, site_dir: &Path, json: bool) -> Result<Exit, Fault> {
         let site = Site::open(site_dir)?;
-        let report = examine(&site, Timestamp::now());
+        let mut report = examine(&site, Timestamp::now());
+        // Of this process, as of every other command's; not of the site.
+        report.memory(&harden::state());
         if json {
             say!("{}", report.to_json());
         } else {
@@ -306,6 +309,29 @@ impl Report {
         };
     }
 
+    /// What a crash or a full memory could carry out of this process.
+    fn memory(&mut self, state: &Hardening) {
+        let mib = |octets: u64| octets >> 20;
+        let dumps = if state.are_dumps_off { "core dumps off" } else { "core dumps on" };
+        let locked = match (state.locked_octets, state.lock_limit) {
+            (1.., _) => "memory locked".to_owned(),
+            (0, None) => "memory not locked".to_owned(),
+            (0, Some(limit)) => format!("memory not locked (limit {} MiB)", mib(limit)),
+        };
+        let swap = match state.swap_octets {
+            0 => "no swap".to_owned(),
+            octets => format!("{} MiB of swap", mib(octets)),
+        };
+        let text = [dumps, &locked, &swap].join(", ");
+        match (state.are_dumps_off, state.locked_octets, state.swap_octets) {
+            (true, 1.., _) | (true, 0, 0) => self.add("memory", State::Ok, text),
+            (true, 0, _) => self.add("memory", State::Warn, text).hint(
+                "set the limit of locked memory (memlock) to unlimited, or run without swap or with encrypted swap",
+            ),
+            (false, ..) => self.add("memory", State::Warn, text).hint("end what set this process dumpable again"),
+        };
+    }
+
     fn targets(&mut self, site: &Site, token: Option<&Token>) {
         let export = &site.config.export;
         let names = |names: Vec<&String>| names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ");
@@ -434,6 +460,22 @@ mod tests {
         let screen = report.to_screen();
         assert!(screen.lines().any(|line| line.ends_with(&fingerprint)));
         assert!(screen.lines().any(|line| line.trim_start().starts_with("-> order the next certificate")));
+    }
+
+    #[test]
+    fn unlocked_memory_is_worth_a_warning_only_where_it_can_be_swapped_out() {
+        let sound = Hardening { are_dumps_off: true, locked_octets: 0, lock_limit: Some(8 << 20), swap_octets: 0 };
+        let swapping = Hardening { swap_octets: 1 << 30, ..sound };
+        for (state, expected) in [
+            (sound, State::Ok),
+            (swapping, State::Warn),
+            (Hardening { locked_octets: 1, ..swapping }, State::Ok),
+            (Hardening { are_dumps_off: false, ..sound }, State::Warn),
+        ] {
+            let mut report = Report::default();
+            report.memory(&state);
+            assert_eq!(report.findings[0].state, expected, "{state:?}");
+        }
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl OrderCommand {
                 now,
             })
         };
-        self.run(&Context { ledger: &ledger, intake: &intake, json: voice.json })
+        self.run(&Context { ledger: &ledger, site: &site, intake: &intake, json: voice.json })
     }
 }
 

@@ -9,10 +9,12 @@ mod bind;
 pub mod doctor;
 mod export;
 mod fleet;
+mod harden;
 pub mod init;
 mod intake;
 pub mod keys;
 pub mod order;
+mod purge;
 mod run;
 mod status;
 pub mod template;
@@ -110,7 +112,7 @@ pub(crate) struct Voice {
 pub fn main() -> ExitCode {
     let cli = Cli::parse(); // ends with 2 on a wrong command line
     telemetry::start_log(cli.progress == ProgressMode::Json);
-    let result = harden().and_then(|()| cli.run());
+    let result = harden::harden().and_then(|()| cli.run());
     end(match result {
         Ok(exit) => exit,
         Err(fault) => {
@@ -132,13 +134,4 @@ fn end(exit: Exit) -> ExitCode {
         crate::ffi::exit_at_once(exit as u8);
     }
     ExitCode::from(exit as u8)
-}
-
-/// No core dumps and no ptrace by strangers: this process handles K. What it writes is for its owner and group at most.
-fn harden() -> Result<(), Fault> {
-    use nix::sys::{prctl, resource, stat};
-    stat::umask(stat::Mode::S_IWGRP | stat::Mode::S_IRWXO);
-    resource::setrlimit(resource::Resource::RLIMIT_CORE, 0, 0)
-        .and_then(|()| prctl::set_dumpable(false))
-        .map_err(|e| Fault::new(Exit::Config, format!("core dumps cannot be switched off: {e}")))
 }

@@ -1,4 +1,4 @@
-//! `bindery order check|submit|list|show`: wiring, words and tables. `intake` opens the site and hands in what an order
+//! `bindery order check|submit|list|show|purge`: wiring, words and tables. `intake` opens the site and hands in what an order
 //! needs of it.
 
 use std::io::Write;
@@ -7,16 +7,18 @@ use std::path::PathBuf;
 use comfy_table::Table;
 use serde_json::json;
 
+use super::purge::Purge;
 use super::screen::table;
+use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::order::{Answer, Intake, Verdict};
 use crate::store::sqlite::{Ledger, OrderSummary};
-use crate::store::{OrderState, Refusal, Store};
+use crate::store::{Refusal, Store};
 
 /// Rejected and failed rows that `show` names.
 const SHOWN_ROWS: u32 = 20;
 
-/// Check, submit, list and show orders
+/// Check, submit, list, show and purge orders
 #[derive(Debug, clap::Subcommand)]
 pub enum OrderCommand {
     /// Validate an order file as `submit` would; store and write nothing
@@ -36,12 +38,16 @@ pub enum OrderCommand {
         /// ORDER_ID, TENANT/ORDER_ID or TENANT/ORDER_ID@REV
         id: String,
     },
+    /// Erase an order's keys and stored profiles for good; its numbers stay claimed, its bundle stays
+    Purge(Purge),
 }
 
 /// What the commands work on.
 pub struct Context<'a> {
     /// The ledger.
     pub ledger: &'a Ledger,
+    /// The site.
+    pub site: &'a Site,
     /// Made only when an order comes in: it needs templates and certificates.
     pub intake: &'a dyn Fn() -> Result<Intake<'a>, Fault>,
     /// `--json`.
@@ -56,6 +62,7 @@ impl OrderCommand {
             Self::Submit { file } => report(&(context.intake)()?.submit(&file)?, context.json),
             Self::List => list(context),
             Self::Show { id } => show(context, &id),
+            Self::Purge(purge) => purge.run(context),
         }
     }
 }
@@ -127,7 +134,7 @@ fn list(context: &Context<'_>) -> Result<Exit, Fault> {
     for order in &orders {
         table.add_row([
             order.key.to_string(),
-            state_word(order.state).to_owned(),
+            order.state.as_str().to_owned(),
             order.rows.to_string(),
             order.refused.to_string(),
             whole_seconds(&order.accepted_at),
@@ -181,23 +188,16 @@ fn show(context: &Context<'_>, id: &str) -> Result<Exit, Fault> {
 
 fn summary_json(order: &OrderSummary) -> serde_json::Value {
     json!({"tenant": order.key.tenant.as_str(), "order_id": order.key.order_id.as_str(), "rev": order.key.rev,
-           "state": state_word(order.state), "rows": order.rows, "refused": order.refused,
+           "state": order.state.as_str(), "rows": order.rows, "refused": order.refused,
            "body_sha256": order.body_sha256, "accepted_at": whole_seconds(&order.accepted_at)})
 }
 
-fn state_word(state: OrderState) -> &'static str {
-    match state {
-        OrderState::Open => "open",
-        OrderState::Exported => "exported",
-    }
-}
-
-fn print_json(value: &serde_json::Value) -> Result<Exit, Fault> {
+pub(super) fn print_json(value: &serde_json::Value) -> Result<Exit, Fault> {
     print(&format!("{value:#}\n")).map(|()| Exit::Done)
 }
 
 /// A reader that went away (`| head`) is no error of ours.
-fn print(text: &str) -> Result<(), Fault> {
+pub(super) fn print(text: &str) -> Result<(), Fault> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Fault::new(Exit::Bug, format!("stdout: {e}"))),
         _ => Ok(()),

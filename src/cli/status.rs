@@ -8,8 +8,8 @@ use super::Voice;
 use super::screen::{print_json, table};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
+use crate::store::Store;
 use crate::store::sqlite::Ledger;
-use crate::store::{OrderState, Store};
 
 /// Show where every order stands
 #[derive(clap::Args)]
@@ -21,11 +21,7 @@ impl Status {
         let ledger = Ledger::open(&site.state_db())?;
         let mut rows = Vec::new();
         for order in ledger.orders()? {
-            let state = match order.state {
-                OrderState::Open => "open",
-                OrderState::Exported => "exported",
-            };
-            rows.push((order.key.to_string(), state, order.rows, ledger.counts(order.pk)?));
+            rows.push((order.key.to_string(), order.state.as_str(), order.rows, ledger.counts(order.pk)?));
         }
         if voice.json {
             let orders: Vec<_> = rows

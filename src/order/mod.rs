@@ -16,6 +16,7 @@ pub mod key_file;
 mod keys;
 mod parse;
 mod pass;
+mod purged;
 mod ranges;
 mod refusals;
 mod rows;
@@ -35,5 +36,6 @@ pub use header::{CheckValue, Takes, Targets, TemplateRefusal, Templates, UnfitVa
 pub use intake::Intake;
 pub use keys::{CheckKeys, KeyLine, KeyRefusal};
 pub use parse::Unreadable;
+pub use purged::without_values;
 pub use refusals::SHOWN;
 pub use vars::{FirstNumber, MSISDN, NoNumber, Var};

@@ -1,7 +1,7 @@
 //! Conducts a batch: rayon for CPU work, HSM lanes for signatures, the ledger for what must survive.
 //!
-//! [`run`] works every due order to its sealed bundle; [`bind_stored`] binds profiles that were stored under random keys.
-//! The only room that names rayon, and with `cli` the only one that sees several stages.
+//! [`run`] works every due order to its sealed bundle; [`bind_stored`] binds profiles that were stored under random keys;
+//! [`purge`] ends an order's secrets. The only room that names rayon, and with `cli` the only one that sees several stages.
 
 pub mod audit;
 mod authenticate;
@@ -14,6 +14,7 @@ mod import;
 pub mod lock;
 mod open;
 mod prepare;
+pub mod purge;
 mod record;
 mod sign;
 mod stored;
@@ -149,8 +150,10 @@ fn due_orders(site: &Site, wanted: &[String]) -> Result<Vec<StoredOrder>, Fault>
     let mut due = Vec::new();
     for name in wanted {
         let order = find_order(&ledger, name)?;
-        if order.state == OrderState::Open {
-            due.push(order);
+        match order.state {
+            OrderState::Open => due.push(order),
+            OrderState::Exported => {}
+            OrderState::Purged => return Err(purge::is_purged(&ledger, &order)?),
         }
     }
     Ok(due)

@@ -65,7 +65,7 @@ fn batch_key<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> Result<Bat
     }
     let mut octets = Zeroizing::new([0; 32]);
     draw::fill_random(&mut session, &mut octets[..])?;
-    let key = BatchKey::from_random(&octets);
+    let key = BatchKey::from_random(&octets, &stored.key);
     let sealed = key.seal_under(&mut session, kek, &stored.key)?;
     engine.store.keep_batch_key(stored.pk, &sealed)?;
     Ok(key)

@@ -21,7 +21,7 @@ use super::close::{self, Contents};
 use super::record::{CHAINS, Failed, Name};
 use super::sign::ToSign;
 use super::work::{Engine, LineWork, OrderWork, package_object};
-use super::{find_order, lock, prepare, with_engine};
+use super::{find_order, lock, prepare, purge, with_engine};
 use crate::bind::{self, Bpp, Draft, OneTimeKey, Parts, Workbench};
 use crate::certs::{EuiccJudge, Trust};
 use crate::config::Site;
@@ -83,6 +83,9 @@ pub fn bind_stored(
     let _lock = lock::RunLock::take(site.root(), jiff::Timestamp::now())?;
     let ledger = Ledger::open(&site.state_db())?;
     let stored = find_order(&ledger, order)?;
+    if stored.state == OrderState::Purged {
+        return Err(purge::is_purged(&ledger, &stored)?);
+    }
     if stored.state == OrderState::Open {
         let what = format!("{}: not exported yet", stored.key);
         return Err(
@@ -129,7 +132,7 @@ pub fn bundles_of(site: &Site, order: &OrderKey) -> Result<Vec<PathBuf>, Fault> 
 }
 
 /// `<order>+bound-NNN` beside the order's own bundle (an order id holds no `+`).
-fn binding_dir(own: &Path, number: u32) -> PathBuf {
+pub(super) fn binding_dir(own: &Path, number: u32) -> PathBuf {
     let leaf = own.file_name().unwrap_or_default().to_string_lossy();
     own.with_file_name(format!("{leaf}+bound-{number:03}"))
 }
@@ -142,17 +145,22 @@ struct Pair<'d> {
 }
 
 /// Where the next bundle of bindings goes.
-struct Places {
+pub(super) struct Places {
     bundle: PathBuf,
-    partial: PathBuf,
+    pub(super) partial: PathBuf,
 }
 
 impl Places {
     fn of(work: &OrderWork) -> Self {
-        let leaf = work.bundle_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let named = |number| binding_dir(&work.bundle_dir, number);
+        Self::beside(&work.bundle_dir)
+    }
+
+    /// Beside the order's own bundle.
+    pub(super) fn beside(own: &Path) -> Self {
+        let leaf = own.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let named = |number| binding_dir(own, number);
         let number = (1..).find(|number| !named(*number).exists()).unwrap_or(u32::MAX);
-        let partial = work.bundle_dir.with_file_name(format!(".{leaf}+bound-{number:03}.partial"));
+        let partial = own.with_file_name(format!(".{leaf}+bound-{number:03}.partial"));
         Self { bundle: named(number), partial }
     }
 

@@ -117,8 +117,13 @@ impl OrderWork {
 
     /// File name in the vault of the PPPs of this chunk.
     pub(super) fn vault_object(&self, chunk: u32) -> String {
-        format!("order-{}-{chunk:05}.ppp", self.pk.0)
+        format!("{}{chunk:05}.ppp", vault_prefix(self.pk))
     }
+}
+
+/// What the names of all of an order's files in the vault begin with.
+pub(super) fn vault_prefix(order: OrderPk) -> String {
+    format!("order-{}-", order.0)
 }
 
 /// One order line, compiled.

@@ -79,6 +79,24 @@ pub enum OrderState {
     Open,
     /// Bundle durable.
     Exported,
+    /// Its keys were erased: nothing can be made of it any more.
+    Purged,
+}
+
+impl OrderState {
+    /// The word that people and programs read.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Exported => "exported",
+            Self::Purged => "purged",
+        }
+    }
+
+    /// The state of this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Open, Self::Exported, Self::Purged].into_iter().find(|state| state.as_str() == word)
+    }
 }
 
 /// An accepted order as the ledger holds it.

@@ -1,10 +1,14 @@
 //! Secrets at rest: a batch key seals single records, the site KEK in the HSM seals the batch key. Losing the sealed
 //! batch key shreds the batch.
 //!
-//! AES-256-GCM; `iv (12) || ciphertext || tag (16)`. The AAD says what is sealed and for which record, so that no blob
-//! can stand in for another.
+//! AES-256-GCM; `02 || iv (12) || ciphertext || tag (16)`. The AAD says what is sealed, for which order and for which record, so
+//! that no blob can stand in for another. Form 1, `iv || ciphertext || tag` with what and record in its AAD, is still opened.
+//!
+//! Nonces are random, fresh ones from token and OpenSSL for every record and every attempt at it, so that a resumed run repeats
+//! none. A batch key seals two values a record: 2^25 of an order line at its largest, where NIST SP 800-38D §8.3 allows 2^32 under
+//! one key.
 
-use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
+use openssl::symm::{Cipher, Crypter, Mode, encrypt_aead};
 use zeroize::Zeroizing;
 
 use crate::hsm::{HsmError, HsmSession, KeyRef};
@@ -13,6 +17,8 @@ use crate::ids::{Iccid, OrderKey};
 /// Octets of nonce that one [`BatchKey::seal`] takes.
 pub const NONCE_LEN: usize = 12;
 const TAG_LEN: usize = 16;
+/// First octet of what is sealed now.
+const FORM: u8 = 2;
 /// AAD of the operator's OP under the site KEK.
 pub const OP_AAD: &[u8] = b"bindery.op/1";
 /// AAD of the operator's TOP.
@@ -37,13 +43,20 @@ pub enum Content {
 #[error("sealed record does not open: it was changed or belongs to another record")]
 pub struct SealBroken;
 
-/// AES-256 key of one order's records; lives in memory while the order is worked on.
-pub struct BatchKey(Zeroizing<[u8; 32]>);
+/// AES-256 key of one order's records; lives in memory while the order is worked on. The octets have a place of their own: moving
+/// the key leaves no copy behind.
+pub struct BatchKey {
+    octets: Box<Zeroizing<[u8; 32]>>,
+    /// `tenant|order_id|rev`, of which none holds a bar.
+    order: String,
+}
 
 impl BatchKey {
-    /// From 32 fresh random octets.
-    pub fn from_random(octets: &[u8; 32]) -> Self {
-        Self(Zeroizing::new(*octets))
+    /// From 32 fresh random octets, for the records of this order only.
+    pub fn from_random(octets: &[u8; 32], order: &OrderKey) -> Self {
+        let mut own = Box::new(Zeroizing::new([0; 32]));
+        own.copy_from_slice(octets);
+        Self { octets: own, order: order_name(order) }
     }
 
     /// The key under the site KEK, for the ledger.
@@ -53,7 +66,7 @@ impl BatchKey {
         kek: KeyRef,
         order: &OrderKey,
     ) -> Result<Vec<u8>, HsmError> {
-        session.seal(kek, &batch_aad(order), &*self.0)
+        session.seal(kek, &batch_aad(order), &self.octets[..])
     }
 
     /// Opens what [`Self::seal_under`] closed for the same order.
@@ -64,7 +77,7 @@ impl BatchKey {
         sealed: &[u8],
     ) -> Result<Option<Self>, HsmError> {
         let plain = session.open(kek, &batch_aad(order), sealed)?;
-        Ok(<&[u8; 32]>::try_from(plain.as_slice()).ok().map(Self::from_random))
+        Ok(<&[u8; 32]>::try_from(plain.as_slice()).ok().map(|octets| Self::from_random(octets, order)))
     }
 
     /// Seals one record's secret. `nonce` is random and used once.
@@ -76,28 +89,58 @@ impl BatchKey {
         secret: &[u8],
     ) -> Result<Vec<u8>, openssl::error::ErrorStack> {
         let mut tag = [0; TAG_LEN];
-        let aad = record_aad(content, iccid);
-        let body = encrypt_aead(Cipher::aes_256_gcm(), &*self.0, Some(nonce), &aad, secret, &mut tag)?;
-        Ok([&nonce[..], &body, &tag].concat())
+        let aad = self.record_aad(content, iccid);
+        let body = encrypt_aead(Cipher::aes_256_gcm(), &self.octets[..], Some(nonce), &aad, secret, &mut tag)?;
+        Ok([&[FORM], &nonce[..], &body, &tag].concat())
     }
 
     /// Opens one record's secret.
     pub fn open(&self, content: Content, iccid: &Iccid, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealBroken> {
+        // One nonce of form 1 in 256 begins like form 2: the tag decides.
+        let opened = match sealed.split_first() {
+            Some((&FORM, rest)) => self.decrypt(&self.record_aad(content, iccid), rest),
+            _ => Err(SealBroken),
+        };
+        opened.or_else(|_| self.decrypt(&record_aad_of_form_1(content, iccid), sealed))
+    }
+
+    /// `iv || ciphertext || tag`. What does not open is wiped: it could be a secret with a changed tag.
+    fn decrypt(&self, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealBroken> {
         let (nonce, rest) = sealed.split_at_checked(NONCE_LEN).ok_or(SealBroken)?;
-        let body_len = rest.len().checked_sub(TAG_LEN).ok_or(SealBroken)?;
-        let (body, tag) = rest.split_at(body_len);
-        let aad = record_aad(content, iccid);
-        let plain = decrypt_aead(Cipher::aes_256_gcm(), &*self.0, Some(nonce), &aad, body, tag);
-        plain.map(Zeroizing::new).map_err(|_| SealBroken)
+        let (body, tag) = rest.split_at_checked(rest.len().wrapping_sub(TAG_LEN)).ok_or(SealBroken)?;
+        let cipher = Cipher::aes_256_gcm();
+        let mut plain = Zeroizing::new(vec![0; body.len() + cipher.block_size()]);
+        let mut read = || {
+            let mut crypter = Crypter::new(cipher, Mode::Decrypt, &self.octets[..], Some(nonce))?;
+            crypter.aad_update(aad)?;
+            let written = crypter.update(body, &mut plain)?;
+            crypter.set_tag(tag)?;
+            Ok(written + crypter.finalize(&mut plain[written..])?)
+        };
+        let length = read().map_err(|_: openssl::error::ErrorStack| SealBroken)?;
+        plain.truncate(length);
+        Ok(plain)
+    }
+
+    fn record_aad(&self, content: Content, iccid: &Iccid) -> Vec<u8> {
+        let word = match content {
+            Content::Ppk => "bindery.ppk/2",
+            Content::Credentials => "bindery.credentials/2",
+        };
+        [word, &self.order, iccid.as_str()].join("|").into_bytes()
     }
 }
 
 /// AAD of an order's batch key under the site KEK.
 pub(crate) fn batch_aad(order: &OrderKey) -> Vec<u8> {
-    format!("bindery.batch-key/1|{}|{}|{}", order.tenant, order.order_id, order.rev).into_bytes()
+    ["bindery.batch-key/1", &order_name(order)].join("|").into_bytes()
 }
 
-fn record_aad(content: Content, iccid: &Iccid) -> Vec<u8> {
+fn order_name(order: &OrderKey) -> String {
+    format!("{}|{}|{}", order.tenant, order.order_id, order.rev)
+}
+
+fn record_aad_of_form_1(content: Content, iccid: &Iccid) -> Vec<u8> {
     let word = match content {
         Content::Ppk => "bindery.ppk/1",
         Content::Credentials => "bindery.credentials/1",
@@ -113,25 +156,46 @@ mod tests {
         "89000123456789012341".parse::<Iccid>().unwrap().plus(last).unwrap()
     }
 
+    fn key(octet: u8, order_id: &str) -> BatchKey {
+        let order = OrderKey { tenant: "acme".parse().unwrap(), order_id: order_id.parse().unwrap(), rev: 1 };
+        BatchKey::from_random(&[octet; 32], &order)
+    }
+
     #[test]
-    fn a_secret_opens_for_its_own_record_only() {
-        let key = BatchKey::from_random(&[7; 32]);
-        let sealed = key.seal(Content::Ppk, &iccid(0), &[1; NONCE_LEN], b"forty-eight octets").unwrap();
-        assert_eq!(key.open(Content::Ppk, &iccid(0), &sealed).unwrap()[..], *b"forty-eight octets");
-        assert!(key.open(Content::Ppk, &iccid(1), &sealed).is_err());
-        assert!(key.open(Content::Credentials, &iccid(0), &sealed).is_err());
-        assert!(BatchKey::from_random(&[8; 32]).open(Content::Ppk, &iccid(0), &sealed).is_err());
+    fn a_secret_opens_for_its_own_order_and_record_only() {
+        let own = key(7, "PO-1");
+        let sealed = own.seal(Content::Ppk, &iccid(0), &[1; NONCE_LEN], b"forty-eight octets").unwrap();
+        assert_eq!(own.open(Content::Ppk, &iccid(0), &sealed).unwrap()[..], *b"forty-eight octets");
+        assert!(own.open(Content::Ppk, &iccid(1), &sealed).is_err());
+        assert!(own.open(Content::Credentials, &iccid(0), &sealed).is_err());
+        assert!(key(8, "PO-1").open(Content::Ppk, &iccid(0), &sealed).is_err());
+        assert!(key(7, "PO-2").open(Content::Ppk, &iccid(0), &sealed).is_err());
+    }
+
+    #[test]
+    fn what_form_1_sealed_opens_whatever_its_nonce_begins_with() {
+        for first in [0, FORM, 0xFF] {
+            let (mut tag, nonce) = ([0; TAG_LEN], [first; NONCE_LEN]);
+            let aad = format!("bindery.ppk/1|{}", iccid(0));
+            let body = encrypt_aead(Cipher::aes_256_gcm(), &[7; 32], Some(&nonce), aad.as_bytes(), &[9; 48], &mut tag)
+                .unwrap();
+            let sealed = [&nonce[..], &body, &tag].concat();
+            assert_eq!(key(7, "PO-1").open(Content::Ppk, &iccid(0), &sealed).unwrap()[..], [9; 48]);
+            assert!(key(7, "PO-1").open(Content::Ppk, &iccid(1), &sealed).is_err());
+        }
     }
 
     #[test]
     fn every_changed_or_missing_octet_is_seen() {
-        let key = BatchKey::from_random(&[7; 32]);
-        let sealed = key.seal(Content::Credentials, &iccid(0), &[1; NONCE_LEN], &[9; 20]).unwrap();
-        for at in 0..sealed.len() {
-            let mut changed = sealed.clone();
-            changed[at] ^= 1;
-            assert!(key.open(Content::Credentials, &iccid(0), &changed).is_err(), "octet {at}");
-            assert!(key.open(Content::Credentials, &iccid(0), &sealed[..at]).is_err(), "cut at {at}");
+        let own = key(7, "PO-1");
+        for nonce in [[1; NONCE_LEN], [FORM; NONCE_LEN]] {
+            let sealed = own.seal(Content::Credentials, &iccid(0), &nonce, &[9; 20]).unwrap();
+            for at in 0..sealed.len() {
+                let mut changed = sealed.clone();
+                changed[at] ^= 1;
+                assert!(own.open(Content::Credentials, &iccid(0), &changed).is_err(), "octet {at}");
+                assert!(own.open(Content::Credentials, &iccid(0), &sealed[..at]).is_err(), "cut at {at}");
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A yard to run the real binary in: a demo site with its own token, a fleet, orders. Shared by the test binaries.
 #![allow(dead_code)] // each test binary uses a part of it
 
+pub(crate) mod opened;
 pub(crate) mod provider;
 pub(crate) mod shim;
 

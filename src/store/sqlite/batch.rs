@@ -21,7 +21,7 @@ const DEVICE_COLUMNS: &str =
 impl Store for Ledger {
     fn due_orders(&self) -> Result<Vec<StoredOrder>, StoreError> {
         let connection = self.lock();
-        let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE state = 'open' ORDER BY pk");
+        let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE state = 'open' AND purged_at IS NULL ORDER BY pk");
         let mut statement = connection.prepare_cached(&sql)?;
         Ok(statement.query_map([], read_order)?.collect::<Result<_, _>>()?)
     }

@@ -7,6 +7,7 @@ mod acceptance;
 mod batch;
 mod claims;
 mod overview;
+mod purge;
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ use rusqlite_migration::{M, Migrations};
 pub use acceptance::{Acceptance, AcceptedOrder};
 pub use claims::{Claimed, one_time_key_x};
 pub use overview::{KeptRefusal, OrderSummary, Trouble};
+pub use purge::{Claims, Shredded};
 
 use super::{OrderPk, OrderState, StoreError, StoredOrder};
 use crate::ids::OrderKey;
@@ -29,6 +31,8 @@ const VERSIONS: &[M<'static>] = &[
     M::up("ALTER TABLE devices ADD COLUMN vars TEXT"),
     // K and OPc as an order brought them, under the operator's transport key.
     M::up("ALTER TABLE devices ADD COLUMN ki_wrapped BLOB; ALTER TABLE devices ADD COLUMN opc_wrapped BLOB"),
+    // When the order's keys were erased, RFC 3339, UTC; its claims stay.
+    M::up("ALTER TABLE orders ADD COLUMN purged_at TEXT"),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 
@@ -36,8 +40,8 @@ const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Columns of [`read_order`], in its order.
-const ORDER_COLUMNS: &str = "pk, tenant, order_id, rev, body_sha256, body, ack, state, rows, refused, sealed_batch_key, accepted_at, \
-     templates";
+const ORDER_COLUMNS: &str = "pk, tenant, order_id, rev, body_sha256, body, ack, CASE WHEN purged_at IS NULL THEN state ELSE 'purged' END, rows, refused, \
+     sealed_batch_key, accepted_at, templates";
 
 /// The ledger: one connection behind a lock, statements cached.
 #[derive(Debug)]
@@ -53,6 +57,8 @@ impl Ledger {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // What is deleted or replaced is overwritten with zeros in its page, so that a sealed key dies with its row.
+        connection.pragma_update(None, "secure_delete", true)?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.set_prepared_statement_cache_capacity(64);
         MIGRATIONS.to_latest(&mut connection).map_err(migration_error)?;
@@ -130,7 +136,9 @@ fn read_key(row: &Row<'_>, at: usize) -> rusqlite::Result<OrderKey> {
 }
 
 fn read_order_state(row: &Row<'_>, at: usize) -> rusqlite::Result<OrderState> {
-    Ok(if row.get_ref(at)?.as_str()? == "exported" { OrderState::Exported } else { OrderState::Open })
+    let word = row.get_ref(at)?.as_str()?;
+    OrderState::from_word(word)
+        .ok_or_else(|| rusqlite::Error::InvalidColumnType(at, word.to_owned(), rusqlite::types::Type::Text))
 }
 
 /// A text column as the identifier it must be.

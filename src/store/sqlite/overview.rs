@@ -59,7 +59,8 @@ impl Ledger {
     pub fn orders(&self) -> Result<Vec<OrderSummary>, StoreError> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(
-            "SELECT pk, tenant, order_id, rev, body_sha256, state, rows, refused, accepted_at FROM orders ORDER BY pk",
+            "SELECT pk, tenant, order_id, rev, body_sha256, CASE WHEN purged_at IS NULL THEN state ELSE 'purged' END, rows,
+             refused, accepted_at FROM orders ORDER BY pk",
         )?;
         let orders = statement.query_map([], |row| {
             Ok(OrderSummary {
