@@ -43,9 +43,9 @@ impl Ground {
         import_key(&site);
         let policy = yard.site().join("key-policy.toml");
         let text = fs::read_to_string(&policy).unwrap();
-        let demo = text[text.find("role = \"operator:core-demo\"").unwrap()..].to_owned();
+        let demo = bindery::hsm::policy::OPERATOR;
         let own = demo.replace("operator:core-demo", "operator:acme").replace("operator/core-demo", "operator/acme");
-        fs::write(&policy, format!("{text}\n[[key]]\n{own}")).unwrap();
+        fs::write(&policy, format!("{text}\n{own}")).unwrap();
         let kcv = HEXUPPER.encode(&ecb(&OPERATOR_KEY, &[0; 16])[..3]);
         let imports = format!(
             "\n[import.acme]\nkey = \"acme\"\nscheme = \"aes-ecb\"\nkcv = \"{kcv}\"\n\

@@ -211,11 +211,12 @@ fn token(site: &Site) -> Result<(), Fault> {
     }
     let pin = provision::random_pin()?;
     files::write_whole(&site.path("token/pin"), pin.as_bytes(), 0o600)?;
-    let both = format!("{}{}", policy::BUILT_IN, policy::BRAINPOOL);
+    let own = format!("{}\n{}", policy::BUILT_IN, policy::OPERATOR);
+    let both = format!("{own}{}", policy::BRAINPOOL);
     files::write_whole(&site.path("key-policy.toml"), both.as_bytes(), 0o644)?;
     let made = provision::demo_token(site, &pin)?;
     if !made.curves.contains(&Curve::Brainpool) {
-        files::write_whole(&site.path("key-policy.toml"), policy::BUILT_IN.as_bytes(), 0o644)?;
+        files::write_whole(&site.path("key-policy.toml"), own.as_bytes(), 0o644)?;
     }
     for copy in made.copies {
         let mut line = Zeroizing::new([b'\n'; 65]);

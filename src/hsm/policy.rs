@@ -25,6 +25,9 @@ pub const BUILT_IN: &str = include_str!("../../hsm-config/key-policy.toml");
 /// The keys for eUICCs on brainpoolP256r1, to stand behind [`BUILT_IN`].
 pub const BRAINPOOL: &str = include_str!("../../hsm-config/key-policy-brainpool.toml");
 
+/// An operator's key, to stand behind them: the demo site has it, others bring theirs in with `keys import`.
+pub const OPERATOR: &str = include_str!("../../hsm-config/operator-key.toml");
+
 /// `key-policy.toml`, checked: no key in it can be weaker than the rules.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -490,26 +493,31 @@ pub fn compare(
 mod tests {
     use super::*;
 
+    /// As a demo site has it, on one curve.
+    fn of_demo() -> String {
+        format!("{BUILT_IN}\n{OPERATOR}")
+    }
+
     #[test]
     fn the_built_in_policy_is_sound_and_names_every_role() {
-        let policy = KeyPolicy::parse(BUILT_IN).unwrap();
-        assert_eq!(policy.keys.len(), 7);
-        assert_eq!(policy.rule(&Role::Transport("core-demo".into())).unwrap().origin, Origin::Imported);
+        let policy = KeyPolicy::parse(&of_demo()).unwrap();
+        assert_eq!((KeyPolicy::parse(BUILT_IN).unwrap().keys.len(), policy.keys.len()), (6, 7));
         assert_eq!(policy.rule(&Role::Operator("core-demo".into())).unwrap().purpose, Purpose::Decrypt);
+        assert_eq!(policy.rule(&Role::Transport("core-demo".into())).unwrap().origin, Origin::Imported);
     }
 
     #[test]
     fn a_policy_that_weakens_any_single_attribute_is_refused_by_name() {
-        let mut tried = 0;
-        for (at, line) in BUILT_IN.match_indices("CKA_") {
-            let end = at + BUILT_IN[at..].find('\n').unwrap();
-            let (name, value) = BUILT_IN[at..end].split_once(" = ").unwrap_or((line, ""));
+        let (sound, mut tried) = (of_demo(), 0);
+        for (at, line) in sound.match_indices("CKA_") {
+            let end = at + sound[at..].find('\n').unwrap();
+            let (name, value) = sound[at..end].split_once(" = ").unwrap_or((line, ""));
             let flipped = match value {
                 "true" => "false",
                 "false" => "true",
                 _ => continue, // a word in a comment
             };
-            let text = format!("{}{name} = {flipped}{}", &BUILT_IN[..at], &BUILT_IN[end..]);
+            let text = format!("{}{name} = {flipped}{}", &sound[..at], &sound[end..]);
             assert!(KeyPolicy::parse(&text).unwrap_err().contains(name), "{name} = {flipped} was taken");
             tried += 1;
         }
@@ -552,7 +560,13 @@ mod tests {
     #[test]
     fn roles_read_as_they_are_written() {
         let pairs = Curve::ALL.into_iter().flat_map(|curve| [Role::DpAuth(curve), Role::DpPb(curve)]);
-        for role in pairs.chain([Role::SiteKek, Role::Manifest, Role::Audit, Role::Transport("core".into())]) {
+        for role in pairs.chain([
+            Role::SiteKek,
+            Role::Manifest,
+            Role::Audit,
+            Role::Transport("core".into()),
+            Role::Operator("op".into()),
+        ]) {
             assert_eq!(role.to_string().parse(), Ok(role));
         }
         assert!("dppb:p384".parse::<Role>().is_err());
@@ -566,7 +580,7 @@ mod tests {
 
     #[test]
     fn every_flag_that_differs_in_the_token_is_drift() {
-        let policy = KeyPolicy::parse(BUILT_IN).unwrap();
+        let policy = KeyPolicy::parse(&of_demo()).unwrap();
         for rule in &policy.keys {
             let sound = ReadBack { flags: rule.expected().collect(), mechanisms: Some(vec![7]), kind_fits: true };
             assert_eq!(compare(&rule.label, rule.expected(), &[7], &sound, &[]), Ok(()));

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
-use super::{BRAINPOOL, BUILT_IN, KeyPolicy, KeyRule, Role};
+use super::{BRAINPOOL, BUILT_IN, KeyPolicy, KeyRule, OPERATOR, Role};
 use crate::error::{Exit, Fault};
 
 /// Where an epoch stands.
@@ -179,7 +179,7 @@ impl<'a> PolicyFile<'a> {
         let name = role.to_string();
         let (kind, text) = match role {
             Role::Transport(_) => ("transport:", BUILT_IN),
-            Role::Operator(_) => ("operator:", BUILT_IN),
+            Role::Operator(_) => ("operator:", OPERATOR),
             Role::Import(_) => ("import:", IMPORT_KEY),
             second if second.is_of_second_curve() => (name.as_str(), BRAINPOOL),
             other => return Err(Fault::new(Exit::Config, format!("the key policy has no role {other}"))),
