@@ -58,8 +58,17 @@ pub(super) fn work_order<H: Hsm>(
     let started = Instant::now();
     let chunks = plan(engine, work)?;
     let (done, open): (Vec<&Chunk>, Vec<&Chunk>) = chunks.iter().partition(|chunk| chunk.done);
-    engine.remember(work, &done)?;
-    let mut times = drive(engine, (work, audit), &open, progress, stop)?;
+    let is_import = |chunk: &&Chunk| work.line(chunk.line).is_some_and(|line| line.import.is_some());
+    let (imported, generated): (Vec<&Chunk>, Vec<&Chunk>) = done.into_iter().partition(is_import);
+    // Of two imported records with one K the first stands: the earlier ones are known before the next one is judged.
+    imported.iter().try_for_each(|chunk| engine.remember(work, chunk))?;
+    let failed = AtomicBool::new(false);
+    let mut times = std::thread::scope(|scope| {
+        let remembering = scope.spawn(|| remember(engine, work, &generated, (stop, &failed)));
+        let times = drive(engine, (work, audit), &open, progress, (stop, &failed));
+        let remembered = remembering.join().unwrap_or_else(|_| Err(Fault::new(Exit::Bug, "the reader panicked")));
+        times.and_then(|times| remembered.map(|()| times))
+    })?;
     if stop.load(Ordering::Relaxed) {
         let what = format!("{}: stopped on request, every finished chunk is kept", work.key);
         return Err(Fault::new(Exit::Stopped, what).hint("run again: it continues where it stood"));
@@ -96,16 +105,33 @@ fn plan<H: Hsm>(engine: &Engine<'_, H>, work: &OrderWork) -> Result<Vec<Chunk>, 
     Ok(chunks)
 }
 
+/// Reads what earlier runs issued, beside the new chunks: the next profile does not wait for half a million old ones to be opened. A
+/// secret that comes again is found all the same before the order is closed, and nothing of an order that is not closed leaves the
+/// house; it is found again by every later run.
+fn remember<H: Hsm>(
+    engine: &Engine<'_, H>,
+    work: &OrderWork,
+    done: &[&Chunk],
+    (stop, failed): (&AtomicBool, &AtomicBool),
+) -> Result<(), Fault> {
+    for chunk in done {
+        if stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        engine.remember(work, chunk).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+    }
+    Ok(())
+}
+
 /// Lets the drivers work until the chunks are done, one fails or somebody asks to stop. The first failure is the one told.
 fn drive<H: Hsm>(
     engine: &Engine<'_, H>,
     (work, audit): (&OrderWork, Audit),
     chunks: &[&Chunk],
     progress: &Progress,
-    stop: &AtomicBool,
+    (stop, failed): (&AtomicBool, &AtomicBool),
 ) -> Result<RunTimes, Fault> {
     let next = Mutex::new(chunks.iter());
-    let failed = AtomicBool::new(false);
     let driver = || -> Result<RunTimes, Fault> {
         let mut session = engine.hsm.open_session()?;
         let mut times = RunTimes::default();

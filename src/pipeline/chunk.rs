@@ -63,7 +63,7 @@ impl<H: Hsm> Engine<'_, H> {
         let started = keep_sound(&mut outcomes, started);
         let started = match line.import {
             None => started,
-            Some(_) => keep_sound(&mut outcomes, unlike_others(order, started)),
+            Some(_) => keep_sound(&mut outcomes, unlike_others(order, started)?),
         };
         order.distinct.enter(&started.iter().map(|record| (record.record(), record.prints())).collect::<Vec<_>>())?;
         let audited = started.iter().filter(|record| record.is_audited()).count() as u64;
@@ -83,28 +83,26 @@ impl<H: Hsm> Engine<'_, H> {
         Ok(ChunkResult { outcomes, object, audited })
     }
 
-    /// The batch remembers what earlier runs issued: their secrets are not to come again, as they would from a machine that was set
-    /// back to an earlier state. What cannot be opened, of a failed record or by a newer layout of credentials, is not compared.
-    pub(super) fn remember(&self, order: &OrderWork, done: &[&Chunk]) -> Result<(), Fault> {
-        for chunk in done {
-            let Some(line) = order.line(chunk.line) else { continue };
-            let devices = self.store.devices(order.pk, chunk.first, chunk.last)?;
-            let prints = self.cpu.map(&devices, |device| {
-                let (issue, iccid) = (device.issue.as_ref()?, device.iccid.as_ref()?);
-                let form =
-                    order.batch_key.open(Content::Credentials, iccid, issue.sealed_credentials.as_deref()?).ok()?;
-                let credentials = line.template.opened(&form).ok()?;
-                order.distinct.prints(&credentials, &line.template_secrets).ok()
-            });
-            if line.import.is_some() {
-                prints.iter().flatten().for_each(|prints| _ = order.distinct.is_new_import(prints));
-            }
-            let records = devices.iter().zip(&prints).filter_map(|(device, prints)| {
-                Some((RecordId { line: device.line, row: device.row }, prints.as_ref()?))
-            });
-            order.distinct.enter(&records.collect::<Vec<_>>())?;
+    /// The batch remembers what earlier runs issued in a chunk: their secrets are not to come again, as they would from a machine that
+    /// was set back to an earlier state. What cannot be opened, of a failed record or by a newer layout of credentials, is not
+    /// compared.
+    pub(super) fn remember(&self, order: &OrderWork, chunk: &Chunk) -> Result<(), Fault> {
+        let Some(line) = order.line(chunk.line) else { return Ok(()) };
+        let devices = self.store.devices(order.pk, chunk.first, chunk.last)?;
+        let prints = self.cpu.map(&devices, |device| {
+            let (issue, iccid) = (device.issue.as_ref()?, device.iccid.as_ref()?);
+            let form = order.batch_key.open(Content::Credentials, iccid, issue.sealed_credentials.as_deref()?).ok()?;
+            let credentials = line.template.opened(&form).ok()?;
+            order.distinct.prints(&credentials, &line.template_secrets).ok()
+        });
+        if line.import.is_some() {
+            order.distinct.are_new_imports(prints.iter().flatten())?;
         }
-        Ok(())
+        let records = devices
+            .iter()
+            .zip(&prints)
+            .filter_map(|(device, prints)| Some((RecordId { line: device.line, row: device.row }, prints.as_ref()?)));
+        order.distinct.enter(&records.collect::<Vec<_>>())
     }
 
     /// The devices of a chunk, which of them are read back, and what they bring of their own.
@@ -219,15 +217,16 @@ fn keep_sound<T>(outcomes: &mut Vec<(DevicePk, Outcome)>, results: Vec<Result<T,
 
 /// Imported K and OPc are each one subscriber's: of records that share one the first stands. For generated ones the same would mean
 /// that randomness repeats itself.
-fn unlike_others(order: &OrderWork, started: Vec<Started>) -> Judged {
-    let judge = |record: Started| match order.distinct.is_new_import(record.prints()) {
+fn unlike_others(order: &OrderWork, started: Vec<Started>) -> Result<Judged, Fault> {
+    let is_new = order.distinct.are_new_imports(started.iter().map(Started::prints))?;
+    let judge = |(record, is_new): (Started, bool)| match is_new {
         true => Ok(record),
         false => {
             let what = "K or OPc is that of another record of the order";
             Err(record.failed(ErrorClass::Duplicate, what, "ask the operator for this row's own credentials"))
         }
     };
-    started.into_iter().map(judge).collect()
+    Ok(started.into_iter().zip(is_new).map(judge).collect())
 }
 
 /// Packages one behind the other into the bundle, PPPs into the vault; durable when this returns.

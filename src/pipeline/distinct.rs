@@ -2,14 +2,15 @@
 //!
 //! In: the credentials of each record. Out: a failed record, or a fault that ends the chunk before anything of it was issued: a
 //! secret that comes twice means that randomness repeats itself, and then no other record of the batch can be trusted either.
-//! Only fingerprints are kept, under a key that is drawn for this run and wiped with it: two of 8 octets for each record.
+//! Only fingerprints are kept, under a key that is drawn for this run and wiped with it: two of 8 octets for each record, in a
+//! file without a name; memory holds two octets of each.
 //!
 //! Within a chunk every key is compared on its own. Across chunks K is, and of the other secrets the one with the smallest
 //! fingerprint stands for all of them: what repeats is a stretch of randomness, never one key out of it. PINs are few digits and
 //! equal by chance; PUKs and ADM codes are compared together, eight digits alone meet by chance in some ten thousand records.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use openssl::sha::Sha256;
 use zeroize::Zeroizing;
@@ -19,6 +20,7 @@ use crate::ids::RecordId;
 use crate::personalise::Credentials;
 use crate::personalise::audit::Found;
 use crate::personalise::credentials::Secret;
+use crate::store::seen::Seen;
 
 /// 64 bits of a keyed hash of a secret.
 pub(super) type Print = u64;
@@ -26,10 +28,14 @@ pub(super) type Print = u64;
 /// What the batch has seen so far.
 pub(super) struct Distinct {
     key: Zeroizing<[u8; 32]>,
-    seen: Mutex<HashSet<Print>>,
+    seen: Mutex<Seen<PRINT_LEN>>,
     /// K and OPc of imported credentials, each on its own.
-    imported: Mutex<HashSet<Print>>,
+    imported: Mutex<Seen<PRINT_LEN>>,
 }
+
+const PRINT_LEN: usize = size_of::<Print>();
+/// What stays known of a record.
+const PRINTS_A_RECORD: u64 = 2;
 
 /// The fingerprints of one record.
 pub(super) struct Prints {
@@ -50,9 +56,10 @@ pub(super) enum BadSecret {
 }
 
 impl Distinct {
-    /// With the key of this run.
-    pub(super) fn new(key: Zeroizing<[u8; 32]>) -> Self {
-        Self { key, seen: Mutex::default(), imported: Mutex::default() }
+    /// With the key of this run; for about so many records, of which so many bring credentials of their own.
+    pub(super) fn new(key: Zeroizing<[u8; 32]>, records: u64, imported: u64) -> Self {
+        let sized = |records| Mutex::new(Seen::for_about(PRINTS_A_RECORD * records));
+        Self { key, seen: sized(records), imported: sized(imported) }
     }
 
     /// Fingerprints of the secrets that stand in a template.
@@ -104,11 +111,16 @@ impl Distinct {
         Ok(prints)
     }
 
-    /// Whether neither the K nor the OPc of an imported record stood in one before. An operator that sends one key twice has made a
-    /// mistake with these two subscribers; it says nothing about the others.
-    pub(super) fn is_new_import(&self, prints: &Prints) -> bool {
-        let mut imported = self.imported.lock().unwrap_or_else(PoisonError::into_inner);
-        imported.insert(prints.k) & imported.insert(prints.opc)
+    /// Of each imported record, whether neither its K nor its OPc stood in one before. An operator that sends one key twice has made
+    /// a mistake with these two subscribers; it says nothing about the others.
+    pub(super) fn are_new_imports<'p>(
+        &self,
+        records: impl IntoIterator<Item = &'p Prints>,
+    ) -> Result<Vec<bool>, Fault> {
+        let prints = records.into_iter().flat_map(|prints| [prints.k, prints.opc].map(Print::to_be_bytes));
+        let prints: Vec<_> = prints.collect();
+        let is_new = lock(&self.imported).add_all(&prints).map_err(|e| not_kept(&e))?;
+        Ok(is_new.chunks(2).map(|both| both.iter().all(|new| *new)).collect())
     }
 
     /// Enters the records of one chunk. A fault when two of them, or one and an earlier chunk's, share a secret.
@@ -122,15 +134,15 @@ impl Distinct {
                 false => format!("{one} and {other} got the same secret"),
             }));
         }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for (record, prints) in records {
-            for print in prints.of_batch() {
-                if !seen.insert(print) {
-                    return Err(repeated(&format!("{record} got a secret that another record of the order has")));
-                }
-            }
+        let (of, prints): (Vec<_>, Vec<_>) = records
+            .iter()
+            .flat_map(|(record, prints)| prints.of_batch().map(|print| (*record, print.to_be_bytes())))
+            .unzip();
+        let is_new = lock(&self.seen).add_all(&prints).map_err(|e| not_kept(&e))?;
+        match of.iter().zip(is_new).find(|(_, new)| !new) {
+            Some((record, _)) => Err(repeated(&format!("{record} got a secret that another record of the order has"))),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn print(&self, parts: &[&[u8]]) -> Print {
@@ -168,6 +180,16 @@ fn name(secret: Secret) -> String {
     }
 }
 
+fn lock(seen: &Mutex<Seen<PRINT_LEN>>) -> MutexGuard<'_, Seen<PRINT_LEN>> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn not_kept(error: &std::io::Error) -> Fault {
+    Fault::new(Exit::Stopped, format!("fingerprints of secrets were not kept: {error}")).hint(
+        "make room in the directory of temporary files (TMPDIR), then run again: nothing of this chunk was issued",
+    )
+}
+
 fn repeated(what: &str) -> Fault {
     Fault::new(Exit::HsmUnusable, format!("randomness repeats itself: {what}"))
         .hint("nothing of this chunk was issued; run `bindery doctor`, and issue nothing before the cause is known")
@@ -192,7 +214,7 @@ mod tests {
     }
 
     fn distinct() -> Distinct {
-        Distinct::new(Zeroizing::new([7; 32]))
+        Distinct::new(Zeroizing::new([7; 32]), 10, 10)
     }
 
     /// Enters one chunk of records made of these random octets.

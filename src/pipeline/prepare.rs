@@ -30,7 +30,7 @@ pub(super) fn prepare<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> R
         Fault::new(Exit::IntegrityFailure, format!("{}: the ledger's copy of the order cannot be read", stored.key))
             .hint("restore state.db from its last backup")
     })?;
-    let distinct = distinct(engine)?;
+    let distinct = distinct(engine, stored, &order)?;
     let line_works = order.lines.into_iter().map(|line| line_work(engine, stored, line, &distinct));
     let lines = line_works.collect::<Result<_, _>>()?;
     let vault_dir = engine.site.vault();
@@ -72,10 +72,12 @@ fn batch_key<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> Result<Bat
 }
 
 /// Fingerprints of secrets mean nothing outside this run: their key is drawn for it.
-fn distinct<H: Hsm>(engine: &Engine<'_, H>) -> Result<Distinct, Fault> {
+fn distinct<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder, order: &Order) -> Result<Distinct, Fault> {
     let mut key = Zeroizing::new([0; 32]);
     draw::fill_random(&mut engine.hsm.open_session()?, &mut key[..])?;
-    Ok(Distinct::new(key))
+    let imports = order.lines.iter().filter(|line| line.credentials == CredentialsFrom::Import);
+    let imported = imports.map(|line| u64::from(line.quantity)).sum();
+    Ok(Distinct::new(key, stored.rows, imported))
 }
 
 /// Whether the site can serve a line: what the run would find wrong later, found before a number is claimed.

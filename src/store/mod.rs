@@ -4,6 +4,7 @@
 
 pub mod packages;
 pub mod sealed;
+pub mod seen;
 pub mod sqlite;
 
 use std::collections::BTreeMap;
