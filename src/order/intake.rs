@@ -4,7 +4,6 @@
 //! Rule: same key and same body get the first answer again; same key and another body change nothing. The order's files are
 //! read as streams, the octets that are judged are the octets that are hashed.
 
-use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -23,9 +22,11 @@ use super::parse::{MAX_OCTETS, Unreadable};
 use super::pass::{Book, LinePass, Tally};
 use super::refusals::{self, Refusals, RejectsFile};
 use super::rows::RowSource;
+use super::twice::{FirstLook, Twice};
 use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::ids::{Eid, OrderKey};
+use crate::store::seen::Seen;
 use crate::store::sqlite::{AcceptedOrder, Ledger};
 use crate::store::{Refusal, Store, StoredOrder};
 
@@ -163,24 +164,25 @@ impl Intake<'_> {
         let (wrong, takes) = header::check(order, self.targets, self.templates, self.now);
         refusals.general(wrong)?;
         // Keys are checked before the transaction begins: a million signatures take minutes, and others want to write.
-        let mut given = HashSet::new();
+        let mut given = (order.lines.len() > 1).then(|| Seen::for_about(order.quantity()));
         let mut keys = Vec::new();
         for (at, line) in order.lines.iter().enumerate() {
-            keys.push(self.keys((at, line), order.lines.len() > 1, received, &mut given, &mut refusals)?);
+            keys.push(self.keys((at, line), received, &mut given, &mut refusals)?);
         }
-        drop(given);
+        let (twice, first_sha256s) = self.first_look(order, received)?;
         let mut book = Book::open(self.ledger, received.submit)?;
         if let Some(first) = book.first_answer(Some(&order.key))? {
             drop(book);
             return self.known(&first, received);
         }
-        let mut numbers = OrderNumbers::new(order);
+        let mut numbers = OrderNumbers::new(order, twice);
         let mut tally = Tally { rows: order.quantity(), ..Tally::default() };
         for (line, takes) in order.lines.iter().zip(&takes) {
             tally.templates.insert(line.line, HEXLOWER.encode(&takes.template_sha256));
         }
         for (((at, line), keys), takes) in order.lines.iter().enumerate().zip(keys).zip(&takes) {
-            let pass = LinePass { order, at, line, takes, directory: &received.directory };
+            let first_sha256 = first_sha256s.get(at).and_then(Option::as_deref);
+            let pass = LinePass { order, at, line, takes, directory: &received.directory, first_sha256 };
             pass.run(keys, &mut numbers, &mut book, &mut refusals, &mut tally)?;
         }
         self.finish(Some(&order.key), tally, refusals, book, order.accept, received)
@@ -190,9 +192,8 @@ impl Intake<'_> {
     fn keys(
         &self,
         (at, line): (usize, &Line),
-        several: bool,
         received: &Received,
-        given: &mut HashSet<[u8; 32]>,
+        given: &mut Option<Seen<32>>,
         refusals: &mut Refusals,
     ) -> Result<Option<KeyTable>, Fault> {
         let Some(reference) = &line.euicc_data else { return Ok(None) };
@@ -208,10 +209,34 @@ impl Intake<'_> {
         }
         let Some(mut table) = wanted_keys(at, line, received)? else { return Ok(None) };
         let is_used = |point: &[u8; 65]| Ok(self.ledger.claimed().view().one_time_key(point)?);
-        let mut rules = KeyRules { check_keys: self.check_keys, is_used: &is_used, given, keep_given: several };
+        let quantity = u64::from(line.quantity);
+        let mut rules = KeyRules { check_keys: self.check_keys, is_used: &is_used, given: given.as_mut(), quantity };
         let sha256 = table.read(file, &mut rules)?;
         refusals.general(beside::compare(&sha256, reference, line.line, &member))?;
         Ok(Some(table))
+    }
+
+    /// Reads the rows for the first time; gives what the second time must know, and the hashes of the files by line. Rows that cannot
+    /// be read are passed over: the second reading says why.
+    fn first_look(&self, order: &Order, received: &Received) -> Result<(Twice, Vec<Option<String>>), Fault> {
+        let open = |at: usize, line| RowSource::open(line, &received.directory, &format!("lines[{at}]"));
+        let mut values = vec![0; order.lines.len()];
+        for ((at, line), values) in order.lines.iter().enumerate().zip(&mut values) {
+            *values = open(at, line)?.map_or(0, |source| FirstLook::values_of(&source, line.quantity));
+        }
+        let mut look = FirstLook::for_about(values.iter().sum());
+        let mut sha256s = Vec::with_capacity(values.len());
+        for ((at, line), values) in order.lines.iter().enumerate().zip(values) {
+            let source = if values == 0 { None } else { open(at, line)?.ok() };
+            let seen = source.map(|source| {
+                source.for_each(|cells| {
+                    look.note(line.line, &cells);
+                    Ok(())
+                })
+            });
+            sha256s.push(seen.transpose()?.and_then(|seen| seen.sha256));
+        }
+        Ok((look.into_twice(), sha256s))
     }
 
     fn refusals(&self, key: Option<&OrderKey>, several: bool, received: &Received) -> Result<Refusals, Fault> {
@@ -354,14 +379,14 @@ fn read_body(path: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
 /// rows says why.
 fn wanted_keys(at: usize, line: &Line, received: &Received) -> Result<Option<KeyTable>, Fault> {
     if line.rows.is_none() {
-        return Ok(Some(KeyTable::first_of_file(line.quantity)));
+        return KeyTable::first_of_file(line.quantity).map(Some);
     }
     let Ok(source) = RowSource::open(line, &received.directory, &format!("lines[{at}]"))? else { return Ok(None) };
-    let mut table = KeyTable::wanted();
+    let mut table = KeyTable::wanted()?;
     source.for_each(|cells| {
         let text = cells.cell(Column::Eid).and_then(|cell| std::str::from_utf8(cell).ok());
         if let Some(eid) = text.and_then(|text| text.parse::<Eid>().ok()).filter(|_| cells.position <= line.quantity) {
-            table.want(eid);
+            table.want(&eid)?;
         }
         Ok(())
     })?;

@@ -1,38 +1,31 @@
 //! One row of an order: its values, its numbers, its one-time key. A row becomes a device line, accepted or rejected.
 
-use std::collections::HashSet;
 use std::str::FromStr;
 
 use super::columns::Column;
 use super::file::{Line, Mode, Numbers, Order};
 use super::header::{Takes, iccid_ranges, imsi_ranges};
 use super::keys::{KeyRefusal, KeyTable};
-use super::ranges::{Bits, Number, Range, Taking};
+use super::ranges::{Bits, Number, Range, is_within};
 use super::refusals::masked;
 use super::rows::{Cells, RowSource};
+use super::twice::{Kind, Twice};
 use super::values::RowVars;
-use super::wrapped::Prints;
 use crate::error::Fault;
 use crate::ids::{Eid, Iccid, IdError, Imsi, MatchingId, Tenant};
 use crate::store::sqlite::Claimed;
 use crate::store::{NewDevice, Refusal, StoreError};
 
-/// Numbers that the rows of an order have taken so far.
+/// What the rows of an order have taken so far.
 pub(super) struct OrderNumbers {
-    iccids: Taking<Iccid>,
-    imsis: Taking<Imsi>,
-    matching_ids: HashSet<MatchingId>,
-    pub(super) wrapped: Prints,
+    iccids: Vec<Range<Iccid>>,
+    imsis: Vec<Range<Imsi>>,
+    pub(super) twice: Twice,
 }
 
 impl OrderNumbers {
-    pub(super) fn new(order: &Order) -> Self {
-        Self {
-            iccids: Taking::new(iccid_ranges(order)),
-            imsis: Taking::new(imsi_ranges(order)),
-            matching_ids: HashSet::new(),
-            wrapped: Prints::default(),
-        }
+    pub(super) fn new(order: &Order, twice: Twice) -> Self {
+        Self { iccids: iccid_ranges(order), imsis: imsi_ranges(order), twice }
     }
 }
 
@@ -44,7 +37,6 @@ pub(super) struct RowJudge<'o> {
     tenant: &'o Tenant,
     /// None in mode order, and when the key file could not be read at all.
     keys: Option<KeyTable>,
-    eids: HashSet<Eid>,
     rows: Bits,
     iccid: Source<Iccid>,
     imsi: Option<Source<Imsi>>,
@@ -87,7 +79,6 @@ impl<'o> RowJudge<'o> {
             vars,
             tenant,
             keys,
-            eids: HashSet::new(),
             rows: Bits::new(line.quantity + 1),
             iccid,
             imsi,
@@ -123,7 +114,7 @@ impl<'o> RowJudge<'o> {
             let message = format!("has {found} fields, the header names {expected}");
             self.refuse(&row, "row", "", "field-count", &message, "quote fields that hold a comma");
         } else {
-            (device.eid, device.euicc_otpk) = self.euicc(&row);
+            (device.eid, device.euicc_otpk) = self.euicc(&row, order)?;
             device.iccid = self.iccid(&row, order, claimed)?;
             device.imsi = self.imsi(&row, order, claimed)?;
             device.matching_id = self.matching_id(&row, order, claimed)?;
@@ -177,20 +168,24 @@ impl<'o> RowJudge<'o> {
         named.number
     }
 
-    fn euicc(&mut self, row: &Row<'_>) -> (Option<Eid>, Option<[u8; 65]>) {
+    fn euicc(
+        &mut self,
+        row: &Row<'_>,
+        order: &mut OrderNumbers,
+    ) -> Result<(Option<Eid>, Option<[u8; 65]>), StoreError> {
         let prebound = self.line.mode == Mode::Prebound;
         if prebound && !self.has_rows {
-            let Some((eid, key)) = self.keys.as_ref().map(|keys| keys.of_row(row.number)) else { return (None, None) };
-            let key = key.map_err(|refusal| refusal.into_owned());
-            return (eid, self.key(row, eid, key));
+            let Some(keys) = &self.keys else { return Ok((None, None)) };
+            let (eid, key) = keys.of_row(row.number)?;
+            return Ok((eid, self.key(row, eid, key)));
         }
         let Some(eid) = self.parsed::<Eid>(row, Column::Eid) else {
             if prebound && row.cells.cell(Column::Eid).is_none() {
                 self.missing(row, Column::Eid, "mode prebound binds each row to its eUICC");
             }
-            return (None, None);
+            return Ok((None, None));
         };
-        if !self.eids.insert(eid) {
+        if !self.is_first(row, Column::Eid, order) {
             let hint = "one profile a line and eUICC: take the row out";
             self.refuse(
                 row,
@@ -200,11 +195,22 @@ impl<'o> RowJudge<'o> {
                 "stands twice in the rows: the first one counts",
                 hint,
             );
-            return (Some(eid), None);
+            return Ok((Some(eid), None));
         }
-        let Some(keys) = self.keys.as_ref().filter(|_| prebound) else { return (Some(eid), None) };
-        let key = keys.key_of(&eid).map_err(|refusal| refusal.into_owned());
-        (Some(eid), self.key(row, Some(eid), key))
+        let Some(keys) = self.keys.as_ref().filter(|_| prebound) else { return Ok((Some(eid), None)) };
+        let key = keys.key_of(&eid)?;
+        Ok((Some(eid), self.key(row, Some(eid), key)))
+    }
+
+    /// Whether the value of a cell did not stand before where it may stand once.
+    fn is_first(&self, row: &Row<'_>, column: Column, order: &mut OrderNumbers) -> bool {
+        let kind = match column {
+            Column::Eid => Kind::Eid(self.line.line),
+            Column::Iccid => Kind::Iccid,
+            Column::Imsi => Kind::Imsi,
+            _ => Kind::MatchingId,
+        };
+        row.cells.cell(column).is_none_or(|cell| order.twice.is_first(kind, cell))
     }
 
     fn key(&mut self, row: &Row<'_>, eid: Option<Eid>, key: Result<[u8; 65], KeyRefusal>) -> Option<[u8; 65]> {
@@ -233,7 +239,8 @@ impl<'o> RowJudge<'o> {
             }
             return Ok(None);
         };
-        let (new, free) = (order.iccids.note(iccid), !claimed.iccid(&iccid)?);
+        let new = !is_within(&order.iccids, &iccid) && self.is_first(row, Column::Iccid, order);
+        let free = !claimed.iccid(&iccid)?;
         Ok(self.single(row, Column::Iccid, iccid, new, free))
     }
 
@@ -264,7 +271,8 @@ impl<'o> RowJudge<'o> {
             }
             return Ok(None);
         };
-        let (new, free) = (order.imsis.note(imsi), !claimed.imsi(self.tenant, &imsi)?);
+        let new = !is_within(&order.imsis, &imsi) && self.is_first(row, Column::Imsi, order);
+        let free = !claimed.imsi(self.tenant, &imsi)?;
         Ok(self.single(row, Column::Imsi, imsi, new, free))
     }
 
@@ -319,7 +327,7 @@ impl<'o> RowJudge<'o> {
         claimed: Claimed<'_>,
     ) -> Result<Option<MatchingId>, StoreError> {
         let Some(id) = self.parsed::<MatchingId>(row, Column::MatchingId) else { return Ok(None) };
-        let (code, message) = if !order.matching_ids.insert(id.clone()) {
+        let (code, message) = if !self.is_first(row, Column::MatchingId, order) {
             (duplicate_code(Column::MatchingId), "stands twice in the order: the first one counts")
         } else if claimed.matching_id(&id)? {
             (taken_code(Column::MatchingId), "was given out before")

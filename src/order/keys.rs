@@ -5,7 +5,6 @@
 //! if no line of its eUICC gives it a key; it is told what was wrong with the first of them.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read};
 
 use data_encoding::BASE64;
@@ -17,7 +16,9 @@ use super::json::excerpt;
 use super::refusals::masked;
 use crate::error::{Exit, Fault};
 use crate::ids::Eid;
-use crate::store::sqlite::one_time_key_x;
+use crate::store::StoreError;
+use crate::store::seen::Seen;
+use crate::store::sqlite::{KeySlots, SlotKey, one_time_key_x};
 
 /// Lines checked at once.
 const BATCH: usize = 1_000;
@@ -57,21 +58,11 @@ pub type CheckKeys<'a> = &'a (dyn Fn(&[KeyLine]) -> Vec<Result<(), KeyRefusal>> 
 
 /// Which one-time key each eUICC of an order line gets.
 pub(super) struct KeyTable {
-    slots: Vec<Slot>,
-    index: HashMap<Eid, u32>,
+    slots: KeySlots,
+    /// Codes of refusals, by the numbers that the slots have of them.
+    codes: Vec<&'static str>,
     /// Slots are the file's own EIDs, in its order, at most this many; none: the rows name the EIDs.
     from_file: Option<u32>,
-}
-
-struct Slot {
-    eid: Option<Eid>,
-    key: SlotKey,
-}
-
-enum SlotKey {
-    None,
-    Usable([u8; 65]),
-    Refused(Box<KeyRefusal>),
 }
 
 /// Lines read and not judged yet.
@@ -88,49 +79,44 @@ pub(super) struct KeyRules<'a> {
     pub(super) check_keys: CheckKeys<'a>,
     /// Is a profile bound to this key?
     pub(super) is_used: &'a dyn Fn(&[u8; 65]) -> Result<bool, Fault>,
-    /// Keys that earlier lines of the order got.
-    pub(super) given: &'a mut HashSet<[u8; 32]>,
-    /// Another line of the order comes after this one and must know.
-    pub(super) keep_given: bool,
+    /// Keys that earlier lines of the order got; none for an order of one line.
+    pub(super) given: Option<&'a mut Seen<32>>,
+    /// Keys that are wanted.
+    pub(super) quantity: u64,
 }
 
 impl KeyTable {
     /// Rows have their EIDs: [`Self::want`] names them.
-    pub(super) fn wanted() -> Self {
-        Self { slots: Vec::new(), index: HashMap::new(), from_file: None }
+    pub(super) fn wanted() -> Result<Self, Fault> {
+        Ok(Self { slots: KeySlots::open()?, codes: Vec::new(), from_file: None })
     }
 
     /// A row has this EID.
-    pub(super) fn want(&mut self, eid: Eid) {
-        self.add(Some(eid));
+    pub(super) fn want(&mut self, eid: &Eid) -> Result<(), StoreError> {
+        self.slots.add(Some(eid)).map(drop)
     }
 
     /// Row r takes the r-th distinct EID of the file.
-    pub(super) fn first_of_file(quantity: u32) -> Self {
-        Self { slots: Vec::new(), index: HashMap::new(), from_file: Some(quantity) }
+    pub(super) fn first_of_file(quantity: u32) -> Result<Self, Fault> {
+        Ok(Self { from_file: Some(quantity), ..Self::wanted()? })
     }
 
     /// The key of the eUICC.
-    pub(super) fn key_of(&self, eid: &Eid) -> Result<[u8; 65], Cow<'_, KeyRefusal>> {
-        match self.index.get(eid).and_then(|at| self.slots.get(*at as usize)) {
-            Some(slot) => slot.usable(),
-            None => Err(Cow::Owned(no_key())),
-        }
+    pub(super) fn key_of(&self, eid: &Eid) -> Result<Result<[u8; 65], KeyRefusal>, StoreError> {
+        Ok(self.usable(self.slots.key_of(eid)?.unwrap_or(SlotKey::None)))
     }
 
     /// EID and key of row `row`, where the rows name none. The EID is unknown if the file's line is unreadable.
-    pub(super) fn of_row(&self, row: u32) -> (Option<Eid>, Result<[u8; 65], Cow<'_, KeyRefusal>>) {
-        match self.slots.get(row as usize - 1) {
-            Some(slot) => (slot.eid, slot.usable()),
-            None => (None, Err(Cow::Owned(no_key()))),
-        }
+    pub(super) fn of_row(&self, row: u32) -> Result<(Option<Eid>, Result<[u8; 65], KeyRefusal>), StoreError> {
+        let (eid, key) = self.slots.key(row - 1)?.unwrap_or((None, SlotKey::None));
+        Ok((eid, self.usable(key)))
     }
 
     /// Reads the whole file; returns its hash in lower-case hex.
     pub(super) fn read(&mut self, file: Hashed, rules: &mut KeyRules<'_>) -> Result<String, Fault> {
         let failed = |e: std::io::Error| Fault::new(Exit::Config, format!("eUICC key file: {e}"));
         let mut reader = BufReader::with_capacity(256 * 1024, file);
-        let mut seen = HashSet::new();
+        let mut seen = Seen::for_about(rules.quantity);
         let mut batch = Batch::default();
         let mut text = Vec::new();
         let mut line_no = 0;
@@ -141,11 +127,11 @@ impl KeyTable {
             }
             match decode(&text, line_no) {
                 Ok(line) => {
-                    let slot = self.slot_for(&line.eid).filter(|slot| self.lacks_key(*slot));
+                    let slot = self.slot_for(&line.eid)?.filter(|(_, has_key)| !has_key).map(|(slot, _)| slot);
                     batch.keys.push((one_time_key_x(&line.euicc_otpk), slot));
                     batch.lines.extend(slot.map(|_| line));
                 }
-                Err((eid, refusal)) => self.refuse_unreadable(eid, refusal),
+                Err((eid, refusal)) => self.refuse_unreadable(eid, refusal)?,
             }
             if batch.keys.len() == BATCH {
                 self.judge(std::mem::take(&mut batch), &mut seen, rules)?;
@@ -155,33 +141,38 @@ impl KeyTable {
         reader.into_inner().finish().map_err(failed)
     }
 
-    fn judge(&mut self, batch: Batch, seen: &mut HashSet<[u8; 32]>, rules: &mut KeyRules<'_>) -> Result<(), Fault> {
+    fn judge(&mut self, batch: Batch, seen: &mut Seen<32>, rules: &mut KeyRules<'_>) -> Result<(), Fault> {
         let verdicts = if batch.lines.is_empty() { Vec::new() } else { (rules.check_keys)(&batch.lines) };
         if verdicts.len() != batch.lines.len() {
             let what = format!("{} keys were checked, {} verdicts came back", batch.lines.len(), verdicts.len());
             return Err(Fault::new(Exit::Bug, what));
         }
         let mut checked = batch.lines.into_iter().zip(verdicts);
+        let mut judged = Vec::with_capacity(batch.keys.len());
         for (x, slot) in batch.keys {
-            let Some((slot, (line, verdict))) = slot.and_then(|slot| Some((slot, checked.next()?))) else {
-                seen.insert(x);
-                continue;
-            };
+            judged.push((x, slot.and_then(|slot| Some((slot, checked.next()?)))));
+        }
+        // The key of a line that is refused may come again, that of a line that nobody needs may not.
+        let stands = |line: &Option<(u32, (KeyLine, Result<(), KeyRefusal>))>| {
+            line.as_ref().is_none_or(|(_, (_, verdict))| verdict.is_ok())
+        };
+        let standing: Vec<[u8; 32]> = judged.iter().filter(|(_, line)| stands(line)).map(|(x, _)| *x).collect();
+        let mut is_new = seen.add_all(&standing).map_err(not_kept)?.into_iter();
+        for (x, line) in judged {
+            let is_new = stands(&line) && is_new.next().unwrap_or_default();
+            let Some((slot, (line, verdict))) = line else { continue };
+            let Some((_, key)) = self.slots.key(slot)? else { continue };
+            let lacks_key = !matches!(key, SlotKey::Usable(_));
             let refusal = match verdict {
                 Err(refusal) => Some(refusal),
-                Ok(()) if !seen.insert(x) => Some(repeated(line.line_no)),
-                Ok(()) if rules.given.contains(&x) || (rules.is_used)(&line.euicc_otpk)? => Some(used(line.line_no)),
+                Ok(()) if !is_new => Some(repeated(line.line_no)),
+                Ok(()) if (rules.is_used)(&line.euicc_otpk)? => Some(used(line.line_no)),
+                Ok(()) if lacks_key && was_given(&mut rules.given, x)? => Some(used(line.line_no)),
                 Ok(()) => None,
             };
-            let Some(slot) = self.slots.get_mut(slot as usize) else { continue };
-            match (refusal, &slot.key) {
-                (Some(refusal), SlotKey::None) => slot.key = SlotKey::Refused(Box::new(refusal)),
-                (None, SlotKey::None | SlotKey::Refused(_)) => {
-                    if rules.keep_given {
-                        rules.given.insert(x);
-                    }
-                    slot.key = SlotKey::Usable(line.euicc_otpk);
-                }
+            match refusal {
+                Some(refusal) if key == SlotKey::None => self.refuse(slot, refusal)?,
+                None if lacks_key => self.slots.keep(slot, &SlotKey::Usable(line.euicc_otpk))?,
                 _ => {}
             }
         }
@@ -189,54 +180,61 @@ impl KeyTable {
     }
 
     /// A line that is no key takes the place of the eUICC it may have been for, so that no other row moves.
-    fn refuse_unreadable(&mut self, eid: Option<Eid>, refusal: KeyRefusal) {
+    fn refuse_unreadable(&mut self, eid: Option<Eid>, refusal: KeyRefusal) -> Result<(), StoreError> {
         let slot = match eid {
-            Some(eid) => self.slot_for(&eid),
-            None => self.has_room().then(|| self.add(None)),
+            Some(eid) => self.slot_for(&eid)?.map(|(slot, _)| slot),
+            None if self.has_room() => self.slots.add(None)?.then(|| self.slots.count() - 1),
+            None => None,
         };
-        if let Some(slot) = slot.and_then(|at| self.slots.get_mut(at as usize))
-            && matches!(slot.key, SlotKey::None)
-        {
-            slot.key = SlotKey::Refused(Box::new(refusal));
+        match slot {
+            Some(slot) if matches!(self.slots.key(slot)?, Some((_, SlotKey::None))) => self.refuse(slot, refusal),
+            _ => Ok(()),
         }
     }
 
-    fn slot_for(&mut self, eid: &Eid) -> Option<u32> {
-        match self.index.get(eid) {
-            Some(at) => Some(*at),
-            None => self.has_room().then(|| self.add(Some(*eid))),
+    fn refuse(&mut self, slot: u32, refusal: KeyRefusal) -> Result<(), StoreError> {
+        let KeyRefusal { code, message, hint } = refusal;
+        let known = self.codes.iter().position(|known| *known == code);
+        let number = known.unwrap_or_else(|| {
+            self.codes.push(code);
+            self.codes.len() - 1
+        });
+        self.slots.keep(slot, &SlotKey::Refused { code: number as u32, message, hint })
+    }
+
+    /// The slot of an eUICC, made where there is room for it, and whether it has a key.
+    fn slot_for(&mut self, eid: &Eid) -> Result<Option<(u32, bool)>, StoreError> {
+        match self.slots.find(eid)? {
+            Some(found) => Ok(Some(found)),
+            None if self.has_room() => Ok(self.slots.add(Some(eid))?.then(|| (self.slots.count() - 1, false))),
+            None => Ok(None),
         }
     }
 
     fn has_room(&self) -> bool {
-        self.from_file.is_some_and(|quantity| self.slots.len() < quantity as usize)
+        self.from_file.is_some_and(|quantity| self.slots.count() < quantity)
     }
 
-    fn lacks_key(&self, slot: u32) -> bool {
-        self.slots.get(slot as usize).is_some_and(|slot| !matches!(slot.key, SlotKey::Usable(_)))
-    }
-
-    fn add(&mut self, eid: Option<Eid>) -> u32 {
-        let next = self.slots.len() as u32;
-        if let Some(eid) = eid {
-            let at = *self.index.entry(eid).or_insert(next);
-            if at != next {
-                return at;
+    fn usable(&self, key: SlotKey) -> Result<[u8; 65], KeyRefusal> {
+        match key {
+            SlotKey::Usable(point) => Ok(point),
+            SlotKey::Refused { code, message, hint } => {
+                let code = self.codes.get(code as usize).copied().unwrap_or("key-refused");
+                Err(KeyRefusal { code, message, hint })
             }
+            SlotKey::None => Err(no_key()),
         }
-        self.slots.push(Slot { eid, key: SlotKey::None });
-        next
     }
 }
 
-impl Slot {
-    fn usable(&self) -> Result<[u8; 65], Cow<'_, KeyRefusal>> {
-        match &self.key {
-            SlotKey::Usable(point) => Ok(*point),
-            SlotKey::Refused(refusal) => Err(Cow::Borrowed(refusal)),
-            SlotKey::None => Err(Cow::Owned(no_key())),
-        }
-    }
+/// Notes that a line of the order gets this key; true when an earlier line got it.
+fn was_given(given: &mut Option<&mut Seen<32>>, x: [u8; 32]) -> Result<bool, Fault> {
+    given.as_mut().map_or(Ok(false), |given| given.add(x).map(|new| !new).map_err(not_kept))
+}
+
+fn not_kept(error: std::io::Error) -> Fault {
+    Fault::new(Exit::Config, format!("one-time keys were not compared: {error}"))
+        .hint("make room in the directory of temporary files (TMPDIR), then submit again")
 }
 
 fn no_key() -> KeyRefusal {

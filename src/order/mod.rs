@@ -22,6 +22,7 @@ mod refusals;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod twice;
 mod values;
 mod vars;
 mod wrapped;

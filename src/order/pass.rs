@@ -66,6 +66,8 @@ pub(super) struct LinePass<'o> {
     pub(super) takes: &'o Takes,
     /// The order file's.
     pub(super) directory: &'o Path,
+    /// SHA-256 of the rows when they were looked at first, lower-case hex.
+    pub(super) first_sha256: Option<&'o str>,
 }
 
 impl LinePass<'_> {
@@ -147,9 +149,10 @@ impl LinePass<'_> {
             return vec![overlong(self.line.line, row)];
         }
         let mut refused = Vec::new();
-        if let Some(sha256) = &seen.sha256 {
-            refused.extend(beside::compare(sha256, file, self.line.line, &format!("{member}.rows")));
-        }
+        // Both readings were of the ordered octets, or what the first one told does not hold for what the second one judged.
+        let mut read = seen.sha256.as_deref().into_iter().chain(self.first_sha256);
+        refused
+            .extend(read.find_map(|sha256| beside::compare(sha256, file, self.line.line, &format!("{member}.rows"))));
         if seen.rows != u64::from(*count) {
             refused.push(Refusal {
                 line: self.line.line,

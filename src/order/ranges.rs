@@ -1,12 +1,9 @@
 //! Number ranges and number sets: which numbers an order takes, which of them are taken already.
 
-use std::collections::HashSet;
-use std::hash::Hash;
-
 use crate::ids::{Iccid, Imsi};
 
 /// ICCIDs and IMSIs alike: a fixed number of digits that counts up.
-pub(super) trait Number: Copy + Eq + Hash + Ord {
+pub(super) trait Number: Copy + Ord {
     fn digits(&self) -> &str;
     /// The digits that count: an ICCID's without its check digit.
     fn counting(&self) -> u128;
@@ -85,21 +82,9 @@ impl<T: Number> Range<T> {
     }
 }
 
-/// Numbers of one kind that an order takes.
-pub(super) struct Taking<T> {
-    ranges: Vec<Range<T>>,
-    single: HashSet<T>,
-}
-
-impl<T: Number> Taking<T> {
-    pub(super) fn new(ranges: Vec<Range<T>>) -> Self {
-        Self { ranges, single: HashSet::new() }
-    }
-
-    /// Notes a number given by a row; false when the order has it already.
-    pub(super) fn note(&mut self, number: T) -> bool {
-        !self.ranges.iter().any(|range| range.contains(&number)) && self.single.insert(number)
-    }
+/// Whether a number given by a row is in one of the order's ranges already.
+pub(super) fn is_within<T: Number>(ranges: &[Range<T>], number: &T) -> bool {
+    ranges.iter().any(|range| range.contains(number))
 }
 
 /// One bit a row.

@@ -2,26 +2,13 @@
 //!
 //! The values stay as they are: nothing is decrypted before the run, and then only in the token.
 
-use std::collections::HashSet;
-
 use data_encoding::HEXLOWER_PERMISSIVE;
 
 use super::columns::Column;
 use super::file::CredentialsFrom;
 use super::judge::{OrderNumbers, Row, RowJudge};
+use super::twice::Kind;
 use crate::store::Wrapped;
-
-/// Of every wrapped value of an order, the first 128 bits of its SHA-256.
-#[derive(Default)]
-pub(super) struct Prints(HashSet<[u8; 16]>);
-
-impl Prints {
-    /// False when the value stood somewhere before: one ciphertext is one key.
-    fn note(&mut self, value: &[u8]) -> bool {
-        let digest = openssl::sha::sha256(value);
-        self.0.insert(std::array::from_fn(|i| digest[i]))
-    }
-}
 
 pub(super) const WRAPPED_HINT: &str = "K and OPc of each row in the columns ki_wrapped and opc_wrapped, in hex, encrypted under the key that transport_key names";
 const NOT_SHOWN: &str = "(not shown)";
@@ -77,7 +64,8 @@ impl RowJudge<'_> {
             self.refuse(row, column.name(), NOT_SHOWN, "wrapped-length", &message, hint);
             return None;
         }
-        if !order.wrapped.note(&value) {
+        // One ciphertext is one key.
+        if !order.twice.is_first(Kind::Wrapped, text.to_ascii_lowercase().as_bytes()) {
             let (code, message) = match column {
                 Column::KiWrapped => ("duplicate-ki", "stands twice in the order: two subscribers would have one key"),
                 _ => ("duplicate-opc", "stands twice in the order: two subscribers would have one OPc"),

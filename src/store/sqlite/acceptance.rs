@@ -1,4 +1,7 @@
 //! The one transaction in which an order is accepted: order, devices, numbers, one-time keys, the answer.
+//!
+//! Numbers come ascending and are claimed row by row, at the end of their tables. One-time keys are random: a million of them claimed
+//! as they come would write a page of the log each. They wait in a temporary table and are claimed together, sorted, before the commit.
 
 use std::collections::BTreeMap;
 use std::sync::MutexGuard;
@@ -41,7 +44,9 @@ pub struct AcceptedOrder<'a> {
 impl<'l> Acceptance<'l> {
     /// `BEGIN IMMEDIATE`: from here on nobody else claims anything.
     pub(super) fn begin(connection: MutexGuard<'l, Connection>) -> Result<Self, StoreError> {
-        connection.execute_batch("BEGIN IMMEDIATE")?;
+        connection.execute_batch(
+            "BEGIN IMMEDIATE; CREATE TEMP TABLE new_one_time_keys (x BLOB NOT NULL, device INTEGER NOT NULL) STRICT",
+        )?;
         let mut acceptance = Self { connection, order: OrderPk(0), next_device: 0, open: true };
         acceptance.order = OrderPk(acceptance.first_free("SELECT coalesce(max(pk), 0) + 1 FROM orders")?);
         acceptance.next_device = acceptance.first_free("SELECT coalesce(max(pk), 0) + 1 FROM devices")?;
@@ -53,7 +58,7 @@ impl<'l> Acceptance<'l> {
         super::find_order(&self.connection, key)
     }
 
-    /// What is claimed, this transaction's own claims included.
+    /// What is claimed, this transaction's own claims included but for its one-time keys.
     pub fn claimed(&self) -> Claimed<'_> {
         Claimed::new(&self.connection)
     }
@@ -115,6 +120,7 @@ impl<'l> Acceptance<'l> {
 
     /// Adds the order itself and makes everything durable.
     pub fn commit(mut self, order: &AcceptedOrder<'_>) -> Result<OrderPk, StoreError> {
+        self.claim_one_time_keys()?;
         let key = order.key;
         self.connection.execute(
             "INSERT INTO orders (pk, tenant, order_id, rev, body_sha256, body, ack, state, rows, refused, accepted_at,
@@ -157,11 +163,25 @@ impl<'l> Acceptance<'l> {
             return Err(taken("matching_id", id.masked()));
         }
         if let Some(point) = &device.euicc_otpk {
-            let sql = "INSERT OR IGNORE INTO one_time_keys VALUES (?1, ?2)";
-            if !self.insert(sql, params![one_time_key_x(point), pk])? {
+            if self.claimed().one_time_key(point)? {
                 return Err(taken("euicc_otpk", String::new()));
             }
+            self.insert("INSERT INTO new_one_time_keys VALUES (?1, ?2)", params![one_time_key_x(point), pk])?;
         }
+        Ok(())
+    }
+
+    /// Claims the keys that wait. The order's own rows have different keys, or the key table that gave them out is wrong: the whole
+    /// order is refused then.
+    fn claim_one_time_keys(&self) -> Result<(), StoreError> {
+        let sql = "INSERT OR IGNORE INTO one_time_keys SELECT x, device FROM new_one_time_keys ORDER BY x";
+        let claimed = self.connection.execute(sql, [])?;
+        let waiting: usize =
+            self.connection.query_row("SELECT count(*) FROM new_one_time_keys", [], |row| row.get(0))?;
+        if claimed != waiting {
+            return Err(StoreError::Taken { column: "euicc_otpk", value: String::new(), row: None });
+        }
+        self.connection.execute_batch("DROP TABLE new_one_time_keys")?;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod batch;
 mod claims;
 mod overview;
 mod purge;
+mod slots;
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ pub use acceptance::{Acceptance, AcceptedOrder};
 pub use claims::{Claimed, one_time_key_x};
 pub use overview::{KeptRefusal, OrderSummary, Trouble};
 pub use purge::{Claims, Shredded};
+pub use slots::{KeySlots, SlotKey};
 
 use super::{OrderPk, OrderState, StoreError, StoredOrder};
 use crate::ids::OrderKey;

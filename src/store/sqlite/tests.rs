@@ -350,3 +350,17 @@ fn a_damaged_store_is_told_from_a_sound_one() {
     std::fs::write(&path, octets).unwrap();
     assert_ne!(quick_check(&path).unwrap_or_default(), "ok");
 }
+
+#[test]
+fn one_key_for_two_rows_of_an_order_refuses_the_order() {
+    let (_directory, ledger) = ledger();
+    let mut acceptance = ledger.acceptance().unwrap();
+    for device in [device(1), NewDevice { euicc_otpk: device(1).euicc_otpk, ..device(2) }] {
+        acceptance.add_device(&tenant(), &device).unwrap();
+    }
+    let refused = acceptance.commit(&accepted(&key("A")));
+    assert!(matches!(refused, Err(StoreError::Taken { column: "euicc_otpk", .. })));
+    assert_eq!(count(&ledger, "devices"), 0);
+    accept(&ledger, "B", &[device(1)]).unwrap();
+    assert_eq!(count(&ledger, "one_time_keys"), 1);
+}
