@@ -1,5 +1,11 @@
 //! `core.csv` row of one device, and the comparison of what the core network gets with what the profile holds.
 
+use std::fs::File;
+use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use data_encoding::HEXLOWER_PERMISSIVE;
 use openssl::aes::{AesKey, unwrap_key};
 use openssl::symm::{Cipher, Mode};
 use zeroize::Zeroizing;
@@ -9,12 +15,80 @@ use crate::verify::authentication::{self, Side};
 use crate::verify::segment::crypt;
 use crate::verify::{Algorithm, Opened};
 
+/// Columns of the file, as [`CoreRow::read`] takes them.
+pub(super) const COLUMNS: [&str; 7] = ["iccid", "imsi", "algorithm", "ki_enc", "opc_enc", "transport_key", "scheme"];
+
+/// The file and the places of its sound rows; a row is read again when its package is opened.
+#[derive(Default)]
+pub(super) struct CoreFile {
+    file: Option<File>,
+    columns: Vec<usize>,
+    /// By record; no row begins at 0, where the names stand.
+    rows: Vec<Option<NonZeroU64>>,
+}
+
+impl CoreFile {
+    /// No rows yet; what is wrong with the file is told by who reads its rows.
+    pub(super) fn open(path: &Path, records: usize) -> Self {
+        let mut reader = csv::ReaderBuilder::new().from_path(path).ok();
+        let header = reader.as_mut().and_then(|reader| reader.headers().ok().cloned()).unwrap_or_default();
+        let columns = COLUMNS.iter().filter_map(|column| header.iter().position(|name| name == *column)).collect();
+        Self { file: File::open(path).ok(), columns, rows: vec![None; records] }
+    }
+
+    pub(super) fn has(&self, record: usize) -> bool {
+        self.rows.get(record).is_some_and(Option::is_some)
+    }
+
+    pub(super) fn place(&mut self, record: usize, offset: u64) {
+        if let Some(row) = self.rows.get_mut(record) {
+            *row = NonZeroU64::new(offset);
+        }
+    }
+
+    /// Records without a row.
+    pub(super) fn silent(&self) -> usize {
+        self.rows.iter().filter(|row| row.is_none()).count()
+    }
+
+    /// The row of a record; none where it has no sound one.
+    pub(super) fn row(&self, record: usize) -> Result<Option<CoreRow>, &'static str> {
+        let (Some(file), Some(Some(offset))) = (&self.file, self.rows.get(record)) else { return Ok(None) };
+        let gone = |_| "the row of core.csv cannot be read again";
+        let mut octets = [0; ROW_MAX];
+        let read = file.read_at(&mut octets, offset.get()).map_err(|_| "core.csv cannot be read again")?;
+        let mut row = csv::StringRecord::new();
+        csv::ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .from_reader(&octets[..read])
+            .read_record(&mut row)
+            .map_err(gone)?;
+        let fields: Vec<_> = self.columns.iter().map(|column| row.get(*column).unwrap_or_default()).collect();
+        CoreRow::read(&fields).map(Some)
+    }
+}
+
+/// A row with two keys of 32 octets and a long name has less.
+const ROW_MAX: usize = 1_024;
+
 /// One row, still encrypted.
 pub(super) struct CoreRow {
     pub(super) algorithm: String,
     pub(super) ki_enc: Box<[u8]>,
     pub(super) opc_enc: Box<[u8]>,
     pub(super) scheme: Scheme,
+}
+
+impl CoreRow {
+    /// Of the fields of [`COLUMNS`].
+    pub(super) fn read(fields: &[&str]) -> Result<Self, &'static str> {
+        let [_, _, algorithm, ki_enc, opc_enc, _, scheme] = fields else { return Err("has other columns") };
+        let hex = |text: &str| HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok().filter(|octets| !octets.is_empty());
+        let scheme = Scheme::from_word(scheme).ok_or("the scheme is not aes-ecb or aes-kw")?;
+        let (Some(ki_enc), Some(opc_enc)) = (hex(ki_enc), hex(opc_enc)) else { return Err("has no ciphertext in hex") };
+        Ok(Self { algorithm: (*algorithm).to_owned(), ki_enc: ki_enc.into(), opc_enc: opc_enc.into(), scheme })
+    }
 }
 
 /// How single secrets are encrypted.

@@ -1,10 +1,11 @@
 //! A bundle on disk, judged: signature and hashes, tables against records, every record, every package (or a sample).
 //!
 //! [`Bundle::load`] reads everything that is one file; [`Bundle::check_record`] opens one package and may run on many threads at
-//! once; [`Bundle::finish`] adds it up. Records stay on disk: memory holds their places and, for the core file, their ciphertexts.
+//! once; [`Bundle::judge`] adds it up. Records and rows stay on disk: memory holds their places.
 
 mod core_file;
 mod lines;
+mod lookup;
 mod manifest;
 mod ordered;
 mod record;
@@ -20,8 +21,9 @@ use std::path::{Path, PathBuf};
 use openssl::sha::sha256;
 use openssl::x509::X509;
 
-use self::core_file::{CoreKey, CoreRow};
+use self::core_file::{CoreFile, CoreKey};
 use self::lines::{Lines, Place};
+use self::lookup::Lookup;
 use self::ordered::Wanted;
 use self::record::{Package, Record};
 pub use self::report::{Report, Sample, Total};
@@ -33,11 +35,12 @@ use super::euicc::Opened;
 use super::finding::{Check, Finding, Findings};
 use super::saip::{Variable, access_classes};
 use crate::error::{Exit, Fault};
-use crate::ids::Iccid;
 
 const RECORDS: &str = "orders.jsonl";
 /// Longer than any package: the biggest profile SGP.22 cards take is far below.
 const PACKAGE_MAX: u64 = 16 << 20;
+/// Records that are checked before what was found is put away.
+const GROUP: usize = 4_096;
 
 /// What the judge is given beside the bundle.
 pub struct LoadOptions {
@@ -70,7 +73,7 @@ pub struct Bundle {
     records: Vec<Placed>,
     records_file: Option<File>,
     objects: BTreeMap<String, File>,
-    core: Vec<Option<CoreRow>>,
+    core: CoreFile,
     core_key: Option<CoreKey>,
     secrets: Secrets,
     trust: DpTrust,
@@ -110,18 +113,21 @@ impl Bundle {
         let there = &vouched.there;
         let trust = establish(dir, there, &options, &mut findings);
         let mut index = Index::read(dir, &trust, &salt, &mut findings);
+        index.by_iccid.sort();
+        index.keys.sort();
         index.judge_coverage(dir, there, &mut findings);
-        index.judge_uniqueness(&mut findings);
+        index.judge_uniqueness(&mut findings)?;
         let secrets = Secrets::index(&options.secrets, &salt, &index.keys, index.records.len())?;
 
         let records_file = File::open(dir.join(RECORDS)).ok();
         let read = |i: u32| read_record(records_file.as_ref()?, index.records.get(i as usize)?.place).ok();
-        let known = Known { records: index.records.len(), by_iccid: &index.by_iccid, read: &read };
+        let known = Known { records: index.records.len(), by_iccid: &index.by_iccid, salt: &salt, read: &read };
         let results = tables::results(dir, &known, vouched.counts, &mut findings);
         tables::rejects(dir, there, &results, &mut findings);
         tables::activation_codes(dir, &known, &mut findings);
         // A core file that is missing has been told already.
-        let core = if there.contains("core.csv") { tables::core(dir, &known, &mut findings) } else { Vec::new() };
+        let core =
+            if there.contains("core.csv") { tables::core(dir, &known, &mut findings) } else { CoreFile::default() };
         if core_key.is_none() {
             notes.push("K and OPc were not compared with core.csv: no core key (--core-key FILE)".into());
         }
@@ -250,14 +256,18 @@ impl Bundle {
                 checked.findings.push(Finding::new(Check::RecordMatch, what).in_file(&package.object));
             }
         }
-        if let Some(Some(row)) = self.core.get(checked.index) {
-            let key = self.core_key.as_ref();
-            let verdicts = [
-                (Check::CoreSecret, core_file::compare(row, key, opened)),
-                (Check::CoreAuth, core_file::authenticate(row, key, opened)),
-            ];
-            let wrong = verdicts.into_iter().filter_map(|(check, verdict)| Some((check, verdict.err()?)));
-            checked.findings.extend(wrong.map(|(check, what)| Finding::new(check, what).in_file("core.csv")));
+        match self.core.row(checked.index) {
+            Ok(None) => {}
+            Ok(Some(row)) => {
+                let key = self.core_key.as_ref();
+                let verdicts = [
+                    (Check::CoreSecret, core_file::compare(&row, key, opened)),
+                    (Check::CoreAuth, core_file::authenticate(&row, key, opened)),
+                ];
+                let wrong = verdicts.into_iter().filter_map(|(check, verdict)| Some((check, verdict.err()?)));
+                checked.findings.extend(wrong.map(|(check, what)| Finding::new(check, what).in_file("core.csv")));
+            }
+            Err(what) => checked.findings.push(Finding::new(Check::CoreSecret, what).in_file("core.csv")),
         }
         for (variable, asked) in self.wanted.get(&(checked.index as u32)).into_iter().flatten() {
             if let Err(what) = opened.values.check(*variable, asked) {
@@ -275,29 +285,34 @@ impl Bundle {
     }
 
     /// Loads nothing more, opens what `sample` chooses through `fan_out`, and reports. Every chosen record must come back.
-    pub fn judge(self, sample: Sample, fan_out: &FanOut<'_>) -> Result<Report, Fault> {
+    pub fn judge(mut self, sample: Sample, fan_out: &FanOut<'_>) -> Result<Report, Fault> {
         let chosen = self.select(sample)?;
-        let results = fan_out(&chosen, &|index| self.check_record(index));
-        let came_back: BTreeSet<_> = results.iter().map(|checked| checked.index).collect();
-        if results.len() != chosen.len() || !chosen.iter().all(|index| came_back.contains(index)) {
-            return Err(Fault::new(Exit::Bug, "verify: not every chosen record was checked"));
+        let (mut opened, mut seen) = (0, Seen::default());
+        for group in chosen.chunks(GROUP) {
+            let mut results = fan_out(group, &|index| self.check_record(index));
+            results.sort_by_key(|checked| checked.index);
+            if !results.iter().map(|checked| checked.index).eq(group.iter().copied()) {
+                return Err(Fault::new(Exit::Bug, "verify: not every chosen record was checked"));
+            }
+            for result in results {
+                opened += u64::from(result.is_opened);
+                result.prints.iter().for_each(|(column, print)| seen.add(*column, *print, result.index as u32));
+                self.findings.add_all(result.findings);
+            }
         }
-        Ok(self.finish(results))
+        self.judge_secrets(seen)?;
+        let packages = self.packages() as u64;
+        if opened < packages {
+            self.notes.push(format!("a sample: {opened} of {packages} packages were opened"));
+        }
+        let found = (self.findings, self.notes);
+        Ok(Report::new(self.records.len() as u64, packages, chosen.len() as u64, opened, found, self.has_order))
     }
 
-    /// Adds everything up.
-    pub fn finish(mut self, mut results: Vec<Checked>) -> Report {
-        results.sort_by_key(|checked| checked.index);
-        let packages = self.packages() as u64;
-        let checked = results.iter().filter(|checked| checked.is_opened).count() as u64;
-        let judged = results.len() as u64;
-        let mut seen = Seen::default();
-        for result in results {
-            result.prints.iter().for_each(|(column, print)| seen.add(*column, *print, result.index as u32));
-            self.findings.add_all(result.findings);
-        }
+    /// What was found in the packages stands in one of them each.
+    fn judge_secrets(&mut self, seen: Seen) -> Result<(), Fault> {
         let row = |index: u32| self.records.get(index as usize).map_or(0, |record| record.row);
-        for (column, first, later) in seen.twice() {
+        for (column, first, later) in seen.twice().map_err(|e| not_compared(&e))? {
             let what = match first == later {
                 true => format!("{} stands twice in the package of row {}", column.name(), row(first)),
                 false => {
@@ -306,11 +321,7 @@ impl Bundle {
             };
             self.findings.add(Finding::new(Check::Unique, what));
         }
-        if checked < packages {
-            self.notes.push(format!("a sample: {checked} of {packages} packages were opened"));
-        }
-        let found = (self.findings, self.notes);
-        Report::new(self.records.len() as u64, packages, judged, checked, found, self.has_order)
+        Ok(())
     }
 }
 
@@ -318,9 +329,9 @@ impl Bundle {
 #[derive(Default)]
 struct Index {
     records: Vec<Placed>,
-    by_iccid: HashMap<Iccid, u32>,
+    by_iccid: Lookup,
     /// Fingerprint of EID and one-time key, to find the secret.
-    keys: HashMap<Print, u32>,
+    keys: Lookup,
     /// Stretches (offset, length) of each packages file.
     objects: BTreeMap<String, Vec<(u64, u64)>>,
     seen: Seen,
@@ -367,7 +378,7 @@ impl Index {
     fn add(&mut self, record: &Record, place: Place, salt: &Salt) {
         let at = self.records.len() as u32;
         self.records.push(Placed { place, row: 0, has_package: record.package.is_some() });
-        self.by_iccid.insert(record.iccid, at);
+        self.by_iccid.add(salt.print(&[record.iccid.as_str().as_bytes()]), at);
         let mut see = |column, value: &[u8]| self.seen.add(column, salt.print(&[value]), at);
         see(Column::Iccid, record.iccid.as_str().as_bytes());
         see(Column::MatchingId, record.matching_id.as_str().as_bytes());
@@ -382,7 +393,7 @@ impl Index {
             see(Column::EuiccOtpk, &package.euicc_otpk);
             self.objects.entry(package.object.clone()).or_default().push((package.offset, package.length));
             if let Some(eid) = &record.eid {
-                self.keys.insert(key_print(salt, eid, &package.euicc_otpk), at);
+                self.keys.add(key_print(salt, eid, &package.euicc_otpk), at);
             }
         }
     }
@@ -419,12 +430,18 @@ impl Index {
         });
     }
 
-    fn judge_uniqueness(&mut self, findings: &mut Findings) {
-        for (column, first, later) in std::mem::take(&mut self.seen).twice() {
+    fn judge_uniqueness(&mut self, findings: &mut Findings) -> Result<(), Fault> {
+        for (column, first, later) in std::mem::take(&mut self.seen).twice().map_err(|e| not_compared(&e))? {
             let what = format!("records {} and {} have the same {}", first + 1, later + 1, column.name());
             findings.add(Finding::new(Check::Unique, what).in_file(RECORDS));
         }
+        Ok(())
     }
+}
+
+fn not_compared(error: &std::io::Error) -> Fault {
+    Fault::new(Exit::Config, format!("the records' values were not compared: {error}"))
+        .hint("make room in the directory of temporary files (TMPDIR)")
 }
 
 /// All certificates below `certs/` but the manifest's, judged as DPauth and DPpb chains.

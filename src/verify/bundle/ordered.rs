@@ -7,7 +7,7 @@ use std::sync::Arc;
 use data_encoding::HEXLOWER;
 use openssl::sha::sha256;
 
-use super::core_file::CoreRow;
+use super::core_file::{CoreFile, CoreRow};
 use super::manifest::{self, Vouched};
 use super::record::Record;
 use super::tables::{Known, OrderRow};
@@ -27,7 +27,7 @@ pub(super) fn compare(
     path: &Path,
     vouched: &Vouched,
     known: &Known<'_>,
-    told: (&[OrderRow], &[Option<CoreRow>]),
+    told: (&[OrderRow], &CoreFile),
     findings: &mut Findings,
 ) -> Result<HashMap<u32, Wanted>, Fault> {
     let octets =
@@ -67,7 +67,7 @@ pub(super) fn compare(
 struct Comparison<'a> {
     order: &'a Order,
     known: &'a Known<'a>,
-    core: &'a [Option<CoreRow>],
+    core: &'a CoreFile,
     /// Line and row of the order, and the record issued for it; those that are left at the end answer no row.
     by_row: HashMap<(u32, u32), u32>,
     is_bound_later: bool,
@@ -77,7 +77,7 @@ impl<'a> Comparison<'a> {
     fn new(
         order: &'a Order,
         known: &'a Known<'a>,
-        (rows, core): (&[OrderRow], &'a [Option<CoreRow>]),
+        (rows, core): (&[OrderRow], &'a CoreFile),
         findings: &mut Findings,
     ) -> Self {
         let only_line = match order.lines.as_slice() {
@@ -118,8 +118,8 @@ impl<'a> Comparison<'a> {
                 if !known.is_empty() {
                     wanted.insert(index, known);
                 }
-                let core = self.core.get(index as usize).and_then(Option::as_ref);
-                for what in differences(line, &asked, &record, core, self.is_bound_later) {
+                let core = self.core.row(index as usize).ok().flatten();
+                for what in differences(line, &asked, &record, core.as_ref(), self.is_bound_later) {
                     let of = format!("row {}, {}", asked.row, record.masked());
                     findings.add(Finding::new(Check::OrderMatch, what).of(of).in_file("orders.jsonl"));
                 }

@@ -1,7 +1,7 @@
 //! `secrets.jsonl` of a test fleet: private one-time keys. Only the places of the lines are kept; a key is read when its package
 //! is opened, and wiped with it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
@@ -11,6 +11,7 @@ use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
 
 use super::lines::{self, Lines, Place};
+use super::lookup::Lookup;
 use super::record::point;
 use super::unique::{Print, Salt};
 use crate::error::{Exit, Fault};
@@ -34,7 +35,7 @@ struct Line {
 
 impl Secrets {
     /// Reads the file once. `wanted`: fingerprints of EID and one-time key of the records to be opened, with the record's index.
-    pub(super) fn index(path: &Path, salt: &Salt, wanted: &HashMap<Print, u32>, records: usize) -> Result<Self, Fault> {
+    pub(super) fn index(path: &Path, salt: &Salt, wanted: &Lookup, records: usize) -> Result<Self, Fault> {
         let hint = "it is the secrets.jsonl that `bindery fleet make` wrote beside the key file";
         let unreadable = |e: &std::io::Error| Fault::file(path, e).hint(hint);
         let file = File::open(path).map_err(|e| unreadable(&e))?;
@@ -47,8 +48,8 @@ impl Secrets {
                 |what: &str| Fault::new(Exit::Config, format!("{}: line {number}: {what}", path.display())).hint(hint);
             let line = Line::parse(line).map_err(|what| wrong(&what))?;
             let (eid, otpk) = line.identity().map_err(|what| wrong(&what))?;
-            if let Some(record) = wanted.get(&key_print(salt, &eid, &otpk)) {
-                places[*record as usize] = Some(place);
+            if let Some(record) = wanted.find(key_print(salt, &eid, &otpk)) {
+                places[record as usize] = Some(place);
             }
         }
         Ok(Self { file, places })

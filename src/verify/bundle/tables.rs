@@ -1,29 +1,33 @@
 //! The CSV files of a bundle against its records: results, rejects, activation codes, core file.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
 use csv::StringRecord;
-use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::HEXLOWER;
 
-use super::core_file::{CoreRow, Scheme};
+use super::core_file::{COLUMNS, CoreFile, CoreRow};
+use super::lookup::Lookup;
 use super::manifest::Counts;
 use super::record::Record;
+use super::unique::Salt;
 use crate::ids::Iccid;
 use crate::verify::finding::{Check, Finding, Findings};
 
 /// The records as tables find them: by ICCID, read back one at a time.
 pub(super) struct Known<'a> {
     pub(super) records: usize,
-    pub(super) by_iccid: &'a HashMap<Iccid, u32>,
+    pub(super) by_iccid: &'a Lookup,
+    pub(super) salt: &'a Salt,
     pub(super) read: &'a dyn Fn(u32) -> Option<Record>,
 }
 
 impl Known<'_> {
     fn find(&self, iccid: &str) -> Option<(u32, Record)> {
-        let index = *self.by_iccid.get(&iccid.parse().ok()?)?;
-        Some((index, (self.read)(index)?))
+        let iccid: Iccid = iccid.parse().ok()?;
+        let index = self.by_iccid.find(self.salt.print(&[iccid.as_str().as_bytes()]))?;
+        (self.read)(index).filter(|record| record.iccid == iccid).map(|record| (index, record))
     }
 }
 
@@ -47,7 +51,7 @@ pub(super) fn results(dir: &Path, known: &Known<'_>, counts: Option<Counts>, fin
         "matching_id",
         "line?",
     ];
-    each_row(dir, "results.csv", Check::Results, &columns, findings, |field, wrong| {
+    each_row(dir, "results.csv", Check::Results, &columns, findings, |field, _, wrong| {
         found.rows += 1;
         let Ok(row) = field[0].parse::<u32>() else { return wrong("row is not a number".into()) };
         let line = match field[11] {
@@ -152,7 +156,7 @@ pub(super) fn rejects(dir: &Path, there: &BTreeSet<String>, results: &Results, f
     }
     let mut named = BTreeSet::new();
     let columns = ["row", "column", "value", "code", "message", "hint"];
-    each_row(dir, name, Check::Rejects, &columns, findings, |field, wrong| match field[0].parse::<u32>() {
+    each_row(dir, name, Check::Rejects, &columns, findings, |field, _, wrong| match field[0].parse::<u32>() {
         Ok(row) => drop(named.insert(row)),
         Err(_) => wrong("row is not a number".into()),
     });
@@ -168,7 +172,7 @@ pub(super) fn rejects(dir: &Path, there: &BTreeSet<String>, results: &Results, f
 pub(super) fn activation_codes(dir: &Path, known: &Known<'_>, findings: &mut Findings) {
     let name = "activation-codes.csv";
     let mut told = vec![false; known.records];
-    each_row(dir, name, Check::ActivationCodes, &["ICCID", "ACTIVATION CODE", "EID"], findings, |field, wrong| {
+    each_row(dir, name, Check::ActivationCodes, &["ICCID", "ACTIVATION CODE", "EID"], findings, |field, _, wrong| {
         let Some((index, record)) = known.find(field[0]) else { return wrong("ICCID has no record".into()) };
         let eid = record.eid.map(|eid| eid.to_string()).unwrap_or_default();
         if std::mem::replace(&mut told[index as usize], true) {
@@ -184,14 +188,12 @@ pub(super) fn activation_codes(dir: &Path, known: &Known<'_>, findings: &mut Fin
 }
 
 /// `core.csv`: the issued ICCIDs, each once, with their IMSI and well-formed ciphertexts.
-pub(super) fn core(dir: &Path, known: &Known<'_>, findings: &mut Findings) -> Vec<Option<CoreRow>> {
+pub(super) fn core(dir: &Path, known: &Known<'_>, findings: &mut Findings) -> CoreFile {
     let name = "core.csv";
-    let mut rows: Vec<Option<CoreRow>> = Vec::new();
-    rows.resize_with(known.records, || None);
-    let columns = ["iccid", "imsi", "algorithm", "ki_enc", "opc_enc", "transport_key", "scheme"];
-    each_row(dir, name, Check::CoreFile, &columns, findings, |field, wrong| {
+    let mut file = CoreFile::open(&dir.join(name), known.records);
+    each_row(dir, name, Check::CoreFile, &COLUMNS, findings, |field, offset, wrong| {
         let Some((index, record)) = known.find(field[0]) else { return wrong("ICCID was not issued".into()) };
-        if rows[index as usize].is_some() {
+        if file.has(index as usize) {
             return wrong(format!("{} stands twice", record.masked()));
         }
         if field[1] != record.imsi.map(|imsi| imsi.to_string()).unwrap_or_default() {
@@ -200,25 +202,20 @@ pub(super) fn core(dir: &Path, known: &Known<'_>, findings: &mut Findings) -> Ve
         if field[5].is_empty() {
             wrong(format!("{} names no transport key", record.masked()));
         }
-        let hex = |text: &str| HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok().filter(|octets| !octets.is_empty());
-        match (hex(field[3]), hex(field[4]), Scheme::from_word(field[6])) {
-            (Some(ki_enc), Some(opc_enc), Some(scheme)) => {
-                let (ki_enc, opc_enc) = (ki_enc.into(), opc_enc.into());
-                rows[index as usize] = Some(CoreRow { algorithm: field[2].to_owned(), ki_enc, opc_enc, scheme });
-            }
-            (_, _, None) => wrong(format!("scheme {:?} is not aes-ecb or aes-kw", field[6])),
-            _ => wrong(format!("{} has no ciphertext in hex", record.masked())),
+        match CoreRow::read(field) {
+            Ok(_) => file.place(index as usize, offset),
+            Err(what) => wrong(format!("{}: {what}", record.masked())),
         }
     });
-    let silent = rows.iter().filter(|row| row.is_none()).count();
+    let silent = file.silent();
     if silent > 0 {
         let what = format!("{silent} issued ICCIDs have no sound line");
         findings.add(Finding::new(Check::CoreFile, what).in_file(name));
     }
-    rows
+    file
 }
 
-/// Reads a CSV file row by row; `each` gets the named columns in their order and a way to tell what is wrong with the row. A column
+/// Reads a CSV file row by row; `each` gets the named columns in their order, the row's offset and a way to tell what is wrong with it. A column
 /// with `?` behind its name may be missing: its fields are empty then.
 fn each_row(
     dir: &Path,
@@ -226,7 +223,7 @@ fn each_row(
     check: Check,
     columns: &[&str],
     findings: &mut Findings,
-    mut each: impl FnMut(&[&str], &mut dyn FnMut(String)),
+    mut each: impl FnMut(&[&str], u64, &mut dyn FnMut(String)),
 ) {
     let mut read = || -> Result<(), String> {
         let file = File::open(dir.join(name)).map_err(|e| e.to_string())?;
@@ -246,7 +243,7 @@ fn each_row(
             line += 1;
             let fields: Vec<_> =
                 places.iter().map(|place| place.and_then(|at| row.get(at)).unwrap_or_default()).collect();
-            each(&fields, &mut |what| {
+            each(&fields, row.position().map_or(0, csv::Position::byte), &mut |what| {
                 findings.add(Finding::new(check, format!("line {line}: {what}")).in_file(name));
             });
         }

@@ -10,6 +10,7 @@ use openssl::symm::{Cipher, Crypter, Mode};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::ids::Iccid;
 use crate::ids::{Eid, Imsi};
 use crate::verify::builder::pki::{NOW_UNIX_S, Pki, Role, self_signed};
 use crate::verify::builder::{Maker, Upp, key_pair};
