@@ -38,7 +38,7 @@ use crate::hsm::Hsm;
 use crate::hsm::lanes::Health;
 use crate::ids::OrderKey;
 use crate::store::sqlite::Ledger;
-use crate::store::{DeviceState, OrderState, Store, StoredOrder};
+use crate::store::{OrderState, Store, StoredOrder};
 use crate::telemetry::{Progress, ProgressMode};
 
 /// What became of one order.
@@ -111,11 +111,10 @@ fn work_order<H: Hsm>(
     stop: &AtomicBool,
 ) -> Result<Report, Fault> {
     let work = prepare::prepare(engine, stored)?;
-    let counts = engine.store.counts(work.pk)?;
-    let rows_in = |states: &[DeviceState]| -> u64 {
-        counts.iter().filter(|(state, _)| states.contains(state)).map(|(_, rows)| rows).sum()
-    };
-    let done = stored.rows - rows_in(&[DeviceState::Accepted, DeviceState::Rejected]);
+    // By the chunks that are done: counting the devices of a big order takes longer than the next profile may wait.
+    let chunks = engine.store.chunks(work.pk)?;
+    let in_chunks: i64 = chunks.iter().filter(|chunk| chunk.done).map(|chunk| chunk.last.0 - chunk.first.0 + 1).sum();
+    let done = u64::try_from(in_chunks).unwrap_or_default().min(stored.rows - stored.refused);
     let progress = Progress::start(mode, "preparing", stored.rows - stored.refused, done);
     let closed = batch::work_order(engine, stored, (&work, audit), &progress, stop);
     progress.finish();

@@ -364,3 +364,11 @@ fn one_key_for_two_rows_of_an_order_refuses_the_order() {
     accept(&ledger, "B", &[device(1)]).unwrap();
     assert_eq!(count(&ledger, "one_time_keys"), 1);
 }
+
+#[test]
+fn a_stretch_of_devices_is_found_without_a_walk_through_its_order() {
+    let (_directory, ledger) = ledger();
+    let sql = format!("EXPLAIN QUERY PLAN SELECT * FROM devices d WHERE {} ORDER BY d.pk", super::batch::STRETCH);
+    let plan: String = ledger.lock().query_row(&sql, [1, 2, 3], |row| row.get(3)).unwrap();
+    assert!(plan.contains("INTEGER PRIMARY KEY"), "{plan}");
+}
