@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::io::{BufRead, BufReader, Read};
+use std::sync::mpsc::{channel, sync_channel};
 
 use data_encoding::BASE64;
 use serde::Deserialize;
@@ -68,10 +69,17 @@ pub(super) struct KeyTable {
 /// Lines read and not judged yet.
 #[derive(Default)]
 struct Batch {
-    /// Every line's key, and the slot that waits for it; none: nobody needs the key, but it must not come again.
-    keys: Vec<([u8; 32], Option<u32>)>,
-    /// The lines with a slot.
+    /// In the order of the file.
+    entries: Vec<Entry>,
+    /// The lines with a key that a slot waits for.
     lines: Vec<KeyLine>,
+}
+
+enum Entry {
+    /// x of a line's key, and the slot that waits for it; none: nobody needs the key, but it must not come again.
+    Key([u8; 32], Option<u32>),
+    /// A line that is no key, and the slot that it takes.
+    Unreadable(u32, KeyRefusal),
 }
 
 /// What the key pass must know besides the file.
@@ -112,11 +120,40 @@ impl KeyTable {
         Ok((eid, self.usable(key)))
     }
 
-    /// Reads the whole file; returns its hash in lower-case hex.
+    /// Reads the whole file; returns its hash in lower-case hex. While one batch is checked on all cores, the next one is read.
     pub(super) fn read(&mut self, file: Hashed, rules: &mut KeyRules<'_>) -> Result<String, Fault> {
+        let mut seen = Seen::for_about(rules.quantity);
+        let check_keys = rules.check_keys;
+        let (to_check, batches) = sync_channel::<Batch>(1);
+        let (checked, to_judge) = channel();
+        std::thread::scope(|scope| {
+            // Dropped with this closure, whatever ends it: the other thread waits for its end.
+            let to_check = to_check;
+            scope.spawn(move || {
+                for batch in batches {
+                    let verdicts = if batch.lines.is_empty() { Vec::new() } else { check_keys(&batch.lines) };
+                    if checked.send((batch, verdicts)).is_err() {
+                        return; // the reader has failed
+                    }
+                }
+            });
+            let sha256 = self.read_batches(file, |table, batch| {
+                to_check.send(batch).map_err(|_| Fault::new(Exit::Bug, "the judge of keys is gone"))?;
+                to_judge.try_iter().try_for_each(|(batch, verdicts)| table.judge(batch, verdicts, &mut seen, rules))
+            })?;
+            drop(to_check);
+            to_judge.iter().try_for_each(|(batch, verdicts)| self.judge(batch, verdicts, &mut seen, rules))?;
+            Ok(sha256)
+        })
+    }
+
+    fn read_batches(
+        &mut self,
+        file: Hashed,
+        mut each: impl FnMut(&mut Self, Batch) -> Result<(), Fault>,
+    ) -> Result<String, Fault> {
         let failed = |e: std::io::Error| Fault::new(Exit::Config, format!("eUICC key file: {e}"));
         let mut reader = BufReader::with_capacity(256 * 1024, file);
-        let mut seen = Seen::for_about(rules.quantity);
         let mut batch = Batch::default();
         let mut text = Vec::new();
         let mut line_no = 0;
@@ -128,41 +165,59 @@ impl KeyTable {
             match decode(&text, line_no) {
                 Ok(line) => {
                     let slot = self.slot_for(&line.eid)?.filter(|(_, has_key)| !has_key).map(|(slot, _)| slot);
-                    batch.keys.push((one_time_key_x(&line.euicc_otpk), slot));
+                    batch.entries.push(Entry::Key(one_time_key_x(&line.euicc_otpk), slot));
                     batch.lines.extend(slot.map(|_| line));
                 }
-                Err((eid, refusal)) => self.refuse_unreadable(eid, refusal)?,
+                Err((eid, refusal)) => {
+                    let slot = self.slot_of_unreadable(eid)?;
+                    batch.entries.extend(slot.map(|slot| Entry::Unreadable(slot, refusal)));
+                }
             }
-            if batch.keys.len() == BATCH {
-                self.judge(std::mem::take(&mut batch), &mut seen, rules)?;
+            if batch.entries.len() >= BATCH {
+                each(self, std::mem::take(&mut batch))?;
             }
         }
-        self.judge(batch, &mut seen, rules)?;
+        each(self, batch)?;
         reader.into_inner().finish().map_err(failed)
     }
 
-    fn judge(&mut self, batch: Batch, seen: &mut Seen<32>, rules: &mut KeyRules<'_>) -> Result<(), Fault> {
-        let verdicts = if batch.lines.is_empty() { Vec::new() } else { (rules.check_keys)(&batch.lines) };
+    fn judge(
+        &mut self,
+        batch: Batch,
+        verdicts: Vec<Result<(), KeyRefusal>>,
+        seen: &mut Seen<32>,
+        rules: &mut KeyRules<'_>,
+    ) -> Result<(), Fault> {
         if verdicts.len() != batch.lines.len() {
             let what = format!("{} keys were checked, {} verdicts came back", batch.lines.len(), verdicts.len());
             return Err(Fault::new(Exit::Bug, what));
         }
-        let mut checked = batch.lines.into_iter().zip(verdicts);
-        let mut judged = Vec::with_capacity(batch.keys.len());
-        for (x, slot) in batch.keys {
-            judged.push((x, slot.and_then(|slot| Some((slot, checked.next()?)))));
-        }
         // The key of a line that is refused may come again, that of a line that nobody needs may not.
-        let stands = |line: &Option<(u32, (KeyLine, Result<(), KeyRefusal>))>| {
-            line.as_ref().is_none_or(|(_, (_, verdict))| verdict.is_ok())
+        let mut of_lines = verdicts.iter();
+        let mut stands = |entry: &Entry| match entry {
+            Entry::Key(x, None) => Some(*x),
+            Entry::Key(x, Some(_)) => of_lines.next().is_some_and(Result::is_ok).then_some(*x),
+            Entry::Unreadable(..) => None,
         };
-        let standing: Vec<[u8; 32]> = judged.iter().filter(|(_, line)| stands(line)).map(|(x, _)| *x).collect();
+        let standing: Vec<[u8; 32]> = batch.entries.iter().filter_map(&mut stands).collect();
         let mut is_new = seen.add_all(&standing).map_err(not_kept)?.into_iter();
-        for (x, line) in judged {
-            let is_new = stands(&line) && is_new.next().unwrap_or_default();
-            let Some((slot, (line, verdict))) = line else { continue };
-            let Some((_, key)) = self.slots.key(slot)? else { continue };
-            let lacks_key = !matches!(key, SlotKey::Usable(_));
+        let mut checked = batch.lines.into_iter().zip(verdicts);
+        for entry in batch.entries {
+            let (slot, x, (line, verdict)) = match entry {
+                Entry::Unreadable(slot, refusal) => {
+                    self.refuse(slot, refusal)?;
+                    continue;
+                }
+                Entry::Key(x, slot) => match slot.and_then(|slot| Some((slot, checked.next()?))) {
+                    Some((slot, checked)) => (slot, x, checked),
+                    None => {
+                        is_new.next();
+                        continue;
+                    }
+                },
+            };
+            let is_new = verdict.is_err() || is_new.next().unwrap_or_default();
+            let lacks_key = !matches!(self.slots.key(slot)?, Some((_, SlotKey::Usable(_))));
             let refusal = match verdict {
                 Err(refusal) => Some(refusal),
                 Ok(()) if !is_new => Some(repeated(line.line_no)),
@@ -171,28 +226,28 @@ impl KeyTable {
                 Ok(()) => None,
             };
             match refusal {
-                Some(refusal) if key == SlotKey::None => self.refuse(slot, refusal)?,
+                Some(refusal) => self.refuse(slot, refusal)?,
                 None if lacks_key => self.slots.keep(slot, &SlotKey::Usable(line.euicc_otpk))?,
-                _ => {}
+                None => {}
             }
         }
         Ok(())
     }
 
     /// A line that is no key takes the place of the eUICC it may have been for, so that no other row moves.
-    fn refuse_unreadable(&mut self, eid: Option<Eid>, refusal: KeyRefusal) -> Result<(), StoreError> {
-        let slot = match eid {
-            Some(eid) => self.slot_for(&eid)?.map(|(slot, _)| slot),
-            None if self.has_room() => self.slots.add(None)?.then(|| self.slots.count() - 1),
-            None => None,
-        };
-        match slot {
-            Some(slot) if matches!(self.slots.key(slot)?, Some((_, SlotKey::None))) => self.refuse(slot, refusal),
-            _ => Ok(()),
+    fn slot_of_unreadable(&mut self, eid: Option<Eid>) -> Result<Option<u32>, StoreError> {
+        match eid {
+            Some(eid) => Ok(self.slot_for(&eid)?.map(|(slot, _)| slot)),
+            None if self.has_room() => Ok(self.slots.add(None)?.then(|| self.slots.count() - 1)),
+            None => Ok(None),
         }
     }
 
+    /// Of a slot's refusals the first is kept, and none beside a key.
     fn refuse(&mut self, slot: u32, refusal: KeyRefusal) -> Result<(), StoreError> {
+        if !matches!(self.slots.key(slot)?, Some((_, SlotKey::None))) {
+            return Ok(());
+        }
         let KeyRefusal { code, message, hint } = refusal;
         let known = self.codes.iter().position(|known| *known == code);
         let number = known.unwrap_or_else(|| {

@@ -38,7 +38,7 @@ use crate::protect::{Ppk, Ppp};
 use crate::store::packages::{LocalFiles, Packages};
 use crate::store::sealed::Content;
 use crate::store::sqlite::{Ledger, one_time_key_x};
-use crate::store::{Device, Issue, OrderState, StoredOrder};
+use crate::store::{Device, DevicePk, Issue, OrderState, StoredOrder};
 use crate::telemetry::{Progress, ProgressMode};
 
 /// Random octets of one binding: transactionId and what makes otSK.DP.
@@ -273,7 +273,10 @@ fn eids_of<H: Hsm>(engine: &Engine<'_, H>, work: &OrderWork) -> Result<HashSet<E
     let mut eids = HashSet::new();
     for line in &work.lines {
         let Some((first, last)) = engine.store.device_span(work.pk, line.number)? else { continue };
-        eids.extend(engine.store.devices(work.pk, first, last)?.into_iter().filter_map(|device| device.eid));
+        for from in (first.0..=last.0).step_by(GROUP) {
+            let to = DevicePk((from + GROUP as i64 - 1).min(last.0));
+            eids.extend(engine.store.devices(work.pk, DevicePk(from), to)?.into_iter().filter_map(|device| device.eid));
+        }
     }
     Ok(eids)
 }
