@@ -10,7 +10,7 @@ help:
 	@echo "make bench   the throughput suite: bound profiles a second beside the floor (target/bench/report.json)"
 	@echo "make docs    the API documentation"
 	@echo "make fuzz    a million mutated packages, then each libFuzzer target for a minute where cargo-fuzz is installed"
-	@echo "make soak    20,000 devices, W3, prebound, and the refusals; minutes, not seconds"
+	@echo "make soak    20,000 devices, W3, prebound, and the refusals; 1,000,000 lines, W1: memory, time per profile, restart; minutes"
 
 setup:
 	@sh .ci/setup.sh
@@ -45,6 +45,7 @@ docs: setup
 soak: setup
 	cargo build --release --locked
 	sh examples/soak.sh target/release/bindery target/soak 20000
+	sh examples/million.sh target/release/bindery target/million 1000000
 	cargo build --locked --examples
 	BINDERY_TEST_EXITS=200 cargo test --locked --test exits
 	BINDERY_TEST_AWAY_S=30 BINDERY_TEST_RECORDS=20000 cargo test --release --locked --examples --test hsm_faults vanishes
