@@ -66,6 +66,9 @@ pub(super) struct KeyTable {
     from_file: Option<u32>,
 }
 
+/// A row's one-time key, or why it has none.
+pub(super) type RowKey = Result<[u8; 65], KeyRefusal>;
+
 /// Lines read and not judged yet.
 #[derive(Default)]
 struct Batch {
@@ -110,12 +113,12 @@ impl KeyTable {
     }
 
     /// The key of the eUICC.
-    pub(super) fn key_of(&self, eid: &Eid) -> Result<Result<[u8; 65], KeyRefusal>, StoreError> {
+    pub(super) fn key_of(&self, eid: &Eid) -> Result<RowKey, StoreError> {
         Ok(self.usable(self.slots.key_of(eid)?.unwrap_or(SlotKey::None)))
     }
 
     /// EID and key of row `row`, where the rows name none. The EID is unknown if the file's line is unreadable.
-    pub(super) fn of_row(&self, row: u32) -> Result<(Option<Eid>, Result<[u8; 65], KeyRefusal>), StoreError> {
+    pub(super) fn of_row(&self, row: u32) -> Result<(Option<Eid>, RowKey), StoreError> {
         let (eid, key) = self.slots.key(row - 1)?.unwrap_or((None, SlotKey::None));
         Ok((eid, self.usable(key)))
     }

@@ -37,7 +37,7 @@ impl Filter {
         let mut was_there = true;
         for probe in 0..PROBES {
             let place = hash.wrapping_add(probe.wrapping_mul(step));
-            let bit = (u128::from(place) * bits >> 64) as usize;
+            let bit = ((u128::from(place) * bits) >> 64) as usize;
             let Some(word) = self.words.get_mut(bit / 64) else { continue };
             was_there &= *word >> (bit % 64) & 1 == 1;
             *word |= 1 << (bit % 64);
