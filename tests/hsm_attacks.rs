@@ -219,10 +219,29 @@ fn an_import_key_unwraps_and_does_nothing_else_and_what_it_unwrapped_stays_insid
     // A mechanism that the policy does not name.
     let template = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::AES)];
     refused("unwrap", session.unwrap_key(&Mechanism::RsaPkcs, private, &[1; 384], &template));
-    // What comes in by the policy's template is like every other key: not readable, not copied, not wrapped.
+    // What an operator sent is not for the PIN's holder to read: neither said nor left open does the token give it away.
     let modulus = session.get_attributes(public, &[AttributeType::Modulus]).unwrap();
     let [Attribute::Modulus(modulus)] = &modulus[..] else { panic!("{modulus:?}") };
     let wrapped = wrapped_for(modulus, &[0x5A; 32]);
+    let kind = [Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::AES), Attribute::Token(false)];
+    for open in [
+        vec![Attribute::Sensitive(false), Attribute::Extractable(true)],
+        vec![Attribute::Sensitive(true), Attribute::Extractable(true)],
+        vec![Attribute::Sensitive(false), Attribute::Extractable(false)],
+        vec![Attribute::Sensitive(true), Attribute::Extractable(false), Attribute::Modifiable(true)],
+        vec![Attribute::Sensitive(true), Attribute::Extractable(false), Attribute::Wrap(true)],
+    ] {
+        let asked = [&kind[..], &open].concat();
+        assert_eq!(
+            refused("unwrap as readable", session.unwrap_key(&oaep(), private, &wrapped, &asked)),
+            RvError::TemplateInconsistent,
+            "{open:?}"
+        );
+    }
+    if let Ok(silent) = session.unwrap_key(&oaep(), private, &wrapped, &kind) {
+        assert_eq!(session.get_attributes(silent, &[AttributeType::Value]).unwrap(), []);
+    }
+    // What comes in by the policy's template is like every other key: not readable, not copied, not wrapped.
     let policy = declared(&site);
     let transport = bindery::hsm::policy::KeyRule {
         label: "bindery/transport/attacked/1".into(),

@@ -15,14 +15,14 @@ use openssl::rand::rand_bytes;
 use openssl::rsa::Rsa;
 use zeroize::Zeroize;
 
-use super::attributes::{Half, RSA_BITS, ec_params, template};
+use super::attributes::{Half, RSA_BITS, UNWRAP_TEMPLATE, ec_params, template, unwrap_template};
 use super::faults::hsm_error;
 use super::login::{PinSource, log_in};
 use super::module::Module;
 use super::{mechanisms_there, module, module_restarted, no_such_key, wrap};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
-use crate::hsm::policy::{KeyKind, KeyRule};
+use crate::hsm::policy::{KeyKind, KeyRule, Purpose};
 use crate::hsm::profile::HsmProfile;
 use crate::hsm::{FaultClass, HsmError};
 
@@ -94,14 +94,37 @@ impl KeyRoom {
 
     /// Makes the rule's key inside the token.
     pub fn generate(&self, rule: &KeyRule, id: &KeyId) -> Result<(), HsmError> {
+        self.can_bind(rule)?;
         let call = self.enter()?;
         generate(call.session, rule, id, &self.profile.attributes_unknown)
     }
 
     /// Makes the rule's key of these octets; the caller wipes its own.
     pub fn create(&self, rule: &KeyRule, id: &KeyId, value: &[u8]) -> Result<(), HsmError> {
+        self.can_bind(rule)?;
         let call = self.enter()?;
-        create(call.session, rule, id, value, &self.profile.attributes_unknown)
+        create(call.session, rule, id, value, &self.profile.attributes_unknown)?;
+        if rule.purpose == Purpose::Unwrap
+            && let Err(error) = wrap::aes_key_binds(call.session, rule, value)
+        {
+            drop(call);
+            self.destroy(rule)?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Import keys are for models that hold what they unwrap to a template.
+    fn can_bind(&self, rule: &KeyRule) -> Result<(), HsmError> {
+        if rule.purpose != Purpose::Unwrap || !self.profile.attributes_unknown.iter().any(|u| u == UNWRAP_TEMPLATE) {
+            return Ok(());
+        }
+        Err(HsmError {
+            what: format!("make key {}", rule.label),
+            code: format!("{} has no {UNWRAP_TEMPLATE}: what it unwraps could be made readable", self.profile.model),
+            class: FaultClass::Policy,
+            hint: "bring keys in as components: `bindery keys import ROLE --component ...`",
+        })
     }
 
     /// Unwraps what was wrapped for the import key `under` into the rule's key; its value never leaves the token.
@@ -195,12 +218,21 @@ pub(super) fn is_there(session: &Pkcs11Session, rule: &KeyRule) -> Result<bool, 
     Ok(!found.map_err(|e| hsm_error(format!("look for key {}", rule.label), &e))?.is_empty())
 }
 
+/// An import key is made with the template of what it unwraps.
+fn with_unwrap_template(mut all: Vec<Attribute>, rule: &KeyRule, unknown: &[String]) -> Vec<Attribute> {
+    if rule.purpose == Purpose::Unwrap {
+        all.push(unwrap_template(unknown));
+    }
+    all
+}
+
 /// Makes a key inside the token.
 pub(super) fn generate(session: &Pkcs11Session, rule: &KeyRule, id: &[u8], unknown: &[String]) -> Result<(), HsmError> {
     let failed = |e: Error| hsm_error(format!("make key {}", rule.label), &e);
+    let own = |half| with_unwrap_template(template(rule, half, id, unknown), rule, unknown);
     let pair = |mechanism: &Mechanism<'_>, more: Vec<Attribute>| {
         let public = [template(rule, Half::Public, id, unknown), more].concat();
-        session.generate_key_pair(mechanism, &public, &template(rule, Half::Private, id, unknown)).map(drop)
+        session.generate_key_pair(mechanism, &public, &own(Half::Private)).map(drop)
     };
     match rule.kind {
         KeyKind::Ec(curve) => pair(&Mechanism::EccKeyPairGen, vec![ec_params(curve)]),
@@ -209,7 +241,7 @@ pub(super) fn generate(session: &Pkcs11Session, rule: &KeyRule, id: &[u8], unkno
             vec![Attribute::ModulusBits(RSA_BITS.into()), Attribute::PublicExponent(vec![1, 0, 1])],
         ),
         KeyKind::Aes128 | KeyKind::Aes256 => {
-            let mut secret = template(rule, Half::Secret, id, unknown);
+            let mut secret = own(Half::Secret);
             let octets = rule.kind.secret_octets().unwrap_or_default();
             secret.push(Attribute::ValueLen((octets as u64).into()));
             session.generate_key(&Mechanism::AesKeyGen, &secret).map(drop)
@@ -235,7 +267,7 @@ pub(super) fn create(
             hint: "correct `type` of this key in the key policy, or the key's components",
         });
     }
-    let mut secret = template(rule, Half::Secret, id, unknown);
+    let mut secret = with_unwrap_template(template(rule, Half::Secret, id, unknown), rule, unknown);
     secret.push(Attribute::Class(ObjectClass::SECRET_KEY));
     secret.push(Attribute::KeyType(KeyType::AES));
     secret.push(Attribute::Value(value.to_vec()));

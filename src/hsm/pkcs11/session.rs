@@ -67,6 +67,11 @@ impl Session {
         self.held.forms
     }
 
+    /// Attributes that the model does not know.
+    pub(super) fn unknown(&self) -> &[String] {
+        &self.held.unknown
+    }
+
     /// One call that is not of the run.
     pub(super) fn call<R>(
         &self,

@@ -1,11 +1,13 @@
 //! Wrapped import: C_UnwrapKey under an import key, with the policy's template and no other.
 //!
-//! Rule: PKCS#11 lets whoever unwraps choose the attributes, also "readable"; so an import key has no other use, its PIN holder
-//! is the ceremony's operator, and what came in is compared with the policy like every key. Mechanisms: RFC 8017 (OAEP), RFC 3394.
+//! Rule: PKCS#11 lets whoever unwraps choose the attributes, also "readable"; so an import key has no other use, carries
+//! CKA_UNWRAP_TEMPLATE, is tried for it at every start, and what came in is compared with the policy like every key. Mechanisms: RFC 8017 (OAEP), RFC 3394.
 
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
 use cryptoki::mechanism::{Mechanism, MechanismType};
 use cryptoki::object::{Attribute, KeyType, ObjectClass};
+use cryptoki::session::Session as Pkcs11Session;
+use openssl::aes::{AesKey, wrap_key};
 use openssl::encrypt::Encrypter;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -13,12 +15,13 @@ use openssl::pkey::{PKey, Public};
 use openssl::rsa::{Padding, Rsa};
 use openssl::symm::{Cipher, Crypter, Mode};
 
-use super::attributes::{Half, template};
+use super::attributes::{Half, flags, template};
+use super::faults::hsm_error;
 use super::selftest::failed;
-use super::{HeldKey, Session};
-use crate::hsm::HsmError;
-use crate::hsm::policy::{KeyKind, KeyRule};
+use super::{HeldKey, Session, no_such_key};
+use crate::hsm::policy::{KeyAttribute as A, KeyKind, KeyRule};
 use crate::hsm::profile::{Forms, HsmProfile, OaepDigest};
+use crate::hsm::{FaultClass, HsmError};
 
 /// A key that the self-test wraps for the token: no secret, forgotten with the call.
 const QUESTION: [u8; 16] = *b"known unwrapping";
@@ -57,23 +60,79 @@ pub(super) fn unwraps(session: &Session, key: &HeldKey) -> Result<(), HsmError> 
     let forms = session.forms();
     let prepared = wrapped_under(public, forms.oaep_digest).and_then(|wrapped| Ok((wrapped, encrypted_zeros()?)));
     let (wrapped, expected) = prepared.map_err(|_| failed(key, "has a public half that OpenSSL does not take"))?;
-    let template = [
-        Attribute::Class(ObjectClass::SECRET_KEY),
-        Attribute::KeyType(KeyType::AES),
-        Attribute::Token(false),
-        Attribute::Private(true),
-        Attribute::Sensitive(true),
-        Attribute::Extractable(false),
-        Attribute::Encrypt(true),
-        Attribute::Decrypt(false),
-        Attribute::Wrap(false),
-        Attribute::Unwrap(false),
-    ];
+    let mut template = vec![Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::AES)];
+    template.extend(flags(&TRIED, session.unknown()));
     let unwrapping = mechanism(KeyKind::Rsa3072, forms);
     let unwrapped = session.call(what, |s| s.unwrap_key(&unwrapping, key.working, &wrapped, &template))?;
     let answer = session.call(what, |s| s.encrypt(&Mechanism::AesEcb, unwrapped, &[0; 16]));
     session.call(what, |s| s.destroy_object(unwrapped))?;
-    if answer? == expected { Ok(()) } else { Err(failed(key, "unwraps otherwise than its public half wraps")) }
+    if answer? != expected {
+        return Err(failed(key, "unwraps otherwise than its public half wraps"));
+    }
+    match session.call(what, |s| s.unwrap_key(&unwrapping, key.working, &wrapped, &readable())) {
+        Err(error) if error.class == FaultClass::Policy => Ok(()),
+        Err(error) => Err(error),
+        Ok(open) => {
+            session.call(what, |s| s.destroy_object(open))?;
+            Err(failed(key, READABLE))
+        }
+    }
+}
+
+/// The key that is unwrapped to be tried; CKA_MODIFIABLE last, see [`template_of`].
+const TRIED: [(A, bool); 11] = [
+    (A::Token, false),
+    (A::Private, true),
+    (A::Sensitive, true),
+    (A::Extractable, false),
+    (A::Encrypt, true),
+    (A::Decrypt, false),
+    (A::Wrap, false),
+    (A::Unwrap, false),
+    (A::Derive, false),
+    (A::Copyable, false),
+    (A::Modifiable, false),
+];
+
+const READABLE: &str =
+    "unwraps into keys that can be read: it was not made with CKA_UNWRAP_TEMPLATE, or the token ignores that";
+
+/// What an attacker with the PIN would ask for.
+fn readable() -> [Attribute; 5] {
+    [
+        Attribute::Class(ObjectClass::SECRET_KEY),
+        Attribute::KeyType(KeyType::AES),
+        Attribute::Token(false),
+        Attribute::Sensitive(false),
+        Attribute::Extractable(true),
+    ]
+}
+
+/// Whether an AES import key that was just made holds what it unwraps to its template. Later nobody can ask it: only its owner wraps
+/// under it.
+pub(super) fn aes_key_binds(session: &Pkcs11Session, rule: &KeyRule, value: &[u8]) -> Result<(), HsmError> {
+    let what = || format!("try key {}", rule.label);
+    let mut wrapped = [0; QUESTION.len() + 8];
+    let done = AesKey::new_encrypt(value).is_ok_and(|own| wrap_key(&own, None, &mut wrapped, &QUESTION).is_ok());
+    if !done {
+        let code = "OpenSSL does not wrap under it".to_owned();
+        return Err(HsmError { what: what(), code, class: FaultClass::Data, hint: "check the key's components" });
+    }
+    let found = session.find_objects(&Half::Secret.search(&rule.label)).map_err(|e| hsm_error(what(), &e))?;
+    let [key] = found[..] else { return Err(no_such_key(&rule.label)) };
+    match session.unwrap_key(&Mechanism::AesKeyWrap, key, &wrapped, &readable()).map_err(|e| hsm_error(what(), &e)) {
+        Err(error) if error.class == FaultClass::Policy => Ok(()),
+        Err(error) => Err(error),
+        Ok(open) => {
+            session.destroy_object(open).map_err(|e| hsm_error(what(), &e))?;
+            Err(HsmError {
+                what: what(),
+                code: format!("the key {READABLE}"),
+                class: FaultClass::Policy,
+                hint: "bring keys in as components on this token",
+            })
+        }
+    }
 }
 
 fn wrapped_under(key: &Rsa<Public>, digest: OaepDigest) -> Result<Vec<u8>, ErrorStack> {
