@@ -2,6 +2,7 @@
 
 mod report;
 mod site;
+mod slots;
 mod token;
 
 use std::path::Path;
@@ -12,11 +13,15 @@ pub use self::report::Report;
 use super::harden;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
-use crate::hsm::pkcs11::Token;
+use crate::hsm::pkcs11::{Token, inventory};
 
 /// Check token, keys, certificates, store and disk: one screen, and what to do
 #[derive(Debug, clap::Args)]
-pub struct Doctor {}
+pub struct Doctor {
+    /// Show the whole mechanism table of every token instead: what it has, and what Bindery does about what it lacks
+    #[arg(long)]
+    mechanisms: bool,
+}
 
 impl Doctor {
     /// Ends with 0, or with the code of the gravest failure: 7 token, 11 certificates, 8 store, 3 the rest.
@@ -27,6 +32,12 @@ impl Doctor {
         report.memory(&harden::state());
         if json {
             say!("{}", report.to_json());
+        } else if self.mechanisms {
+            say!("{}", report.to_mechanism_tables().trim_end());
+            // Why there may be less to see than there should be.
+            if report.exit() != Exit::Done {
+                eprint!("{}", report.to_screen());
+            }
         } else {
             print!("{}", report.to_screen());
         }
@@ -38,11 +49,18 @@ impl Doctor {
 pub fn examine(site: &Site, now: Timestamp) -> Report {
     let mut report = Report::default();
     // The token first: SoftHSM wants to be opened before any thread runs.
+    let inventories = inventory::of(site);
     let tokens = Token::open_all(site);
     let token = tokens.as_ref().ok().and_then(|tokens| tokens.first()).map(|token| &**token);
     match &tokens {
-        Ok(tokens) => report.tokens(site, tokens),
-        Err(fault) => report.fault("token", fault),
+        Ok(tokens) => {
+            let health = report.tokens(site, tokens);
+            report.slots(inventories, tokens, health.as_ref());
+        }
+        Err(fault) => {
+            report.fault("token", fault);
+            report.slots(inventories, &[], None);
+        }
     }
     report.certificates(site, token, now);
     report.clock(site, now);

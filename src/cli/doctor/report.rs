@@ -2,10 +2,11 @@
 
 use serde_json::json;
 
+use super::slots::Slot;
 use crate::error::{Exit, Fault};
 
 /// Columns and lines of the screen.
-const COLUMNS: usize = 80;
+pub(super) const COLUMNS: usize = 80;
 const LINES: usize = 24;
 /// Columns before a line's text.
 const MARGIN: usize = 16;
@@ -14,6 +15,7 @@ const MARGIN: usize = 16;
 #[derive(Debug, Default)]
 pub struct Report {
     pub(super) findings: Vec<Finding>,
+    pub(super) slots: Vec<Slot>,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,7 @@ impl Report {
             .iter()
             .map(|f| json!({ "name": f.name, "state": f.state.as_str(), "text": f.text, "hint": f.hint }))
             .collect();
-        json!({ "checks": checks, "exit": self.exit() as u8 })
+        json!({ "checks": checks, "slots": self.slots, "exit": self.exit() as u8 })
     }
 
     /// For people: at most 24 lines of 80 columns, however much is wrong.

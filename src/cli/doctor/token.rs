@@ -7,13 +7,13 @@ use std::sync::Arc;
 use super::report::{Report, State};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
-use crate::hsm::lanes::{Lanes, Rules};
+use crate::hsm::lanes::{Health, Lanes, Rules};
 use crate::hsm::pkcs11::Token;
 use crate::hsm::{Hsm, HsmSession, Role};
 use crate::store::sealed::OP_AAD;
 
 impl Report {
-    pub(super) fn tokens(&mut self, site: &Site, tokens: &[Arc<Token>]) {
+    pub(super) fn tokens(&mut self, site: &Site, tokens: &[Arc<Token>]) -> Option<Health> {
         for token in tokens {
             let facts = token.facts();
             let about = format!("{:?}, {} ({}), serial {}", facts.label, facts.model, facts.firmware, facts.serial);
@@ -28,13 +28,14 @@ impl Report {
         if let Some(first) = tokens.first() {
             self.login(site, first);
         }
-        self.sessions(site, tokens);
+        let health = self.sessions(site, tokens);
         if let (Some(op_file), Some(token)) = (&site.config.credentials.op_file, tokens.first()) {
             match opens_op(&site.path(op_file), token) {
                 Ok(()) => _ = self.add("OP", State::Ok, "opens under the site KEK"),
                 Err(fault) => self.fault("OP", &fault),
             }
         }
+        health
     }
 
     fn login(&mut self, site: &Site, token: &Token) {
@@ -46,21 +47,19 @@ impl Report {
                 .add("login", State::Warn, "user PIN taken, but its file can be read by others")
                 .hint(format!("chmod 600 {}", pin_file.display())),
         };
-        let names: Vec<_> = facts.mechanisms.iter().map(|m| m.as_str().trim_start_matches("CKM_")).collect();
-        self.add("mechanisms", State::Ok, names.join(", "));
         self.add("key policy", State::Ok, format!("{} keys as declared, known answers right", facts.keys));
     }
 
-    fn sessions(&mut self, site: &Site, tokens: &[Arc<Token>]) {
-        let wanted: usize = tokens.iter().map(|token| token.lanes()).sum();
+    /// All lanes at once, as a run opens them; what each token granted.
+    fn sessions(&mut self, site: &Site, tokens: &[Arc<Token>]) -> Option<Health> {
         let seats = tokens.iter().map(|token| (Arc::clone(token), token.lanes())).collect();
         match Lanes::over(seats, Rules::of(&site.config.hsm)) {
-            Ok(lanes) if lanes.count() == wanted => self.add("sessions", State::Ok, format!("{wanted} opened at once")),
-            Ok(lanes) => self
-                .add("sessions", State::Warn, format!("{} opened, {wanted} wanted", lanes.count()))
-                .hint("lower hsm.lanes, or end what else holds sessions"),
-            Err(e) => self.add("sessions", State::Fail(Exit::HsmUnusable), e.to_string()).hint(e.hint),
-        };
+            Ok(lanes) => Some(lanes.health()),
+            Err(e) => {
+                self.add("sessions", State::Fail(Exit::HsmUnusable), e.to_string()).hint(e.hint);
+                None
+            }
+        }
     }
 }
 
