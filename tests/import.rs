@@ -38,6 +38,7 @@ fn ground() -> MutexGuard<'static, Ground> {
 impl Ground {
     fn make() -> Self {
         let yard = Yard::demo();
+        yard.enter();
         let keys = yard.fleet("fleet", 90);
         let site = Site::open(&yard.site()).unwrap();
         import_key(&site);

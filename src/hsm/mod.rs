@@ -5,6 +5,7 @@
 
 pub mod draw;
 pub mod lanes;
+pub mod mechanisms;
 pub mod pin;
 pub mod pkcs11;
 pub mod policy;

@@ -9,6 +9,7 @@
 pub mod approver;
 mod attributes;
 mod faults;
+pub mod inventory;
 mod login;
 mod module;
 pub mod objects;

@@ -106,10 +106,10 @@ impl Wanted {
 }
 
 /// One token as the site names it.
-struct Named<'a> {
-    label: &'a str,
-    module: &'a Path,
-    profile: &'a str,
+pub(super) struct Named<'a> {
+    pub(super) label: &'a str,
+    pub(super) module: &'a Path,
+    pub(super) profile: &'a str,
     pin: Arc<PinSource>,
     lanes: usize,
 }
@@ -123,6 +123,13 @@ struct Loaded<'a> {
 }
 
 impl<'a> Named<'a> {
+    /// In the order of `bindery.toml`.
+    pub(super) fn all(site: &'a Site) -> Vec<Self> {
+        let first = Self::first(site);
+        let further: Vec<Self> = site.config.hsm.slot.iter().map(|slot| Self::further(slot, &first, site)).collect();
+        std::iter::once(first).chain(further).collect()
+    }
+
     fn first(site: &'a Site) -> Self {
         let hsm = &site.config.hsm;
         Self {
