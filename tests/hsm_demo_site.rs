@@ -160,7 +160,7 @@ fn what_is_sealed_opens_only_whole_and_only_under_its_name() {
     let kek = token.key(&Role::SiteKek).unwrap();
     let mut session = token.open_session().unwrap();
     let sealed = session.seal(kek, b"batch 7", b"a batch key of 32 octets, random").unwrap();
-    assert_eq!(sealed.len(), 12 + 32 + 16);
+    assert_eq!(sealed.len(), 1 + 12 + 32 + 16);
     assert_eq!(session.open(kek, b"batch 7", &sealed).unwrap()[..], b"a batch key of 32 octets, random"[..]);
     assert_ne!(session.seal(kek, b"batch 7", b"a batch key of 32 octets, random").unwrap(), sealed);
     let refused = |session: &mut <Token as Hsm>::Session, aad: &[u8], sealed: &[u8]| {
