@@ -73,17 +73,23 @@ pub(super) fn seen_on_trial(
     wrapped: &[u8],
     (kcv, method): Announced<'_>,
 ) -> Result<Option<Seen>, Fault> {
-    let Some(trial) = room.trial(rule, under, wrapped, |encrypt| method.block(encrypt))? else { return Ok(None) };
-    if !kcv.agrees_with(&trial.block) {
+    let trial = room.trial(rule, under, wrapped, |encrypt| method.block(encrypt))?;
+    if let Some(trial) = &trial
+        && !kcv.agrees_with(&trial.block)
+    {
         return Err(another(rule, &kcv.to_string()));
     }
-    match (trial.octets, rule.kind.secret_octets()) {
-        (Some(told), Some(declared)) if told != declared => {
-            let what = format!("{}: the wrapped key has {told} octets, the key policy declares {declared}", rule.label);
+    // AES key wrap adds one block of 8 octets (RFC 3394 §2.2.1).
+    let by_wrap = under.kind.secret_octets().and_then(|_| wrapped.len().checked_sub(8));
+    let octets = trial.as_ref().and_then(|trial| trial.octets).or(by_wrap);
+    match (octets, rule.kind.secret_octets()) {
+        (Some(octets), Some(declared)) if octets != declared => {
+            let what =
+                format!("{}: the wrapped key has {octets} octets, the key policy declares {declared}", rule.label);
             Err(Fault::new(Exit::IntegrityFailure, what)
                 .hint("correct `type` in the key policy, or ask for the right key"))
         }
-        _ => Ok(Some(Seen::Trial)),
+        _ => Ok(trial.map(|_| Seen::Trial)),
     }
 }
 
