@@ -434,6 +434,33 @@ mod tests {
     }
 
     #[test]
+    fn a_blank_key_is_its_own_rows_fault_whatever_it_was_wrapped_with() {
+        let (key, iv) = (vec![3; 32], [9; BLOCK]);
+        let kw = |secret: &[u8]| {
+            let mut out = vec![0; secret.len() + 8];
+            openssl::aes::wrap_key(&openssl::aes::AesKey::new_encrypt(&key).unwrap(), None, &mut out, secret).unwrap();
+            out
+        };
+        for (scheme, k_of) in [
+            (ImportScheme::AesEcb, aes(&key, Mode::Encrypt, &[0; 32])),
+            // One block of CBC: what is encrypted is the plaintext XORed with the vector.
+            (ImportScheme::AesCbc, aes(&key, Mode::Encrypt, &iv)),
+            (ImportScheme::AesKw, kw(&[0; 32])),
+        ] {
+            let good = if scheme == ImportScheme::AesKw { kw(&[5; 16]) } else { vec![5; 16] };
+            let rows = [(&good, Some(&good)), (&k_of, Some(&good)), (&good, Some(&k_of)), (&k_of, None), (&good, None)]
+                .map(|(ki, opc)| Wrapped { ki: ki.clone(), opc: opc.cloned() });
+            let mut token = SoftToken { key: key.clone(), calls: 0 };
+            let made =
+                import(&mut token, scheme, CbcIv::Fixed(iv)).decrypt(&mut token, &rows.each_ref().map(Some)).unwrap();
+            let told: Vec<_> = made.iter().map(|made| made.as_ref().err().copied()).collect();
+            let blank = |what| Some(BadImport::Blank(what));
+            let expected = [None, blank("ki_wrapped"), blank("opc_wrapped"), blank("ki_wrapped"), None];
+            assert_eq!(told, expected, "{scheme:?}");
+        }
+    }
+
+    #[test]
     fn a_thousand_records_are_two_questions_and_with_key_wrap_twelve() {
         for (scheme, octets, calls) in
             [(ImportScheme::AesEcb, 16, 2), (ImportScheme::AesCbc, 16, 2), (ImportScheme::AesKw, 24, 12)]

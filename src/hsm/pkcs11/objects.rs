@@ -17,8 +17,10 @@ use zeroize::Zeroize;
 
 use super::attributes::{Half, RSA_BITS, UNWRAP_TEMPLATE, ec_params, template, unwrap_template};
 use super::faults::hsm_error;
-use super::login::{PinSource, log_in};
+use super::login::log_in;
 use super::module::Module;
+use super::slots::Named;
+pub use super::wrap::{EncryptBlock, Trial};
 use super::{mechanisms_there, module, module_restarted, no_such_key, wrap};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
@@ -55,14 +57,20 @@ struct InCall<'a> {
 impl KeyRoom {
     /// Opens the site's token for writing; the PIN is the site's. Call it before other threads run, see [`super::Token::open`].
     pub fn open(site: &Site) -> Result<Self, Fault> {
-        let profile = HsmProfile::load(site)?;
-        let module = module::load(site)?;
+        Self::open_in(site, None)
+    }
+
+    /// The same of the slot with this label; none is the first.
+    pub fn open_in(site: &Site, slot: Option<&str>) -> Result<Self, Fault> {
+        let named = Named::chosen(site, slot)?;
+        let profile = HsmProfile::named(site, named.profile)?;
+        let module = module::load_from(site, named.module)?;
         let (session, epoch) = {
             let _in_call = module.enter();
-            let (slot, info) = module::slot_by_label(&module, &site.config.hsm.token_label, None)?;
+            let (slot, info) = module::slot_by_label(&module, named.label, None)?;
             mechanisms_there(&module, slot, &profile.mechanisms_for_making_keys)?;
             let session = module.open_rw_session(slot).map_err(|e| hsm_error("open a session for writing", &e))?;
-            log_in(&session, &info, &PinSource::new(site, None))?;
+            log_in(&session, &info, &named.pin)?;
             (session, module.epoch())
         };
         Ok(Self { session: Some(session), profile, module, epoch })
@@ -130,13 +138,26 @@ impl KeyRoom {
     /// Unwraps what was wrapped for the import key `under` into the rule's key; its value never leaves the token.
     pub fn unwrap(&self, rule: &KeyRule, id: &KeyId, under: &KeyRule, wrapped: &[u8]) -> Result<(), HsmError> {
         let call = self.enter()?;
-        let found = call.session.find_objects(&Half::working(under).search(&under.label));
-        let found = found.map_err(|e| hsm_error(format!("look for key {}", under.label), &e))?;
-        let [unwrapping] = found[..] else { return Err(no_such_key(&under.label)) };
+        let unwrapping = call.one(under)?;
         let mechanism = wrap::mechanism(under.kind, self.profile.forms);
         let template = wrap::template_of(rule, id, &self.profile);
         let unwrapped = call.session.unwrap_key(&mechanism, unwrapping, wrapped, &template);
         unwrapped.map(drop).map_err(|e| hsm_error(format!("unwrap key {} with {}", rule.label, under.label), &e))
+    }
+
+    /// The check value's whole block of the key that is wrapped here, seen before it is made: unwrapped once into an object of this
+    /// session that does nothing but encrypt, and that goes at once. None where the token does not unwrap into such an object (a
+    /// CKA_UNWRAP_TEMPLATE), or does not unwrap this at all, which the unwrapping itself will tell.
+    pub fn trial(
+        &self,
+        rule: &KeyRule,
+        under: &KeyRule,
+        wrapped: &[u8],
+        block: impl FnOnce(&mut EncryptBlock<'_>) -> Result<[u8; 16], HsmError>,
+    ) -> Result<Option<Trial>, HsmError> {
+        let call = self.enter()?;
+        let unwrapping = (call.one(under)?, wrap::mechanism(under.kind, self.profile.forms));
+        wrap::trial(call.session, unwrapping, wrapped, (rule, &self.profile), block)
     }
 
     /// Destroys every object of the rule's label; how many there were.
@@ -193,6 +214,14 @@ impl Drop for KeyRoom {
 }
 
 impl InCall<'_> {
+    /// The working object of a rule.
+    fn one(&self, rule: &KeyRule) -> Result<ObjectHandle, HsmError> {
+        let found = self.session.find_objects(&Half::working(rule).search(&rule.label));
+        let found = found.map_err(|e| hsm_error(format!("look for key {}", rule.label), &e))?;
+        let [one] = found[..] else { return Err(no_such_key(&rule.label)) };
+        Ok(one)
+    }
+
     fn objects(&self, rule: &KeyRule) -> Result<Vec<(Half, ObjectHandle)>, HsmError> {
         let mut all = Vec::new();
         for half in halves(rule) {

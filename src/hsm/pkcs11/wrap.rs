@@ -5,7 +5,7 @@
 
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
 use cryptoki::mechanism::{Mechanism, MechanismType};
-use cryptoki::object::{Attribute, KeyType, ObjectClass};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session as Pkcs11Session;
 use openssl::aes::{AesKey, wrap_key};
 use openssl::encrypt::Encrypter;
@@ -23,6 +23,7 @@ use crate::hsm::policy::{KeyAttribute as A, KeyKind, KeyRule};
 use crate::hsm::profile::{Forms, HsmProfile, OaepDigest};
 use crate::hsm::{FaultClass, HsmError};
 
+const BLOCK: usize = 16;
 /// A key that the self-test wraps for the token: no secret, forgotten with the call.
 const QUESTION: [u8; 16] = *b"known unwrapping";
 
@@ -52,6 +53,63 @@ pub(super) fn template_of(rule: &KeyRule, id: &[u8], profile: &HsmProfile) -> Ve
     all
 }
 
+/// What a wrapped key showed of itself before it was made.
+pub struct Trial {
+    /// The whole block of its check value.
+    pub block: [u8; BLOCK],
+    /// Its length, where the token tells it.
+    pub octets: Option<usize>,
+}
+
+/// Encrypts one block with the key on trial.
+pub type EncryptBlock<'a> = dyn FnMut(&[u8; BLOCK]) -> Result<[u8; BLOCK], HsmError> + 'a;
+
+/// Unwraps a key into an object of this session that only encrypts, lets `block` ask it, destroys it. None when the token will not.
+pub(super) fn trial(
+    session: &Pkcs11Session,
+    (unwrapping, mechanism): (ObjectHandle, Mechanism<'_>),
+    wrapped: &[u8],
+    (rule, profile): (&KeyRule, &HsmProfile),
+    block: impl FnOnce(&mut EncryptBlock<'_>) -> Result<[u8; BLOCK], HsmError>,
+) -> Result<Option<Trial>, HsmError> {
+    let what = || format!("try the wrapped key {}", rule.label);
+    let mut template = passing(&profile.attributes_unknown);
+    if profile.forms.unwrap_wants_length {
+        let octets = rule.kind.secret_octets().unwrap_or_default();
+        template.insert(0, Attribute::ValueLen((octets as u64).into()));
+    }
+    let key = match session.unwrap_key(&mechanism, unwrapping, wrapped, &template) {
+        Ok(key) => key,
+        Err(e) => {
+            let error = hsm_error(what(), &e);
+            tracing::debug!(%error, "no trial of the wrapped key");
+            return if matches!(error.class, FaultClass::Data | FaultClass::Policy) { Ok(None) } else { Err(error) };
+        }
+    };
+    let mut encrypt = |zeros: &[u8; BLOCK]| {
+        let answer = session.encrypt(&Mechanism::AesEcb, key, zeros).map_err(|e| hsm_error(what(), &e))?;
+        answer.as_slice().try_into().map_err(|_| other_length(what()))
+    };
+    let block = block(&mut encrypt);
+    let told = session.get_attributes(key, &[AttributeType::ValueLen]);
+    session.destroy_object(key).map_err(|e| hsm_error(what(), &e))?;
+    let octets = told.ok().and_then(|told| {
+        told.into_iter().find_map(|attribute| match attribute {
+            // SoftHSM 2.6 tells 0 of a key that was unwrapped.
+            Attribute::ValueLen(length) => {
+                Some(usize::try_from(*length).unwrap_or(usize::MAX)).filter(|length| *length > 0)
+            }
+            _ => None,
+        })
+    });
+    Ok(Some(Trial { block: block?, octets }))
+}
+
+fn other_length(what: String) -> HsmError {
+    let code = "the token answered with another length".into();
+    HsmError { what, code, class: FaultClass::Data, hint: "the HSM is faulty" }
+}
+
 /// Known answer of an import key: a key wrapped in software under its public half encrypts as it should. An AES import key
 /// cannot be asked so, its other copy is the operator's: its check value was compared when it came in.
 pub(super) fn unwraps(session: &Session, key: &HeldKey) -> Result<(), HsmError> {
@@ -60,8 +118,7 @@ pub(super) fn unwraps(session: &Session, key: &HeldKey) -> Result<(), HsmError> 
     let forms = session.forms();
     let prepared = wrapped_under(public, forms.oaep_digest).and_then(|wrapped| Ok((wrapped, encrypted_zeros()?)));
     let (wrapped, expected) = prepared.map_err(|_| failed(key, "has a public half that OpenSSL does not take"))?;
-    let mut template = vec![Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::AES)];
-    template.extend(flags(&TRIED, session.unknown()));
+    let template = passing(session.unknown());
     let unwrapping = mechanism(KeyKind::Rsa3072, forms);
     let unwrapped = session.call(what, |s| s.unwrap_key(&unwrapping, key.working, &wrapped, &template))?;
     let answer = session.call(what, |s| s.encrypt(&Mechanism::AesEcb, unwrapped, &[0; 16]));
@@ -79,8 +136,14 @@ pub(super) fn unwraps(session: &Session, key: &HeldKey) -> Result<(), HsmError> 
     }
 }
 
-/// The key that is unwrapped to be tried; CKA_MODIFIABLE last, see [`template_of`].
-const TRIED: [(A, bool); 11] = [
+/// An object of the session that encrypts and nothing else: for one answer. CKA_MODIFIABLE last, see [`template_of`].
+fn passing(unknown: &[String]) -> Vec<Attribute> {
+    let mut all = vec![Attribute::Class(ObjectClass::SECRET_KEY), Attribute::KeyType(KeyType::AES)];
+    all.extend(flags(&PASSING, unknown));
+    all
+}
+
+const PASSING: [(A, bool); 11] = [
     (A::Token, false),
     (A::Private, true),
     (A::Sensitive, true),
