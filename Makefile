@@ -20,7 +20,8 @@ demo: setup
 	sh examples/demo.sh target/release/bindery target/demo 1000
 
 # The tests that depend on what a PKCS#11 token does; they run on every provider.
-HSM_SUITE = --test hsm_demo_site --test hsm_attacks --test hsm_processes --test token --test exits --test fault_shim --test main_job
+HSM_SUITE = --test hsm_demo_site --test hsm_attacks --test hsm_processes --test token --test exits --test fault_shim --test main_job \
+	--test hsm_faults --test purge --test resume
 
 test: setup kryoptic
 	cargo test --locked

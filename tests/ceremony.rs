@@ -2,6 +2,10 @@
 //! Custodians and their keys are made here.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may stop
 
+#[path = "ceremony/imports.rs"]
+mod imports;
+#[path = "ceremony/slots.rs"]
+mod slots;
 mod yard;
 
 use std::fs;
@@ -15,11 +19,13 @@ use bindery::certs::certificate::pem;
 use bindery::certs::test_pki::{TEST_OID, TestPki};
 use bindery::certs::{Curve, DpRole};
 use bindery::config::Site;
-use bindery::hsm::policy;
+use bindery::hsm::pkcs11::KeyRoom;
+use bindery::hsm::policy::{self, KeyPolicy};
 use data_encoding::{HEXLOWER, HEXUPPER};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
 use serde_json::Value;
+use yard::provider::{Provider, provider};
 use yard::{Ran, Yard, files_below, lines_json};
 
 /// Two components of a 256-bit key and what they make.
@@ -36,7 +42,11 @@ struct Hall {
 impl Hall {
     /// A demo site with custodians `anna` and `berta`.
     fn demo() -> Self {
-        let hall = Self { yard: Yard::demo() };
+        Self::on(provider())
+    }
+
+    fn on(provider: Provider) -> Self {
+        let hall = Self { yard: Yard::on(provider) };
         for name in ["anna", "berta", "mallory"] {
             hall.openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &format!("{name}.key")]);
             hall.openssl(&["pkey", "-in", &format!("{name}.key"), "-pubout", "-out", &format!("site/{name}.pem")]);
@@ -47,10 +57,20 @@ impl Hall {
 
     /// The same with a token that has no key yet, and without certificates.
     fn empty() -> Self {
-        let hall = Self::demo();
+        Self::empty_on(provider())
+    }
+
+    fn empty_on(provider: Provider) -> Self {
+        let hall = Self::on(provider);
         let site = hall.yard.site();
-        fs::remove_dir_all(site.join("token/tokens")).unwrap();
-        fs::create_dir(site.join("token/tokens")).unwrap();
+        // In a process of its own: a process has one token.
+        let emptied = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "child_destroys_every_key"])
+            .env(SITE, &site)
+            .env("KRYOPTIC_CONF", hall.yard.path("kryoptic.conf"))
+            .output()
+            .unwrap();
+        assert!(emptied.status.success(), "{emptied:?}");
         // One curve here; the second has its test below.
         fs::write(site.join("key-policy.toml"), policy::BUILT_IN).unwrap();
         for dir in ["dpauth", "dppb", "manifest"] {
@@ -58,10 +78,10 @@ impl Hall {
         }
         let config = fs::read_to_string(site.join("bindery.toml")).unwrap();
         fs::write(site.join("bindery.toml"), config.replace("op_file = \"op.sealed\"", "")).unwrap();
-        hall.new_token("bindery-demo", fs::read_to_string(site.join("token/pin")).unwrap().trim());
         hall
     }
 
+    /// One more token beside the site's, SoftHSM's.
     fn new_token(&self, label: &str, pin: &str) {
         let made = Command::new("softhsm2-util")
             .args(["--init-token", "--free", "--label", label, "--so-pin", "12345678", "--pin", pin])
@@ -71,10 +91,24 @@ impl Hall {
         assert!(made.status.success(), "{made:?}");
     }
 
+    fn pin(&self) -> String {
+        fs::read_to_string(self.yard.site().join("token/pin")).unwrap().trim().to_owned()
+    }
+
     fn configure(&self, more: &str) {
         let file = self.yard.site().join("bindery.toml");
         let config = fs::read_to_string(&file).unwrap();
         fs::write(file, config + more).unwrap();
+    }
+
+    /// Wraps a file under an import key, as the token's profile has it.
+    fn wrap_oaep(&self, public: &str, from: &str, to: &str) {
+        let mut args = vec!["pkeyutl", "-encrypt", "-pubin", "-inkey", public, "-in", from, "-out", to];
+        args.extend(["-pkeyopt", "rsa_padding_mode:oaep"]);
+        if provider() == Provider::Kryoptic {
+            args.extend(["-pkeyopt", "rsa_oaep_md:sha256", "-pkeyopt", "rsa_mgf1_md:sha256"]);
+        }
+        assert!(self.openssl(&args));
     }
 
     fn openssl(&self, args: &[&str]) -> bool {
@@ -177,6 +211,20 @@ impl Hall {
     }
 }
 
+const SITE: &str = "BINDERY_TEST_SITE";
+
+/// Not a test by itself.
+#[test]
+#[ignore = "started by the other tests, with a site in the environment"]
+fn child_destroys_every_key() {
+    let Some(site) = std::env::var_os(SITE) else { panic!("{SITE} is not set") };
+    let site = Site::open(site.as_ref()).unwrap();
+    let room = KeyRoom::open(&site).unwrap();
+    for rule in &KeyPolicy::load(&site.path("key-policy.toml")).unwrap().keys {
+        assert_ne!(room.destroy(rule).unwrap(), 0, "{}", rule.label);
+    }
+}
+
 fn bytes(hex: &str) -> Vec<u8> {
     HEXLOWER.decode(hex.as_bytes()).unwrap()
 }
@@ -259,7 +307,8 @@ fn from_a_plan_and_an_empty_token_to_a_site_that_issues_profiles() {
         env!("CARGO_BIN_EXE_bindery"),
         site.display()
     );
-    let by_shell = Command::new("sh").args(["-c", &line]).output().unwrap();
+    let conf = hall.yard.path("kryoptic.conf");
+    let by_shell = Command::new("sh").args(["-c", &line]).env("KRYOPTIC_CONF", conf).output().unwrap();
     assert_eq!(by_shell.status.code(), Some(3), "waits for the certificates: {by_shell:?}");
     assert_eq!(hall.transcript().len(), 10);
 
@@ -320,11 +369,11 @@ fn a_ceremony_killed_again_and_again_does_every_step_once() {
         ["audit", "site-kek", "dpauth", "import:main", "dppb", "import:other", "manifest"].map(generate).concat();
     let plan = hall.plan(&steps);
     let approval = hall.approval("a.json", &plan, "anna", "1-7", "anna");
-    let site = hall.yard.site();
     let mut kills = 0;
     loop {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_bindery"))
-            .args(["--site", site.to_str().unwrap(), "keys", "ceremony", &plan, "--approve", &approval])
+        let mut child = hall
+            .yard
+            .prepared(&["keys", "ceremony", &plan, "--approve", &approval])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -415,7 +464,8 @@ fn an_approval_that_is_forged_replayed_expired_or_of_others_approves_nothing() {
 
 #[test]
 fn the_second_persons_pin_on_a_token_of_its_own_approves() {
-    let hall = Hall::empty();
+    // It takes two tokens, which one software token alone is not: SoftHSM makes as many as one wants.
+    let hall = Hall::empty_on(Provider::SoftHsm);
     hall.new_token("approver", "berta-knows");
     let file = hall.yard.site().join("bindery.toml");
     let config = fs::read_to_string(&file).unwrap();
@@ -472,10 +522,7 @@ fn a_key_wrapped_by_its_operator_comes_in_without_ever_being_clear_here() {
     hall.yard.run(&["doctor"]).exits(0); // the import key proves itself at every start
     let key = whole_key();
     fs::write(hall.yard.path("component-raw"), &key).unwrap();
-    let wrap =
-        ["pkeyutl", "-encrypt", "-pubin", "-inkey", "site/requests/import-main-1.pub.pem", "-in", "component-raw"];
-    let oaep = ["-pkeyopt", "rsa_padding_mode:oaep", "-out", "key.wrapped"];
-    assert!(hall.openssl(&[&wrap[..], &oaep].concat()));
+    hall.wrap_oaep("site/requests/import-main-1.pub.pem", "component-raw", "key.wrapped");
     let wrapped = hall.path("key.wrapped");
     let import = |kcv: &str, more: &[&str]| {
         let args = [
@@ -640,8 +687,47 @@ fn a_signing_key_rotates_with_its_certificate_and_the_old_one_works_until_then()
 }
 
 #[test]
-fn a_second_curve_is_added_and_rotates_without_a_touch_to_the_first() {
+fn a_certificate_whose_installation_is_cut_off_is_finished_by_the_same_command() {
     let hall = Hall::demo();
+    let yard = &hall.yard;
+    yard.run(&["keys", "rotate", "dppb"]).exits(0);
+    let point = point_of(&yard.run(&["keys", "csr", "dppb"]).exits(0).out);
+    hall.certify(DpRole::Pb, &point, "new.pem");
+    let certs = yard.site().join("certs/dppb");
+    let before = fs::read(certs.join("dppb.pem")).unwrap();
+    // Its name is so long that its temporary name is too long for a directory: the policy can be read and not be written, and that
+    // write is the one after the chain's.
+    let long = format!("{}.toml", "k".repeat(245));
+    let [policy, renamed, config] = ["key-policy.toml", long.as_str(), "bindery.toml"].map(|n| yard.site().join(n));
+    let told = fs::read_to_string(&config).unwrap();
+    fs::rename(&policy, &renamed).unwrap();
+    assert!(told.contains("\"key-policy.toml\""));
+    fs::write(&config, told.replace("\"key-policy.toml\"", &format!("{long:?}"))).unwrap();
+    let install = ["keys", "certificate", "dppb", &hall.path("new.pem")];
+    let ran = yard.run(&install);
+    assert!(ran.code != 0 && ran.err.contains("too long"), "{}", ran.err);
+    let new = fs::read(certs.join("dppb.pem")).unwrap();
+    assert_ne!(new, before, "the chain was installed");
+    // A chain and an active key that differ: nothing starts.
+    let ran = yard.run(&["run"]).exits(3);
+    assert!(ran.err.contains("dppb"), "{}", ran.err);
+    fs::rename(&renamed, &policy).unwrap();
+    fs::write(&config, &told).unwrap();
+    yard.run(&["run"]).exits(3);
+    yard.run(&install).exits(0);
+    yard.run(&install).exits(0); // nothing is left to do
+    yard.run(&["doctor"]).exits(0);
+    assert_eq!(fs::read(certs.join("dppb.pem")).unwrap(), new);
+    let aside: Vec<_> =
+        fs::read_dir(&certs).unwrap().map(|entry| entry.unwrap().path()).filter(|p| p.is_dir()).collect();
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    assert_eq!(fs::read(aside[0].join("dppb.pem")).unwrap(), before, "the way back");
+    hall.issues("PO-1", &hall.first_copy());
+}
+
+#[test]
+fn a_second_curve_is_added_and_rotates_without_a_touch_to_the_first() {
+    let hall = Hall::on(Provider::SoftHsm); // kryoptic knows one curve
     let yard = &hall.yard;
     // A site of one curve: neither keys nor chains of the other are declared. Its token may hold keys of the built-in labels.
     fs::write(yard.site().join("key-policy.toml"), policy::BUILT_IN).unwrap();
@@ -722,4 +808,22 @@ fn check_values_are_those_that_openssl_prints() {
     let secret = component::Component::copy_of(&key).unwrap();
     let parsed = bindery::config::CheckValue::try_from(cmac(&key)).unwrap();
     component::check(&secret, &parsed, KcvMethod::AesCmacZeros, "x").unwrap();
+}
+
+#[test]
+fn a_token_without_keys_is_not_fit_to_work() {
+    let ran = Hall::empty().yard.run(&["doctor"]).exits(7);
+    assert!(ran.out.contains("bindery/dpauth/p256/1"), "{}", ran.out);
+}
+
+#[test]
+fn a_curve_that_the_token_does_not_know_gets_no_key_and_the_other_works_on() {
+    let hall = Hall::demo();
+    let knows_it = provider() == Provider::SoftHsm;
+    let ran = hall.yard.run(&["keys", "rotate", "dpauth:brainpool"]).exits(if knows_it { 0 } else { 7 });
+    if knows_it {
+        return;
+    }
+    assert!(ran.err.contains("make key bindery/dpauth/brainpool/1: CKR_"), "{}", ran.err);
+    hall.issues("PO-1", &hall.first_copy());
 }

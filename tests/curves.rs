@@ -9,10 +9,11 @@ use std::path::Path;
 
 use bindery::certs::Curve;
 use bindery::hsm::Role;
-use bindery::hsm::policy::KeyPolicy;
+use bindery::hsm::policy::{self, KeyPolicy};
 use openssl::nid::Nid;
 use openssl::x509::X509;
 use serde_json::{Value, json};
+use yard::provider::{Provider, provider};
 use yard::{Ran, Yard, files_below, lines_json, rows_csv};
 
 const P256: Nid = Nid::X9_62_PRIME256V1;
@@ -47,6 +48,9 @@ fn certificates(bundle: &Path) -> Vec<(String, Nid)> {
 /// A site that was made before the second curve: no keys of it in the policy, no chains, no test PKI.
 fn p256_only() -> Yard {
     let yard = Yard::demo();
+    if provider() == Provider::Kryoptic {
+        return yard; // its token does not know the curve
+    }
     let policy = fs::read_to_string(yard.site().join("key-policy.toml")).unwrap();
     let at = policy.find("# SK.DPauth.ECDSA for eUICCs on brainpoolP256r1").unwrap();
     fs::write(yard.site().join("key-policy.toml"), &policy[..at]).unwrap();
@@ -56,8 +60,36 @@ fn p256_only() -> Yard {
     yard
 }
 
+/// On a token that does not know the second curve: its eUICCs are refused row by row.
+fn a_mixed_fleet_is_refused_in_part(order_id: &str) {
+    let yard = Yard::demo();
+    let keys = yard.fleet_with("fleet", 4, &["--curve", "mixed"]);
+    let mut order = yard.prebound_order(order_id, &keys);
+    order.submit().exits(4);
+    let rejects = rows_csv(&yard.outbox(order_id).join("rejects.csv"));
+    let told: Vec<_> = rejects.iter().map(|row| (row["row"].as_str(), row["code"].as_str())).collect();
+    assert_eq!(told, [("2", "eligibility"), ("4", "eligibility")]);
+    order.header["accept"] = json!("partial");
+    order.submit().exits(5);
+    yard.run(&["run"]).exits(0);
+    assert!(verify(&yard, &yard.outbox(order_id), "fleet").exits(0).out.contains("PASS"));
+}
+
+/// On the same: a policy that declares keys on the curve stops the site, naming the first of them.
+fn declared_keys_that_cannot_be_there_stop_the_site(command: &str) {
+    let yard = Yard::demo();
+    let file = yard.site().join("key-policy.toml");
+    fs::write(&file, format!("{}\n{}", fs::read_to_string(&file).unwrap(), policy::BRAINPOOL)).unwrap();
+    let ran = yard.run(&[command]).exits(7);
+    let said = format!("{}{}", ran.out, ran.err);
+    assert!(said.contains("bindery/dpauth/brainpool/1"), "{said}");
+}
+
 #[test]
 fn a_mixed_fleet_gets_each_package_under_the_chain_on_its_own_curve() {
+    if provider() == Provider::Kryoptic {
+        return a_mixed_fleet_is_refused_in_part("CU-1");
+    }
     let yard = Yard::demo();
     let keys = yard.fleet_with("fleet", 20, &["--curve", "mixed", "--keys-per-eid", "2"]);
     let keys: Vec<Value> = keys.into_iter().step_by(2).collect();
@@ -95,6 +127,12 @@ fn profiles_stored_under_random_keys_are_bound_on_the_curve_of_the_euicc_that_co
     yard.run(&["run"]).exits(0);
     assert_eq!(certificates(&yard.outbox("CU-2")).len(), 3, "no eUICC yet, so the usual chains");
     let file = yard.path("fleet/euicc.jsonl");
+    if provider() == Provider::Kryoptic {
+        let ran = yard.run(&["bind", "CU-2", "--euicc-data", file.to_str().unwrap()]);
+        assert_ne!(ran.code, 0, "{}", ran.out);
+        assert!(ran.err.contains("no DPauth and DPpb on that curve"), "{}", ran.err);
+        return;
+    }
     yard.run(&["bind", "CU-2", "--euicc-data", file.to_str().unwrap()]).exits(0);
     let bound = yard.outbox("CU-2+bound-001");
     assert_eq!(certificates(&bound).len(), 5);
@@ -144,6 +182,9 @@ fn a_site_without_chains_on_a_curve_refuses_its_euiccs_and_spends_nothing() {
 
 #[test]
 fn chains_taken_away_between_order_and_run_fail_their_records_alone() {
+    if provider() == Provider::Kryoptic {
+        return declared_keys_that_cannot_be_there_stop_the_site("run");
+    }
     let yard = Yard::demo();
     let keys = yard.fleet_with("fleet", 4, &["--curve", "mixed"]);
     yard.prebound_order("CU-6", &keys).submit().exits(0);
@@ -161,6 +202,9 @@ fn chains_taken_away_between_order_and_run_fail_their_records_alone() {
 
 #[test]
 fn half_a_pair_and_chains_without_keys_stop_the_site() {
+    if provider() == Provider::Kryoptic {
+        return declared_keys_that_cannot_be_there_stop_the_site("doctor");
+    }
     let yard = Yard::demo();
     let path = yard.site().join("certs/dpauth/dpauth-brainpool.pem");
     let leaf = fs::read(&path).unwrap();
@@ -178,6 +222,11 @@ fn half_a_pair_and_chains_without_keys_stop_the_site() {
 #[test]
 fn keys_and_doctor_show_both_chains() {
     let yard = Yard::demo();
+    if provider() == Provider::Kryoptic {
+        let screen = yard.run(&["doctor"]).exits(0).out;
+        assert!(screen.contains("P-256 only; eUICCs on brainpoolP256r1 are refused"), "{screen}");
+        return;
+    }
     let status = yard.run(&["--json", "keys", "status"]).exits(0).json();
     let keys = status["keys"].as_array().unwrap();
     for role in ["dpauth", "dppb", "dpauth:brainpool", "dppb:brainpool"] {

@@ -21,6 +21,10 @@ use bindery::hsm::pkcs11::Token;
 use bindery::hsm::{FaultClass, Hsm, HsmSession, Role, own_points};
 use bindery::ids::Eid;
 use bindery::store::sealed::OP_AAD;
+use cryptoki::context::Pkcs11;
+use cryptoki::mechanism::Mechanism;
+use cryptoki::mechanism::aead::GcmParams;
+use cryptoki::object::{Attribute, ObjectClass};
 use jiff::{SignedDuration, Timestamp};
 use openssl::bn::{BigNum, BigNumContext};
 use openssl::ec::{EcGroup, EcKey, EcPoint, PointConversionForm};
@@ -160,7 +164,7 @@ fn what_is_sealed_opens_only_whole_and_only_under_its_name() {
     let kek = token.key(&Role::SiteKek).unwrap();
     let mut session = token.open_session().unwrap();
     let sealed = session.seal(kek, b"batch 7", b"a batch key of 32 octets, random").unwrap();
-    assert_eq!(sealed.len(), 12 + 32 + 16);
+    assert_eq!(sealed.len(), 1 + 12 + 32 + 16);
     assert_eq!(session.open(kek, b"batch 7", &sealed).unwrap()[..], b"a batch key of 32 octets, random"[..]);
     assert_ne!(session.seal(kek, b"batch 7", b"a batch key of 32 octets, random").unwrap(), sealed);
     let refused = |session: &mut <Token as Hsm>::Session, aad: &[u8], sealed: &[u8]| {
@@ -177,6 +181,35 @@ fn what_is_sealed_opens_only_whole_and_only_under_its_name() {
     // The session is as good as before.
     assert_eq!(session.open(kek, b"batch 7", &sealed).unwrap().len(), 32);
     assert_eq!(session.seal(kek, b"", b"x").unwrap_err().class, FaultClass::Data);
+}
+
+#[test]
+fn what_is_sealed_names_the_keks_epoch_and_what_did_not_still_opens() {
+    let Demo { site, token, .. } = demo();
+    let kek = token.key(&Role::SiteKek).unwrap();
+    let mut session = token.open_session().unwrap();
+    // The module is initialised and logged in already, by this process.
+    let context = Pkcs11::new(site.path(&site.config.hsm.module)).unwrap();
+    let raw = context.open_ro_session(context.get_slots_with_initialized_token().unwrap()[0]).unwrap();
+    let label = Attribute::Label(b"bindery/site-kek/aes256/1".to_vec());
+    let handle = raw.find_objects(&[Attribute::Class(ObjectClass::SECRET_KEY), label]).unwrap()[0];
+    let gcm = |iv: &mut [u8; 12], aad: &[u8], octets: &[u8], seals: bool| {
+        let mechanism = Mechanism::AesGcm(GcmParams::new(iv, aad, 128.into()).unwrap());
+        if seals { raw.encrypt(&mechanism, handle, octets) } else { raw.decrypt(&mechanism, handle, octets) }
+    };
+    let sealed = session.seal(kek, b"batch 7", &[7; 32]).unwrap();
+    let mut iv: [u8; 12] = sealed[1..13].try_into().unwrap();
+    assert_eq!(sealed[0], 2);
+    assert_eq!(gcm(&mut iv, b"bindery.sealed/2|site-kek|1|batch 7", &sealed[13..], false).unwrap(), [7; 32]);
+    assert!(gcm(&mut iv, b"bindery.sealed/2|site-kek|2|batch 7", &sealed[13..], false).is_err());
+    // As ledgers from before have it: no form, no epoch, an IV that may begin with anything.
+    for first in [0, 2, 0xFF] {
+        let mut iv = [first; 12];
+        let body = gcm(&mut iv, b"batch 7", &[9; 32], true).unwrap();
+        let before = [&[first; 12][..], &body].concat();
+        assert_eq!(session.open(kek, b"batch 7", &before).unwrap()[..], [9; 32]);
+        assert_eq!(session.open(kek, b"batch 8", &before).unwrap_err().class, FaultClass::Data);
+    }
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn ground() -> MutexGuard<'static, Ground> {
 impl Ground {
     fn make() -> Self {
         let yard = Yard::demo();
+        yard.enter();
         let keys = yard.fleet("fleet", 90);
         let site = Site::open(&yard.site()).unwrap();
         import_key(&site);
@@ -366,7 +367,7 @@ fn the_demo_takes_credentials_under_the_core_networks_key_without_being_told_whi
     assert_eq!(ground.core("IMP-70"), [(k, opc)]);
     let spy = calls_of(&ground, "IMP-71", &wrapped(71, 10));
     let own = 2 * 2; // self-test and witness of the two operators' keys, once a process
-    assert_eq!(spy, 1 + own, "decryptions: one for ten records");
+    assert_eq!(spy, 3 + own, "decryptions: the known block, and ten records twice in one call each");
 }
 
 /// C_Decrypt calls with AES-ECB of a run, by OpenSC's spy module: those that decrypt, not those that ask for the length.

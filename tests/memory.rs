@@ -146,6 +146,7 @@ impl Searched {
             .env(ROLE, yard.path(""))
             .env(PLANT, HEXLOWER.encode(&masked))
             .env_remove("SOFTHSM2_CONF")
+            .envs(yard.environment())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -281,6 +282,7 @@ fn a_process_that_dies_leaves_no_core_file() {
         let script = "ulimit -c unlimited 2>/dev/null || ulimit -c $(ulimit -H -c); exec \"$0\" --site \"$1\" run";
         let mut run = Command::new("sh")
             .args(["-c", script, env!("CARGO_BIN_EXE_bindery"), yard.site().to_str().unwrap()])
+            .envs(yard.environment())
             .current_dir(&here)
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -4,7 +4,7 @@
 mod yard;
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use bindery::pipeline::lock::RunLock;
@@ -29,9 +29,7 @@ fn yard_with_order(devices: usize) -> Yard {
 }
 
 fn start_run(yard: &Yard) -> std::process::Child {
-    let site = yard.site();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bindery"));
-    command.args(["--site", site.to_str().unwrap(), "run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    yard.prepared(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 fn done_chunks(yard: &Yard) -> i64 {

@@ -61,6 +61,11 @@ pub fn request(site: &Site, token: &Token, role: &Role, epoch: u32, subject: &Su
 
 /// Checks a chain against trust, time, role, our other chain and the epoch's key, lets the key prove itself, installs it and makes
 /// a pending epoch the active one. `begun` names orders that a change of key would tear in two.
+///
+/// Two files cannot change at once, so the order is: the chain, then the policy, whose one rename is the switch. A crash between
+/// them leaves a chain over a key that is not yet the active one. Nothing starts on that, so nothing is issued with a chain and a
+/// key that differ; the same call again finds the chain in its place and does the rest. The other order would leave the switch done
+/// and its proof missing. What the chain replaced is in `until-...` before it is replaced: the way back is a copy.
 pub fn install(
     site: &Site,
     token: &Token,
@@ -85,6 +90,8 @@ pub fn install(
     let switches = KeyPolicy::load(&policy_file)?.rule(role).is_none_or(|active| active.epoch != epoch);
     if switches {
         refuse_while_begun(role, &begun()?)?;
+        let pending = token.rules().iter().find(|rule| (&rule.role, rule.epoch) == (role, epoch));
+        pending.map_or(Ok(()), |rule| Token::same_in_every_slot(site, rule))?;
     }
     put_in_place(&installed.file, dp_role.map(|_| curve(role)), &pem, now)?;
     let mut policy = PolicyFile::open(&policy_file)?;
@@ -219,6 +226,10 @@ fn put_in_place(file: &Path, only: Option<Curve>, pem: &str, now: Timestamp) -> 
         if path != file && all.as_ref().is_some_and(|all| stays(all)) {
             continue;
         }
+        // Written by a call that was killed afterwards: what stood there before it was moved aside then.
+        if path == file && std::fs::read(file).is_ok_and(|there| there == pem.as_bytes()) {
+            continue;
+        }
         files::make_directory(&aside, 0o755)?;
         let kept = aside.join(path.file_name().unwrap_or_default());
         // A copy of the file that is replaced: its name never vanishes.
@@ -235,6 +246,26 @@ mod tests {
     use super::*;
     use crate::certs::test_pki::{TEST_OID, TestPki};
     use crate::certs::{certificate, point};
+
+    #[test]
+    fn a_chain_that_is_in_its_place_already_is_not_moved_aside_as_the_old_one() {
+        let now: Timestamp = "2026-05-01T12:00:00Z".parse().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let pki = TestPki::create_on(Curve::P256, now).unwrap();
+        let [old, new] = std::array::from_fn(|_| {
+            let key = openssl::ec::EcKey::generate(Curve::P256.group().unwrap()).unwrap();
+            certificate::pem(&pki.issue_dp(DpRole::Pb, TEST_OID, &point::point_of(&key).unwrap(), now).unwrap())
+        });
+        let file = dir.path().join("dppb.pem");
+        std::fs::write(&file, &old).unwrap();
+        for (pem, at) in [(&new, "2026-05-01T13:00:00Z"), (&new, "2026-05-01T14:00:00Z")] {
+            put_in_place(&file, Some(Curve::P256), pem, at.parse().unwrap()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), new);
+        let kept = std::fs::read_to_string(dir.path().join("until-20260501T130000Z/dppb.pem"));
+        assert_eq!(kept.unwrap(), old);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
 
     #[test]
     fn a_new_chain_takes_the_place_of_the_one_on_its_curve_and_the_other_stays() {

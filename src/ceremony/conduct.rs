@@ -42,6 +42,9 @@ pub struct Ceremony<'a> {
     pub site: &'a Site,
     /// The plan.
     pub plan: &'a Plan,
+    /// The slot it is conducted on, by label; none is the site's first. Components rest under the first slot's site KEK, and its
+    /// audit key signs, wherever the keys are made.
+    pub slot: Option<&'a str>,
     /// State, transcript, requests and public keys go here.
     pub dir: &'a Path,
     /// Signed approvals.
@@ -71,7 +74,7 @@ impl Ceremony<'_> {
         files::make_directory(self.dir, 0o750)?;
         let _lock = lock(self.dir)?;
         let mut transcript = Transcript::open(self.dir)?;
-        let mut state = State::open(self.dir, &self.plan.sha256)?;
+        let mut state = State::open(self.dir, &self.plan.sha256, self.slot)?;
         if transcript.lines().iter().any(|line| line.ceremony != state.ceremony) {
             let what = format!("{}: transcript and state are of different ceremonies", self.dir.display());
             return Err(Fault::new(Exit::IntegrityFailure, what).hint("restore both from one backup"));
@@ -95,7 +98,7 @@ impl Ceremony<'_> {
                 }
                 Err(fault) => return Err(told(fault)),
             };
-            let room = KeyRoom::open(self.site).map_err(told)?;
+            let room = KeyRoom::open_in(self.site, self.slot).map_err(told)?;
             let bench = Bench { ceremony: self, room: &room, step: number };
             let result = steps::perform(&bench, step, &mut state, &mut sources).map_err(told)?;
             let (role, epoch) = step.key();
@@ -121,6 +124,11 @@ impl Ceremony<'_> {
         }
         let path = self.sign(&transcript)?;
         Ok(Outcome { done, steps: transcript.lines().len(), transcript: path })
+    }
+
+    /// The token it is conducted on.
+    pub(super) fn token(&self) -> Result<Token, Fault> {
+        Token::open_present_in(self.site, self.slot)
     }
 
     fn verified_approvals(&self) -> Result<Vec<Approved>, Fault> {
@@ -173,7 +181,7 @@ impl Ceremony<'_> {
     }
 
     fn token_facts(&self) -> Result<[String; 4], Fault> {
-        let token = Token::open_present(self.site)?;
+        let token = self.token()?;
         let facts = token.facts();
         Ok([facts.model.clone(), facts.label.clone(), facts.serial.clone(), facts.firmware.clone()])
     }
@@ -199,9 +207,9 @@ impl Ceremony<'_> {
 }
 
 /// The running number of a ceremony; begun when it was not. Custodians sign it.
-pub fn running(dir: &Path, plan: &Plan) -> Result<String, Fault> {
+pub fn running(dir: &Path, plan: &Plan, slot: Option<&str>) -> Result<String, Fault> {
     files::make_directory(dir, 0o750)?;
-    Ok(State::open(dir, &plan.sha256)?.ceremony)
+    Ok(State::open(dir, &plan.sha256, slot)?.ceremony)
 }
 
 fn lock(dir: &Path) -> Result<File, Fault> {

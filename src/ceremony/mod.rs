@@ -4,6 +4,7 @@
 //! and requests, `transcript.jsonl` and its signature. Rule: nobody does a step alone, no done step is done again, no secret
 //! stands in any file but sealed under the site KEK. Sources: hsm.md 6.1 to 6.3 of the house; SGP.22 §2.4.2, §4.5.2.
 
+mod announced;
 pub mod approval;
 pub mod certify;
 pub mod component;

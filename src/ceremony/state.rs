@@ -20,6 +20,9 @@ pub(super) struct State {
     pub(super) ceremony: String,
     /// The plan it runs.
     pub(super) plan_sha256: String,
+    /// The slot it is conducted on; none is the site's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) slot: Option<String>,
     /// The step that was begun last and the CKA_ID chosen for its key.
     pub(super) begun: Option<Begun>,
     /// Components by step, base64 of what the KEK sealed.
@@ -44,7 +47,7 @@ pub(super) struct SealedComponent {
 
 impl State {
     /// The state of a ceremony directory, or a new one under a running number of its own. Another plan's state is refused.
-    pub(super) fn open(dir: &Path, plan_sha256: &str) -> Result<Self, Fault> {
+    pub(super) fn open(dir: &Path, plan_sha256: &str, slot: Option<&str>) -> Result<Self, Fault> {
         let path = dir.join("state.json");
         let wrong = |what: String| Fault::new(Exit::IntegrityFailure, format!("{}: {what}", path.display()));
         let text = match std::fs::read(&path) {
@@ -52,7 +55,8 @@ impl State {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let ceremony = data_encoding::HEXLOWER.encode(&crate::hsm::pkcs11::objects::new_id()?);
                 let (schema, plan_sha256) = (SCHEMA.to_owned(), plan_sha256.to_owned());
-                let state = Self { schema, ceremony, plan_sha256, begun: None, components: Vec::new(), path };
+                let slot = slot.map(str::to_owned);
+                let state = Self { schema, ceremony, plan_sha256, slot, begun: None, components: Vec::new(), path };
                 state.write()?;
                 return Ok(state);
             }
@@ -65,6 +69,11 @@ impl State {
         if state.plan_sha256 != plan_sha256 {
             return Err(wrong("the ceremony here was begun with another plan".into())
                 .hint("go on with the plan it was begun with, or name another directory with --out"));
+        }
+        if state.slot.as_deref() != slot {
+            let begun_on = state.slot.as_deref().map_or("the first slot".to_owned(), |label| format!("slot {label:?}"));
+            return Err(wrong(format!("the ceremony here was begun on {begun_on}"))
+                .hint("go on there (--slot), or name another directory with --out"));
         }
         state.path = path;
         Ok(state)

@@ -7,20 +7,19 @@ use data_encoding::HEXLOWER;
 use openssl::sha::sha256;
 use serde_json::{Value, json};
 
+use super::announced;
 use super::certify::{self, Subject};
 use super::component::{self, Component, Source};
 use super::conduct::Ceremony;
-use super::kcv::KcvMethod;
 use super::plan::{Plan, Step};
 use super::state::State;
-use crate::config::CheckValue;
 use crate::config::files;
 use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::objects::KeyId;
 use crate::hsm::pkcs11::{KeyRoom, Token};
 use crate::hsm::policy::epoch::PolicyFile;
 use crate::hsm::policy::{KeyKind, KeyPolicy, KeyRule, KeyState, Origin, Purpose};
-use crate::hsm::{FaultClass, Hsm, HsmSession, Role};
+use crate::hsm::{Hsm, HsmSession, Role};
 
 /// What a step works with.
 pub(super) struct Bench<'a> {
@@ -42,8 +41,11 @@ pub(super) fn perform(
     match step {
         Step::Generate { .. } => {
             let rule = bench.rule(role, epoch, Origin::Generated)?;
-            bench.make(&rule, state, |id, _| Ok(bench.room.generate(&rule, id)?))?;
-            bench.made(&rule, None)
+            bench.make(&rule, state, |id, _| {
+                Token::in_no_other_slot(site, bench.ceremony.slot, &rule)?;
+                Ok(bench.room.generate(&rule, id)?)
+            })?;
+            bench.made(&rule).map(|(made, _)| made)
         }
         Step::Component { kcv, kcv_method, custodian, number, .. } => {
             let rule = bench.rule(role, epoch, Origin::Imported)?;
@@ -66,14 +68,13 @@ pub(super) fn perform(
         }
         Step::Combine { kcv, kcv_method, .. } => {
             let rule = bench.rule(role, epoch, Origin::Imported)?;
-            let check = Some((kcv, *kcv_method));
             let components = component_steps(bench.ceremony.plan, step);
-            bench.make(&rule, state, |id, state| {
-                let key = component::combine(&bench.opened(state_components(state, &components)?, state)?)?;
-                component::check(&key, kcv, *kcv_method, "the combined key")?;
-                Ok(bench.room.create(&rule, id, key.expose())?)
-            })?;
-            bench.made(&rule, check)
+            let key = component::combine(&bench.opened(state_components(state, &components)?, state)?)?;
+            component::check(&key, kcv, *kcv_method, "the combined key")?;
+            bench.make(&rule, state, |id, _| Ok(bench.room.create(&rule, id, key.expose())?))?;
+            let (made, token) = bench.made(&rule)?;
+            let seen = announced::seen_of_components(&token, &rule, &key)?;
+            Ok(announced::told(made, (kcv, *kcv_method), seen))
         }
         Step::Unwrap { under, file, kcv, kcv_method, .. } => {
             let rule = bench.rule(role, epoch, Origin::Imported)?;
@@ -82,13 +83,30 @@ pub(super) fn perform(
             let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
             let under = policy.epochs(under).into_iter().find(|rule| rule.state != KeyState::Retired).cloned();
             let under = under.ok_or_else(|| Fault::new(Exit::Config, "the key policy declares no such import key"))?;
-            bench.make(&rule, state, |id, _| Ok(bench.room.unwrap(&rule, id, &under, &wrapped)?))?;
-            let made = bench.made(&rule, Some((kcv, *kcv_method)));
-            if made.as_ref().is_err_and(|fault| fault.exit == Exit::IntegrityFailure) {
-                // Not the key that was announced: it must not stay under this label. The next try chooses the same CKA_ID.
-                bench.room.destroy(&rule)?;
+            let check = (kcv, *kcv_method);
+            let on_trial = announced::seen_on_trial(bench.room, (&rule, &under), &wrapped, check)?;
+            if let Some(own) = state.begun_id(bench.step) {
+                // What an interrupted try made need not be of these octets: the key that stays is the one on trial now.
+                bench.room.clear_unfinished(&rule, &own)?;
             }
-            let mut result = made?;
+            bench.make(&rule, state, |id, _| Ok(bench.room.unwrap(&rule, id, &under, &wrapped)?))?;
+            let (made, token) = bench.made(&rule)?;
+            let seen = match announced::seen_of_key(&token, &rule, check).map(|seen| seen.or(on_trial)) {
+                Ok(Some(seen)) => seen,
+                // Not the key that was announced, or nobody can tell: it must not stay under this label. The next try chooses the
+                // same CKA_ID.
+                Ok(None) => {
+                    bench.room.destroy(&rule)?;
+                    return Err(announced::unseen(&rule));
+                }
+                Err(fault) => {
+                    if fault.exit == Exit::IntegrityFailure {
+                        bench.room.destroy(&rule)?;
+                    }
+                    return Err(fault);
+                }
+            };
+            let mut result = announced::told(made, check, seen);
             result["wrapped_sha256"] = json!(HEXLOWER.encode(&sha256(&wrapped)));
             result["under"] = json!(under.label);
             Ok(result)
@@ -96,14 +114,14 @@ pub(super) fn perform(
         Step::Request { common_name, organization, oid, .. } => {
             let subject =
                 Subject { organization: organization.clone(), common_name: common_name.clone(), oid: oid.clone() };
-            let pem = certify::request(site, &Token::open_present(site)?, role, epoch, &subject)?;
+            let pem = certify::request(site, &bench.ceremony.token()?, role, epoch, &subject)?;
             let name = format!("{}-{epoch}.csr.pem", role.to_string().replace(':', "-"));
             files::write_whole(&bench.ceremony.dir.join(&name), pem.as_bytes(), 0o644)?;
             Ok(json!({ "file": name, "sha256": HEXLOWER.encode(&sha256(pem.as_bytes())) }))
         }
         Step::Certificate { files, .. } => {
             let chain: Vec<_> = files.iter().map(|file| bench.ceremony.plan.directory.join(file)).collect();
-            let token = Token::open_present(site)?;
+            let token = bench.ceremony.token()?;
             let begun = bench.ceremony.helpers.begun_orders;
             let installed = certify::install(site, &token, (role, epoch), &chain, now, begun)?;
             Ok(json!({ "leaf_sha256": installed.fingerprint, "not_after": installed.not_after.to_string() }))
@@ -112,8 +130,9 @@ pub(super) fn perform(
             if matches!(role, Role::DpAuth(_) | Role::DpPb(_) | Role::Manifest) {
                 return Err(Fault::new(Exit::Config, format!("{role} becomes active with its certificate")));
             }
-            let token = Token::open_present(site)?; // compares and tries the key
+            let token = bench.ceremony.token()?; // compares and tries the key
             token.key_of(role, epoch)?;
+            Token::same_in_every_slot(site, &bench.declared(role, epoch)?)?;
             let path = site.path(&site.config.hsm.policy);
             let mut policy = PolicyFile::open(&path)?;
             policy.activate(role, epoch, now)?;
@@ -162,7 +181,7 @@ impl Bench<'_> {
         let path = site.path(&site.config.hsm.policy);
         if KeyPolicy::load(&path)?.rule_of(role, epoch).is_none() {
             let mut file = PolicyFile::open(&path)?;
-            file.add_epoch(role, epoch)?;
+            file.add_epoch(role, epoch, origin)?;
             file.write()?;
         }
         let rule = self.declared(role, epoch)?;
@@ -209,11 +228,10 @@ impl Bench<'_> {
         make(&id, state)
     }
 
-    /// What the transcript says of a key that is there now: the token compared and tried it.
-    fn made(&self, rule: &KeyRule, kcv: Option<(&CheckValue, KcvMethod)>) -> Result<Value, Fault> {
-        let site = self.ceremony.site;
+    /// What the transcript says of a key that is there now, and the token, which compared and tried it.
+    fn made(&self, rule: &KeyRule) -> Result<(Value, Token), Fault> {
         let id = self.room.find(rule)?.unwrap_or_default();
-        let token = Token::open_present(site)?;
+        let token = self.ceremony.token()?;
         let mut made = json!({ "label": rule.label, "id": HEXLOWER.encode(&id) });
         let key = token.key_of(&rule.role, rule.epoch)?;
         match rule.purpose {
@@ -227,39 +245,7 @@ impl Bench<'_> {
             }
             _ => {}
         }
-        if let Some((kcv, method)) = kcv {
-            let mut session = token.open_session()?;
-            let other = || {
-                let what = format!("{}: the key in the token has another check value than {kcv}", rule.label);
-                Fault::new(Exit::IntegrityFailure, what)
-                    .hint("this is not the key that was announced: ask its owner for key and check value again")
-            };
-            if rule.purpose == Purpose::Encrypt {
-                let block = method.block(|block| {
-                    let answer = session.encrypt_blocks(key, block)?;
-                    answer.as_slice().try_into().map_err(|_| crate::hsm::HsmError {
-                        what: format!("check value of {}", rule.label),
-                        code: "the token answered with another length".into(),
-                        class: FaultClass::Data,
-                        hint: "the HSM is faulty",
-                    })
-                })?;
-                if !kcv.agrees_with(&block) {
-                    return Err(other());
-                }
-            }
-            // It cannot encrypt a block of zeros for us: what the token itself tells is all there is.
-            if rule.purpose == Purpose::Decrypt && method == KcvMethod::AesEcbZeros {
-                match session.check_value(key)? {
-                    Some(told) if !kcv.agrees_with(&told) => return Err(other()),
-                    Some(_) => {}
-                    None => made["kcv_seen"] = json!("outside"),
-                }
-            }
-            made["kcv"] = json!(kcv.to_string());
-            made["kcv_method"] = json!(method.as_str());
-        }
-        Ok(made)
+        Ok((made, token))
     }
 
     fn opened(&self, sealed: Vec<(usize, Vec<u8>)>, state: &State) -> Result<Vec<Component>, Fault> {

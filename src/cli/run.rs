@@ -12,7 +12,7 @@ use super::Voice;
 use super::screen::{print_json, table};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
-use crate::hsm::lanes::Health;
+use crate::hsm::lanes::{Breaker, Health, PoolHealth};
 use crate::ids::OrderKey;
 use crate::pipeline::{self, Audit, Outcome, Report};
 
@@ -69,19 +69,40 @@ pub(super) fn stop_on_signal() -> Result<Arc<AtomicBool>, Fault> {
     Ok(stop)
 }
 
-/// Says nothing of one token that served throughout.
 fn print_health(health: &Health) {
-    if health.pools.len() < 2 && health.pools.iter().all(|pool| pool.faults.is_empty()) {
-        return;
+    health_told(health).iter().for_each(|line| eprintln!("{line}"));
+}
+
+/// Nothing when every token served throughout; else a line for each, also for those that took the work over.
+fn health_told(health: &Health) -> Vec<String> {
+    let is_well = |pool: &PoolHealth| {
+        pool.breaker == Breaker::Closed && pool.faults.is_empty() && (pool.opened, pool.late, pool.stuck) == (0, 0, 0)
+    };
+    if health.pools.iter().all(is_well) {
+        return Vec::new();
     }
-    for pool in &health.pools {
-        let faults: Vec<String> = pool.faults.iter().map(|(code, times)| format!("{times} x {code}")).collect();
-        let faults = if faults.is_empty() { "no faults".to_owned() } else { faults.join(", ") };
-        eprintln!(
-            "token {}: {} signatures, p50 {} us, p99 {} us, lost {} times, {faults}",
-            pool.name, pool.signatures, pool.p50_us, pool.p99_us, pool.opened
-        );
+    health.pools.iter().map(pool_told).collect()
+}
+
+fn pool_told(pool: &PoolHealth) -> String {
+    let PoolHealth { name, signatures, p50_us, p99_us, .. } = pool;
+    let mut parts = vec![format!("{signatures} signatures, p50 {p50_us} us, p99 {p99_us} us")];
+    let now = match pool.breaker {
+        Breaker::Closed => "serves again",
+        Breaker::Open | Breaker::HalfOpen => "not back at the end",
+        Breaker::Out => "not to be used any more",
+    };
+    if pool.opened > 0 || pool.breaker != Breaker::Closed {
+        parts.push(format!("lost {} times, {now}", pool.opened));
     }
+    if pool.stuck > 0 {
+        parts.push(format!("{} calls without an answer", pool.stuck));
+    }
+    if pool.late > 0 {
+        parts.push(format!("{} answers too late", pool.late));
+    }
+    parts.extend(pool.faults.iter().map(|(code, times)| format!("{times} x {code}")));
+    format!("token {name}: {}", parts.join(", "))
 }
 
 fn as_json(report: &Report) -> serde_json::Value {
@@ -121,5 +142,54 @@ fn print_table(reports: &[Report], nothing_failed: bool) {
     say!("{table}");
     for report in reports {
         say!("{}", report.bundle.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn pool(name: &str) -> PoolHealth {
+        PoolHealth {
+            name: name.to_owned(),
+            breaker: Breaker::Closed,
+            lanes: 2,
+            stuck: 0,
+            in_flight: 0,
+            calls: 9,
+            signatures: 8,
+            faults: BTreeMap::new(),
+            p50_us: 40,
+            p99_us: 90,
+            opened: 0,
+            late: 0,
+        }
+    }
+
+    #[test]
+    fn tokens_that_served_throughout_are_not_spoken_of() {
+        assert!(health_told(&Health { queue_depth: 0, pools: vec![pool("a"), pool("b")] }).is_empty());
+    }
+
+    #[test]
+    fn what_happened_to_one_token_is_told_beside_the_one_that_took_over() {
+        let lost = PoolHealth {
+            breaker: Breaker::Open,
+            opened: 1,
+            stuck: 2,
+            late: 3,
+            faults: BTreeMap::from([("CKR_DEVICE_ERROR".to_owned(), 4)]),
+            ..pool("b")
+        };
+        assert_eq!(
+            health_told(&Health { queue_depth: 0, pools: vec![pool("a"), lost] }),
+            [
+                "token a: 8 signatures, p50 40 us, p99 90 us",
+                "token b: 8 signatures, p50 40 us, p99 90 us, lost 1 times, not back at the end, 2 calls without an \
+                 answer, 3 answers too late, 4 x CKR_DEVICE_ERROR",
+            ]
+        );
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod draw;
 pub mod lanes;
+pub mod mechanisms;
 pub mod pin;
 pub mod pkcs11;
 pub mod policy;
@@ -208,8 +209,8 @@ pub trait HsmSession: Send {
     fn decrypt_blocks(&mut self, key: KeyRef, blocks: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError>;
     /// CKA_CHECK_VALUE: the first octets of AES of a zero block. Optional in PKCS#11: none when the token does not tell it.
     fn check_value(&mut self, key: KeyRef) -> Result<Option<Vec<u8>>, HsmError>;
-    /// AES-256-GCM under a KEK: `iv (12) || ciphertext || tag (16)`. `aad` says what is sealed and must not be empty
-    /// (SoftHSM 2.6.1 crashes without).
+    /// AES-256-GCM under a KEK: `02 || iv (12) || ciphertext || tag (16)`. `aad` says what is sealed and must not be empty
+    /// (SoftHSM 2.6.1 crashes without); role and epoch of the KEK are bound in with it.
     fn seal(&mut self, key: KeyRef, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, HsmError>;
     /// Opens what [`Self::seal`] closed, under this key or a draining epoch of its role: the KEK of a sealed thing is the one
     /// that opens it. A wrong `aad` or octet is an error of class [`FaultClass::Data`].

@@ -12,7 +12,8 @@ use crate::error::{Exit, Fault};
 pub const SCHEMA: &str = "bindery.hsm-profile/1";
 
 /// Policy attributes that a model may lack without a key being weaker for it. The others no profile can wave away.
-const MAY_BE_UNKNOWN: &[&str] = &["CKA_COPYABLE", "CKA_SIGN_RECOVER", "CKA_VERIFY_RECOVER", "CKA_ALLOWED_MECHANISMS"];
+const MAY_BE_UNKNOWN: &[&str] =
+    &["CKA_COPYABLE", "CKA_SIGN_RECOVER", "CKA_VERIFY_RECOVER", "CKA_ALLOWED_MECHANISMS", "CKA_UNWRAP_TEMPLATE"];
 
 const SOFTHSM: &str = include_str!("../../hsm-config/profiles/softhsm.toml");
 

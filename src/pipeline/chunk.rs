@@ -16,7 +16,7 @@ use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
 use crate::bind::Workbench;
 use crate::error::{ErrorClass, Exit, Fault};
 use crate::hsm::lanes::Signed;
-use crate::hsm::{Hsm, HsmSession, draw};
+use crate::hsm::{Hsm, draw};
 use crate::ids::RecordId;
 use crate::store::packages::{LocalFiles, Packages};
 use crate::store::sealed::Content;
@@ -163,13 +163,7 @@ impl<H: Hsm> Engine<'_, H> {
                 verdicts.push(record.authenticate(k, opc));
                 rest = after;
             }
-            let ciphertext = session.encrypt_blocks(line.transport, &blocks)?;
-            if ciphertext.len() != len {
-                return Err(Fault::new(
-                    Exit::HsmUnusable,
-                    format!("{len} octets to encrypt, {} came back", ciphertext.len()),
-                ));
-            }
+            let ciphertext = line.transport.ask(session, &blocks)?;
             let mut rest = &ciphertext[..];
             for record in group {
                 let (ki, after) = rest.split_at(record.k().len());

@@ -8,13 +8,14 @@ use jiff::Timestamp;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::blocks::BlockKey;
 use super::open::open_sealed_op;
 use super::prepare::core_target;
 use super::work::Engine;
 use crate::config::{CbcIv, ImportKey, ImportScheme, Site};
 use crate::error::{Exit, Fault};
 use crate::hsm::policy::KeyPolicy;
-use crate::hsm::{Hsm, HsmError, HsmSession, KeyRef, Role};
+use crate::hsm::{Hsm, HsmError, HsmSession, Role};
 use crate::order::WrappedForm;
 use crate::order::file::{CredentialsFrom, Line};
 use crate::secret::SubscriberKey;
@@ -32,7 +33,7 @@ const KW_HALF: usize = 8;
 
 /// The operator's key of a line.
 pub(super) struct Import {
-    key: KeyRef,
+    key: BlockKey,
     scheme: ImportScheme,
     iv: CbcIv,
     /// OP or TOP, where the site has it.
@@ -156,6 +157,7 @@ impl Import {
             open_sealed_op(&mut session, engine.keys.kek, &path, &aad, line.algorithm.opc_len())
         });
         let iv = import.iv.unwrap_or(CbcIv::Fixed([0; BLOCK]));
+        let key = BlockKey::decrypting(&mut session, key)?;
         Ok(Some(Self { key, scheme: import.scheme, iv, op: op.transpose()? }))
     }
 
@@ -171,9 +173,9 @@ impl Import {
             let values = group.iter().flatten().flat_map(|wrapped| std::iter::once(&wrapped.ki).chain(&wrapped.opc));
             let values: Vec<&[u8]> = values.map(Vec::as_slice).collect();
             let mut plain = match self.scheme {
-                ImportScheme::AesEcb => chained(session, self.key, &values, None)?,
-                ImportScheme::AesCbc => chained(session, self.key, &values, Some(self.iv))?,
-                ImportScheme::AesKw => unwrapped(session, self.key, &values)?,
+                ImportScheme::AesEcb => chained(session, &self.key, &values, None)?,
+                ImportScheme::AesCbc => chained(session, &self.key, &values, Some(self.iv))?,
+                ImportScheme::AesKw => unwrapped(session, &self.key, &values)?,
             }
             .into_iter();
             let mut next = |what: &'static str| {
@@ -212,7 +214,7 @@ type Plain = Result<SubscriberKey, Unfit>;
 /// ECB, and with an initial vector CBC, of all values in one call; chaining is an XOR here.
 fn chained(
     session: &mut impl HsmSession,
-    key: KeyRef,
+    key: &BlockKey,
     values: &[&[u8]],
     iv: Option<CbcIv>,
 ) -> Result<Vec<Plain>, HsmError> {
@@ -227,7 +229,7 @@ fn chained(
     }
     let parts: Vec<_> = values.iter().map(|value| parts(value, iv)).collect();
     let blocks: Vec<u8> = parts.iter().flatten().flat_map(|(body, _)| body.iter().copied()).collect();
-    let mut plain = decrypt_all(session, key, &blocks)?;
+    let mut plain = key.ask(session, &blocks)?;
     let mut rest = &mut plain[..];
     let mut next = |(body, first): (&[u8], Option<[u8; BLOCK]>)| {
         let (own, after) = std::mem::take(&mut rest).split_at_mut(body.len());
@@ -266,7 +268,7 @@ impl Unwrapping {
 }
 
 /// AES key wrap: every step is one call for all values together, 12 for a key of 16 octets and 24 for one of 32.
-fn unwrapped(session: &mut impl HsmSession, key: KeyRef, values: &[&[u8]]) -> Result<Vec<Plain>, HsmError> {
+fn unwrapped(session: &mut impl HsmSession, key: &BlockKey, values: &[&[u8]]) -> Result<Vec<Plain>, HsmError> {
     let mut going: Vec<Unwrapping> = Vec::with_capacity(values.len());
     for (at, value) in values.iter().enumerate() {
         if matches!(value.len(), 24 | 40) {
@@ -283,7 +285,7 @@ fn unwrapped(session: &mut impl HsmSession, key: KeyRef, values: &[&[u8]]) -> Re
             blocks.extend_from_slice(&a.to_be_bytes());
             blocks.extend_from_slice(&value.octets[register..register + KW_HALF]);
         }
-        let plain = decrypt_all(session, key, &blocks)?;
+        let plain = key.ask(session, &blocks)?;
         let stepping = going.iter_mut().filter(|value| value.steps() >= step);
         for (value, block) in stepping.zip(plain.chunks_exact(BLOCK)) {
             let register = KW_HALF * value.register(step);
@@ -302,16 +304,12 @@ fn unwrapped(session: &mut impl HsmSession, key: KeyRef, values: &[&[u8]]) -> Re
     Ok(plain)
 }
 
-/// One call; none for nothing, which some modules refuse.
-fn decrypt_all(session: &mut impl HsmSession, key: KeyRef, blocks: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
-    if blocks.is_empty() { Ok(Zeroizing::default()) } else { session.decrypt_blocks(key, blocks) }
-}
-
 #[cfg(test)]
 mod tests {
     use openssl::symm::{Cipher, Crypter, Mode};
 
     use super::*;
+    use crate::hsm::KeyRef;
 
     /// A token that holds one AES key and counts its calls.
     struct SoftToken {
@@ -358,16 +356,18 @@ mod tests {
         data_encoding::HEXUPPER.decode(text.as_bytes()).unwrap()
     }
 
-    fn import(scheme: ImportScheme, iv: CbcIv) -> Import {
-        Import { key: KeyRef::for_tests(), scheme, iv, op: None }
+    fn import(token: &mut SoftToken, scheme: ImportScheme, iv: CbcIv) -> Import {
+        let key = BlockKey::decrypting(token, KeyRef::for_tests()).unwrap();
+        token.calls = 0;
+        Import { key, scheme, iv, op: None }
     }
 
     const ZERO: CbcIv = CbcIv::Fixed([0; BLOCK]);
 
-    fn one(import: &Import, key: &str, ki: &str) -> Result<Vec<u8>, BadImport> {
+    fn one((scheme, iv): (ImportScheme, CbcIv), key: &str, ki: &str) -> Result<Vec<u8>, BadImport> {
         let wrapped = Wrapped { ki: hex(ki), opc: None };
         let mut token = SoftToken { key: hex(key), calls: 0 };
-        let mut all = import.decrypt(&mut token, &[Some(&wrapped)]).unwrap();
+        let mut all = import(&mut token, scheme, iv).decrypt(&mut token, &[Some(&wrapped)]).unwrap();
         all.remove(0).map(|imported| imported.k.expose().to_vec())
     }
 
@@ -375,8 +375,8 @@ mod tests {
     fn single_blocks_give_the_figures_of_fips_197() {
         let (key, plain) = ("000102030405060708090A0B0C0D0E0F", hex("00112233445566778899AABBCCDDEEFF"));
         let wrapped = "69C4E0D86A7B0430D8CDB78070B4C55A";
-        assert_eq!(one(&import(ImportScheme::AesEcb, ZERO), key, wrapped).unwrap(), plain);
-        assert_eq!(one(&import(ImportScheme::AesCbc, ZERO), key, wrapped).unwrap(), plain);
+        assert_eq!(one((ImportScheme::AesEcb, ZERO), key, wrapped).unwrap(), plain);
+        assert_eq!(one((ImportScheme::AesCbc, ZERO), key, wrapped).unwrap(), plain);
     }
 
     #[test]
@@ -386,15 +386,15 @@ mod tests {
         let wrapped = "7649ABAC8119B246CEE98E9B12E9197D5086CB9B507219EE95DB113A917678B2";
         let plain = hex("6BC1BEE22E409F96E93D7E117393172AAE2D8A571E03AC9C9EB76FAC45AF8E51");
         let fixed = CbcIv::Fixed(hex(iv).try_into().unwrap());
-        assert_eq!(one(&import(ImportScheme::AesCbc, fixed), key, wrapped).unwrap(), plain);
+        assert_eq!(one((ImportScheme::AesCbc, fixed), key, wrapped).unwrap(), plain);
         let prefixed = format!("{iv}{wrapped}");
-        assert_eq!(one(&import(ImportScheme::AesCbc, CbcIv::Prefix), key, &prefixed).unwrap(), plain);
-        assert_ne!(one(&import(ImportScheme::AesCbc, ZERO), key, wrapped).unwrap(), plain);
+        assert_eq!(one((ImportScheme::AesCbc, CbcIv::Prefix), key, &prefixed).unwrap(), plain);
+        assert_ne!(one((ImportScheme::AesCbc, ZERO), key, wrapped).unwrap(), plain);
     }
 
     #[test]
     fn key_wrap_gives_the_figures_of_rfc_3394_and_sees_every_changed_bit() {
-        let kw = import(ImportScheme::AesKw, ZERO);
+        let kw = (ImportScheme::AesKw, ZERO);
         let k128 = "000102030405060708090A0B0C0D0E0F";
         let k256 = "000102030405060708090A0B0C0D0E0F101112131415161718191A1B1C1D1E1F";
         let sixteen = "00112233445566778899AABBCCDDEEFF";
@@ -404,11 +404,11 @@ mod tests {
             (k256, "64E8C3F9CE0F5BA263E9777905818A2A93C8191E7D6E8AE7", sixteen),
             (k256, "28C9F404C4B810F4CBCCB35CFB87F8263F5786E2D80ED326CBC7F0E71A99F43BFB988B9B7A02DD21", thirty_two),
         ] {
-            assert_eq!(one(&kw, key, wrapped).unwrap(), hex(plain));
+            assert_eq!(one(kw, key, wrapped).unwrap(), hex(plain));
             for bit in 0..4 * wrapped.len() {
                 let mut changed = hex(wrapped);
                 changed[bit / 8] ^= 1 << (bit % 8);
-                let told = one(&kw, key, &data_encoding::HEXUPPER.encode(&changed));
+                let told = one(kw, key, &data_encoding::HEXUPPER.encode(&changed));
                 assert_eq!(told, Err(BadImport::Integrity("ki_wrapped")), "bit {bit}");
             }
         }
@@ -421,7 +421,7 @@ mod tests {
         let bad_opc = Wrapped { ki: vec![9; 16], opc: Some(vec![8; 48]) };
         let mut token = SoftToken { key: vec![1; 32], calls: 0 };
         let rows = [Some(&good), Some(&short), None, Some(&bad_opc), Some(&good)];
-        let made = import(ImportScheme::AesEcb, ZERO).decrypt(&mut token, &rows).unwrap();
+        let made = import(&mut token, ImportScheme::AesEcb, ZERO).decrypt(&mut token, &rows).unwrap();
         let told: Vec<_> = made.iter().map(|made| made.as_ref().err().copied()).collect();
         let length = |what| Some(BadImport::Length(what));
         assert_eq!(told, [None, length("ki_wrapped"), Some(BadImport::Missing), length("opc_wrapped"), None]);
@@ -430,18 +430,45 @@ mod tests {
             assert_eq!(aes(&token.key, Mode::Encrypt, k.expose()), good.ki);
             assert_eq!(aes(&token.key, Mode::Encrypt, opc.expose()), *good.opc.as_ref().unwrap());
         }
-        assert_eq!(token.calls, 1);
+        assert_eq!(token.calls, 2, "asked twice");
     }
 
     #[test]
-    fn a_thousand_records_are_two_calls_and_with_key_wrap_twelve() {
+    fn a_blank_key_is_its_own_rows_fault_whatever_it_was_wrapped_with() {
+        let (key, iv) = (vec![3; 32], [9; BLOCK]);
+        let kw = |secret: &[u8]| {
+            let mut out = vec![0; secret.len() + 8];
+            openssl::aes::wrap_key(&openssl::aes::AesKey::new_encrypt(&key).unwrap(), None, &mut out, secret).unwrap();
+            out
+        };
+        for (scheme, k_of) in [
+            (ImportScheme::AesEcb, aes(&key, Mode::Encrypt, &[0; 32])),
+            // One block of CBC: what is encrypted is the plaintext XORed with the vector.
+            (ImportScheme::AesCbc, aes(&key, Mode::Encrypt, &iv)),
+            (ImportScheme::AesKw, kw(&[0; 32])),
+        ] {
+            let good = if scheme == ImportScheme::AesKw { kw(&[5; 16]) } else { vec![5; 16] };
+            let rows = [(&good, Some(&good)), (&k_of, Some(&good)), (&good, Some(&k_of)), (&k_of, None), (&good, None)]
+                .map(|(ki, opc)| Wrapped { ki: ki.clone(), opc: opc.cloned() });
+            let mut token = SoftToken { key: key.clone(), calls: 0 };
+            let made =
+                import(&mut token, scheme, CbcIv::Fixed(iv)).decrypt(&mut token, &rows.each_ref().map(Some)).unwrap();
+            let told: Vec<_> = made.iter().map(|made| made.as_ref().err().copied()).collect();
+            let blank = |what| Some(BadImport::Blank(what));
+            let expected = [None, blank("ki_wrapped"), blank("opc_wrapped"), blank("ki_wrapped"), None];
+            assert_eq!(told, expected, "{scheme:?}");
+        }
+    }
+
+    #[test]
+    fn a_thousand_records_are_two_questions_and_with_key_wrap_twelve() {
         for (scheme, octets, calls) in
             [(ImportScheme::AesEcb, 16, 2), (ImportScheme::AesCbc, 16, 2), (ImportScheme::AesKw, 24, 12)]
         {
             let wrapped = Wrapped { ki: vec![7; octets], opc: Some(vec![8; octets]) };
             let mut token = SoftToken { key: vec![1; 32], calls: 0 };
-            import(scheme, ZERO).decrypt(&mut token, &vec![Some(&wrapped); 1_000]).unwrap();
-            assert_eq!(token.calls, calls, "{scheme:?}");
+            import(&mut token, scheme, ZERO).decrypt(&mut token, &vec![Some(&wrapped); 1_000]).unwrap();
+            assert_eq!(token.calls, 2 * calls, "{scheme:?}: each is asked twice");
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod audit;
 mod authenticate;
 mod batch;
+mod blocks;
 mod chunk;
 mod close;
 mod distinct;

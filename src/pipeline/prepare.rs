@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
+use super::blocks::BlockKey;
 use super::distinct::Distinct;
 use super::import::Import;
 use super::work::{Binding, Engine, LineWork, OrderWork};
@@ -118,6 +119,7 @@ fn line_work<H: Hsm>(
     let (transport_key, scheme) = transport(engine.site, line)?;
     let accepted_at = accepted_at(stored)?;
     let transport = engine.hsm.key_at(&Role::Transport(transport_key.clone()), accepted_at)?;
+    let transport = BlockKey::encrypting(&mut engine.hsm.open_session()?, transport)?;
     let import = Import::of(engine, line, accepted_at)?;
     let metadata = metadata(line)?;
     let host_id = HostId::new(engine.site.config.smdp.host_id.as_bytes())

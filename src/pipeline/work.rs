@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
+use super::blocks::BlockKey;
 use super::distinct::{Distinct, Print};
 use super::import::Import;
 use crate::certs::DpChains;
@@ -147,7 +148,7 @@ pub(super) struct LineWork {
     /// The operator's key of imported credentials; none where they are generated.
     pub(super) import: Option<Import>,
     /// Encrypts K and OPc for the core network.
-    pub(super) transport: KeyRef,
+    pub(super) transport: BlockKey,
     /// Host id of the key derivation.
     pub(super) host_id: HostId,
     /// What records say of the line.

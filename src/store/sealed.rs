@@ -131,7 +131,7 @@ impl BatchKey {
     }
 }
 
-/// AAD of an order's batch key under the site KEK.
+/// AAD of an order's batch key under the site KEK; the token's session puts role and epoch of the KEK before it.
 pub(crate) fn batch_aad(order: &OrderKey) -> Vec<u8> {
     ["bindery.batch-key/1", &order_name(order)].join("|").into_bytes()
 }

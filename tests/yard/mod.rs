@@ -106,10 +106,20 @@ impl Yard {
         command
     }
 
+    /// What a process needs that works with this site's token.
+    pub(crate) fn environment(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.environment.iter().map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// The same for this process, which may have one token only.
+    pub(crate) fn enter(&self) {
+        self.environment().for_each(|(name, value)| bindery::ffi::set_environment(name, value.as_ref()));
+    }
+
     fn bindery(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bindery"));
         command.current_dir(self.dir.path()).env_remove("SOFTHSM2_CONF").env_remove("BINDERY_PIN");
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(self.environment());
         command
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{Approvals, ceremony_directory, drain, file_name};
+use super::{Approvals, OnSlot, ceremony_directory, drain, file_name};
 use crate::ceremony::approval::{Approval, SCHEMA};
 use crate::ceremony::component::Source;
 use crate::ceremony::kcv::KcvMethod;
@@ -23,6 +23,8 @@ pub(super) struct Conduct {
     /// State, transcript, requests and public keys go here [default: ceremonies/PLAN of the site]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    on: OnSlot,
     #[command(flatten)]
     approvals: Approvals,
     #[command(flatten)]
@@ -50,23 +52,23 @@ impl Components {
 impl Conduct {
     pub(super) fn run(self, site: &Site, json: bool) -> Result<Exit, Fault> {
         let plan = Plan::load(&self.plan)?;
-        let dir = directory(site, &self.plan, self.out);
-        conduct(site, &plan, &dir, &self.approvals, &self.components.sources(), json)
+        let slot = self.on.further(site);
+        let dir = directory(site, &self.plan, self.out, slot);
+        conduct(site, (&plan, &dir, slot), &self.approvals, &self.components.sources(), json)
     }
 }
 
 /// Runs a plan and says how far it came.
 pub(super) fn conduct(
     site: &Site,
-    plan: &Plan,
-    dir: &Path,
+    (plan, dir, slot): (&Plan, &Path, Option<&str>),
     approvals: &Approvals,
     components: &[Source],
     json: bool,
 ) -> Result<Exit, Fault> {
     let Outcome { done, steps, transcript } = drain::with_helpers(site, |helpers| {
         let (approvals, approver_pin) = (&approvals.approvals[..], approvals.approve_by_pin);
-        Ceremony { site, plan, dir, approvals, approver_pin, components, helpers }.run()
+        Ceremony { site, plan, slot, dir, approvals, approver_pin, components, helpers }.run()
     })?;
     if json {
         say!("{}", json!({ "done": done, "steps": steps, "transcript": transcript }));
@@ -94,6 +96,8 @@ pub(super) struct Propose {
     /// Hours from now that it holds
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=168))]
     hours: u32,
+    #[command(flatten)]
+    on: OnSlot,
 }
 
 impl Propose {
@@ -115,7 +119,10 @@ impl Propose {
         let now = second(Timestamp::now());
         let approval = Approval {
             schema: SCHEMA.into(),
-            ceremony: conduct::running(&directory(site, &self.plan, self.out), &plan)?,
+            ceremony: {
+                let slot = self.on.further(site);
+                conduct::running(&directory(site, &self.plan, self.out, slot), &plan, slot)?
+            },
             plan_sha256: plan.sha256,
             steps,
             not_before: now,
@@ -131,11 +138,13 @@ impl Propose {
 /// `keys import`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Import {
-    /// transport:NAME, or import:NAME for an AES import key that the policy declares
+    /// transport:NAME, operator:NAME, or import:NAME for an AES import key
     role: Role,
-    /// Which epoch [default: the next]
+    /// Which epoch [default: the next; on a further slot the newest there is]
     #[arg(long)]
     epoch: Option<u32>,
+    #[command(flatten)]
+    on: OnSlot,
     /// Who types this, never a custodian
     #[arg(long, value_name = "NAME")]
     operator: String,
@@ -163,8 +172,9 @@ pub(super) struct Import {
 impl Import {
     /// Writes the plan of this import and conducts it; the same command goes on after an approval or a crash.
     pub(super) fn run(self, site: &Site, policy: &KeyPolicy, json: bool) -> Result<Exit, Fault> {
+        let slot = self.on.further(site);
         let newest = policy.epochs(&self.role).first().map(|rule| (rule.epoch, rule.state));
-        let directory = |epoch| ceremony_directory(site, &format!("import-{}", file_name(&self.role, epoch)));
+        let directory = |epoch| ceremony_directory(site, &format!("import-{}", file_name(&self.role, epoch)), slot);
         // Begun and not finished: also when the last step switched and was killed before it could say so.
         let is_begun = |epoch| {
             let dir = directory(epoch);
@@ -172,7 +182,8 @@ impl Import {
         };
         let next = match newest {
             None => 1,
-            Some((epoch, state)) if state == KeyState::Pending || is_begun(epoch) => epoch,
+            // What another slot has and this one lacks is no new key.
+            Some((epoch, state)) if state == KeyState::Pending || is_begun(epoch) || slot.is_some() => epoch,
             Some((epoch, _)) => epoch + 1,
         };
         let epoch = self.epoch.unwrap_or(next);
@@ -188,7 +199,7 @@ impl Import {
             }
             Err(_) => files::write_whole(&path, text.as_bytes(), 0o644)?,
         }
-        conduct(site, &Plan::load(&path)?, &dir, &self.approvals, &self.components.sources(), json)
+        conduct(site, (&Plan::load(&path)?, &dir, slot), &self.approvals, &self.components.sources(), json)
     }
 
     fn plan(&self, epoch: u32) -> Result<String, Fault> {
@@ -234,9 +245,9 @@ impl Import {
     }
 }
 
-fn directory(site: &Site, plan: &Path, out: Option<PathBuf>) -> PathBuf {
+fn directory(site: &Site, plan: &Path, out: Option<PathBuf>, slot: Option<&str>) -> PathBuf {
     let name = plan.file_stem().map_or_else(|| "plan".into(), |stem| stem.to_string_lossy().into_owned());
-    out.unwrap_or_else(|| ceremony_directory(site, &name))
+    out.unwrap_or_else(|| ceremony_directory(site, &name, slot))
 }
 
 fn range(text: &str) -> Option<[usize; 2]> {

@@ -1,12 +1,13 @@
 //! What an epoch is still needed for: the ledger knows, the ceremony only asks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::ceremony::Helpers;
-use crate::config::Site;
+use crate::config::{CoreTarget, Site};
 use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::Token;
 use crate::hsm::policy::{KeyPolicy, KeyRule};
@@ -87,30 +88,33 @@ fn sealed_under(site: &Site, token: &Token, rule: &KeyRule) -> Result<Vec<String
 /// Unfinished orders that were accepted while this epoch was the active one of a key that orders call by one of `names`.
 fn accepted_under(site: &Site, rule: &KeyRule, names: &BTreeSet<&str>) -> Result<Vec<String>, Fault> {
     let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
-    let targets = site
-        .config
-        .export
-        .core
-        .iter()
-        .filter(|(_, t)| names.contains(t.transport_key.as_str()))
-        .map(|(n, _)| n.as_str());
-    let called: Vec<String> = targets
-        .map(|target| format!("\"core:{target}\""))
-        .chain(names.iter().map(|name| format!("\"{name}\"")))
-        .collect();
     let mut needed_by = Vec::new();
     for order in unfinished_orders(site)? {
         let accepted: Timestamp = order.accepted_at.parse().map_err(|e| {
             Fault::new(Exit::IntegrityFailure, format!("{}: accepted_at is no timestamp: {e}", order.key))
         })?;
-        let body = String::from_utf8_lossy(&order.body);
-        let names_it = called.iter().any(|name| body.contains(name));
+        let body: Value = serde_json::from_slice(&order.body).map_err(|e| {
+            Fault::new(Exit::IntegrityFailure, format!("{}: the stored order is no JSON: {e}", order.key))
+        })?;
+        let names_it = body["lines"]
+            .as_array()
+            .is_some_and(|lines| lines.iter().any(|line| calls(&site.config.export.core, line, names)));
         let is_epoch = policy.rule_at(&rule.role, accepted).is_some_and(|used| used.epoch == rule.epoch);
         if names_it && is_epoch {
             needed_by.push(format!("order {}", order.key));
         }
     }
     Ok(needed_by)
+}
+
+/// Whether a line asks for a key by one of these names: itself, or through the core network that gets its K and OPc, which is the
+/// site's only one where it names none.
+fn calls(targets: &BTreeMap<String, CoreTarget>, line: &Value, names: &BTreeSet<&str>) -> bool {
+    let exports = line["export"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let mut named = exports.filter_map(|export| export.strip_prefix("core:")).peekable();
+    let only = if named.peek().is_none() && targets.len() == 1 { targets.values().next() } else { None };
+    let through = named.filter_map(|name| targets.get(name)).chain(only).map(|target| target.transport_key.as_str());
+    through.chain(line["transport_key"].as_str()).any(|key| names.contains(key))
 }
 
 /// Orders with work left: open ones, and exported ones whose stored profiles wait to be bound.
@@ -123,4 +127,25 @@ fn unfinished_orders(site: &Site) -> Result<Vec<StoredOrder>, Fault> {
         }
     }
     Ok(unfinished)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_line_calls_its_key_itself_or_through_its_core_network_or_the_only_one() {
+        let targets = toml::from_str("[demo]\ntransport_key = \"core-demo\"\nscheme = \"aes-ecb\"\n").unwrap();
+        let calls = |line: Value, name: &str| calls(&targets, &line, &BTreeSet::from([name]));
+        for (line, own, demo) in [
+            (json!({ "transport_key": "acme", "export": ["core:demo"] }), true, true),
+            (json!({ "export": ["eim:demo", "core:demo"] }), false, true),
+            (json!({ "export": ["eim:demo"] }), false, true),
+            (json!({}), false, true),
+            (json!({ "export": ["core:elsewhere"] }), false, false),
+        ] {
+            assert_eq!((calls(line.clone(), "acme"), calls(line.clone(), "core-demo")), (own, demo), "{line}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! `bindery keys import-op NAME --from FILE`: an operator's OP or TOP, sealed under the site KEK.
+//! `bindery keys import-op NAME|--own --from FILE`: an operator's OP or TOP, or the site's own, sealed under the site KEK.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,14 +11,17 @@ use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::Token;
 use crate::hsm::{Hsm, HsmSession, Role};
-use crate::store::sealed::import_op_aad;
+use crate::store::sealed::{OP_AAD, TOP_AAD, import_op_aad};
 
-/// Seal an operator's OP (with TUAK: TOP) under the site KEK; OPc of imported credentials then follows from K
+/// Seal an operator's OP (with TUAK: TOP), or with --own the site's, under the site KEK; OPc then follows from K
 #[derive(Debug, clap::Args)]
 pub(super) struct ImportOp {
     /// The operator: NAME of [import.NAME] in bindery.toml, whose `op` names the file to write
-    #[arg(value_name = "NAME")]
-    name: String,
+    #[arg(value_name = "NAME", required_unless_present = "own", conflicts_with = "own")]
+    name: Option<String>,
+    /// The site's own, for the K it generates: an OP goes to credentials.op_file, a TOP to credentials.top_file
+    #[arg(long)]
+    own: bool,
     /// File with OP (32 hex digits) or TOP (64); - reads standard input, so that it never lies on a disk
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
@@ -30,29 +33,65 @@ const MOST_OCTETS: usize = 64 + 2 + 1;
 impl ImportOp {
     /// Writes the sealed file; one that is there is replaced.
     pub(super) fn run(self, site: &Site, json: bool) -> Result<Exit, Fault> {
-        let Self { name, from } = self;
-        let import = site.config.import.get(&name).ok_or_else(|| {
-            Fault::new(Exit::Usage, format!("{name}: bindery.toml has no [import.{name}]"))
-                .hint("set the operator's key up first, with `op = \"FILE\"`")
-        })?;
-        let file = import.op.as_ref().ok_or_else(|| {
-            Fault::new(Exit::Config, format!("[import.{name}]: op names no file"))
-                .hint("add `op = \"op-NAME.sealed\"`; that file will be written")
-        })?;
-        let op = read_op(&from)?;
-        let token = Token::open(site)?;
-        let sealed = token.open_session()?.seal(token.key(&Role::SiteKek)?, &import_op_aad(&name), &op)?;
-        let path = site.path(file);
-        files::write_whole(&path, &sealed, 0o600)?;
+        let op = read_op(&self.from)?;
         let what = if op.len() == 16 { "OP" } else { "TOP" };
+        let Place { file, aad, whose } = self.place(site, what)?;
+        let token = Token::open(site)?;
+        let sealed = token.open_session()?.seal(token.key(&Role::SiteKek)?, &aad, &op)?;
+        let path = site.path(&file);
+        let before = path.exists();
+        files::write_whole(&path, &sealed, 0o600)?;
         if json {
-            say!("{}", serde_json::json!({ "import": name, "sealed": what, "file": path.display().to_string() }));
+            let (import, file) = (&self.name, path.display().to_string());
+            say!(
+                "{}",
+                serde_json::json!({ "import": import, "own": self.own, "sealed": what, "file": file, "replaced": before })
+            );
         } else {
-            say!("{what} of {name} sealed under the site KEK: {}", path.display());
+            say!("{what} of {whose} sealed under the site KEK: {}", path.display());
+            if before {
+                say!("it takes the place of the one before; profiles made with that keep theirs");
+            }
             say!("destroy what it was read from");
         }
         Ok(Exit::Done)
     }
+
+    /// Where OP or TOP belongs by the site's configuration.
+    fn place(&self, site: &Site, what: &str) -> Result<Place, Fault> {
+        let Some(name) = &self.name else {
+            let own = &site.config.credentials;
+            let (file, key, aad) = match what {
+                "OP" => (&own.op_file, "op_file", OP_AAD),
+                _ => (&own.top_file, "top_file", TOP_AAD),
+            };
+            let file = file.clone().ok_or_else(|| {
+                Fault::new(Exit::Config, format!("{what} has no place: [credentials] {key} names no file")).hint(
+                    format!(
+                        "add `{key} = \"{}.sealed\"` under [credentials] in bindery.toml; that file will be written",
+                        what.to_lowercase()
+                    ),
+                )
+            })?;
+            return Ok(Place { file, aad: aad.to_vec(), whose: "the site".to_owned() });
+        };
+        let import = site.config.import.get(name).ok_or_else(|| {
+            Fault::new(Exit::Usage, format!("{name}: bindery.toml has no [import.{name}]"))
+                .hint("set the operator's key up first, with `op = \"FILE\"`; the site's own constant: --own")
+        })?;
+        let file = import.op.clone().ok_or_else(|| {
+            Fault::new(Exit::Config, format!("[import.{name}]: op names no file"))
+                .hint("add `op = \"op-NAME.sealed\"`; that file will be written")
+        })?;
+        Ok(Place { file, aad: import_op_aad(name), whose: name.clone() })
+    }
+}
+
+/// Where a sealed constant goes.
+struct Place {
+    file: PathBuf,
+    aad: Vec<u8>,
+    whose: String,
 }
 
 fn read_op(from: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {

@@ -74,9 +74,25 @@ struct Approvals {
     approve_by_pin: bool,
 }
 
-/// The directory of a ceremony that names none.
-fn ceremony_directory(site: &Site, name: &str) -> PathBuf {
-    site.path("ceremonies").join(name)
+/// Which of several tokens is worked on.
+#[derive(Debug, Default, clap::Args)]
+struct OnSlot {
+    /// Work on the slot with this token label, of [[hsm.slot]] in bindery.toml [default: the first, of [hsm]]
+    #[arg(long, value_name = "LABEL")]
+    slot: Option<String>,
+}
+
+impl OnSlot {
+    /// A further slot's label; none for the first, also when it is named.
+    fn further(&self, site: &Site) -> Option<&str> {
+        self.slot.as_deref().filter(|label| *label != site.config.hsm.token_label)
+    }
+}
+
+/// The directory of a ceremony that names none: each slot has its own.
+fn ceremony_directory(site: &Site, name: &str, slot: Option<&str>) -> PathBuf {
+    let clean = |label: &str| label.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_");
+    site.path("ceremonies").join(slot.map_or_else(|| name.to_owned(), |label| format!("{name}-at-{}", clean(label))))
 }
 
 /// `dppb 2` as a file name.

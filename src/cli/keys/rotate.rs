@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Approvals, ceremony, ceremony_directory, drain, file_name};
+use super::{Approvals, OnSlot, ceremony, ceremony_directory, drain, file_name};
 use crate::ceremony::certify::{self, Subject};
 use crate::ceremony::{self as ceremonies, Plan, plan};
 use crate::config::{Site, files};
@@ -42,13 +42,15 @@ pub(super) struct Rotate {
     /// dpauth, dppb, the same on the second curve as dppb:brainpool, site-kek, manifest, audit or import:NAME
     role: Role,
     #[command(flatten)]
+    on: OnSlot,
+    #[command(flatten)]
     about: About,
 }
 
 impl Rotate {
     /// Declares the next epoch, makes its key, has it prove itself; each part is done once however often this is run.
     pub(super) fn run(self, site: &Site, policy: &KeyPolicy, json: bool) -> Result<Exit, Fault> {
-        let role = &self.role;
+        let (role, slot) = (&self.role, self.on.further(site));
         let epochs = policy.epochs(role);
         let newest = epochs.first();
         if newest.is_some_and(|rule| rule.origin == Origin::Imported) {
@@ -64,13 +66,13 @@ impl Rotate {
         };
         if newest.is_none_or(|rule| rule.epoch != epoch) {
             let mut file = PolicyFile::open(&path)?;
-            file.add_epoch(role, epoch)?;
+            file.add_epoch(role, epoch, Origin::Generated)?;
             file.write()?;
         }
         let policy = KeyPolicy::load(&path)?;
         let rule = policy.rule_of(role, epoch).ok_or_else(|| no_role(role))?;
-        make(site, rule)?;
-        let token = Token::open_present(site)?; // compares and tries the new key
+        make(site, rule, slot)?;
+        let token = Token::open_present_in(site, slot)?; // compares and tries the new key
         let next = match role {
             Role::DpAuth(_) | Role::DpPb(_) | Role::Manifest => {
                 let pem = certify::request(site, &token, role, epoch, &self.about.subject())?;
@@ -83,8 +85,9 @@ impl Rotate {
                 if rule.kind == KeyKind::Rsa3072 {
                     let public = site.path("requests").join(format!("{}.pub.pem", file_name(role, epoch)));
                     files::make_directory(&site.path("requests"), 0o755)?;
-                    files::write_whole(&public, &KeyRoom::open(site)?.import_key_pem(rule)?, 0o644)?;
+                    files::write_whole(&public, &KeyRoom::open_in(site, slot)?.import_key_pem(rule)?, 0o644)?;
                 }
+                Token::same_in_every_slot(site, rule)?;
                 let mut file = PolicyFile::open(&path)?;
                 file.activate(role, epoch, Timestamp::now())?;
                 file.write()?;
@@ -107,12 +110,13 @@ impl Rotate {
 }
 
 /// Makes the key unless an earlier call did; a lonely half of a pair is not taken for a key.
-fn make(site: &Site, rule: &KeyRule) -> Result<(), Fault> {
-    let room = KeyRoom::open(site)?;
+fn make(site: &Site, rule: &KeyRule, slot: Option<&str>) -> Result<(), Fault> {
+    let room = KeyRoom::open_in(site, slot)?;
     if room.find(rule)?.is_none() {
+        Token::in_no_other_slot(site, slot, rule)?;
         room.generate(rule, &objects::new_id()?)?;
     }
-    let token = Token::open_present(site)?;
+    let token = Token::open_present_in(site, slot)?;
     let key = token.key_of(&rule.role, rule.epoch)?;
     // A key that is there from before has to be one of the policy and in order; opening has compared and tried it.
     if rule.purpose == crate::hsm::policy::Purpose::Sign {
@@ -135,15 +139,18 @@ pub(super) struct Retire {
     #[arg(long, value_name = "NAME")]
     operator: Option<String>,
     #[command(flatten)]
+    on: OnSlot,
+    #[command(flatten)]
     approvals: Approvals,
 }
 
 impl Retire {
     pub(super) fn run(self, site: &Site, json: bool) -> Result<Exit, Fault> {
-        let Self { role, epoch, destroy, operator, approvals } = self;
+        let Self { role, epoch, destroy, operator, on, approvals } = self;
+        let slot = on.further(site);
         drain::with_helpers(site, |helpers| ceremonies::retire(site, &role, epoch, &helpers))?;
         if let Some(operator) = operator.filter(|_| destroy) {
-            let dir = ceremony_directory(site, &format!("destroy-{}", file_name(&role, epoch)));
+            let dir = ceremony_directory(site, &format!("destroy-{}", file_name(&role, epoch)), slot);
             let path = dir.join("plan.toml");
             files::make_directory(&dir, 0o750)?;
             if !path.is_file() {
@@ -153,7 +160,7 @@ impl Retire {
                 let text = format!("{head}\n[[step]]\ndo = \"destroy\"\nrole = {role}\nepoch = {epoch}\n");
                 files::write_whole(&path, text.as_bytes(), 0o644)?;
             }
-            return ceremony::conduct(site, &Plan::load(&path)?, &dir, &approvals, &[], json);
+            return ceremony::conduct(site, (&Plan::load(&path)?, &dir, slot), &approvals, &[], json);
         }
         if json {
             say!("{}", json!({ "role": role.to_string(), "epoch": epoch, "state": "retired" }));

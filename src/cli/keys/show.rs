@@ -59,7 +59,6 @@ pub(super) fn status(site: &Site, policy: &KeyPolicy, json: bool) -> Result<Exit
             .zip(&check_values)
             .map(|(rule, kcv)| {
                 let mut key = described(rule);
-                key["epoch_state"] = json!(rule.state.as_str());
                 key["state"] = json!(found(rule));
                 key["certificate_days_left"] = json!(days(rule));
                 key["kcv"] = json!(kcv);
@@ -81,7 +80,7 @@ pub(super) fn status(site: &Site, policy: &KeyPolicy, json: bool) -> Result<Exit
     Ok(Exit::Done)
 }
 
-/// Check value of a transport key, AES of zeros: what its owner compares. No other key has one here.
+/// Check value of a transport or an operator's key, AES of zeros: what its owner compares. No other key has one here.
 fn check_value(token: &Token, rule: &KeyRule) -> Result<Option<String>, HsmError> {
     if !matches!(rule.purpose, Purpose::Encrypt | Purpose::Decrypt)
         || !token.rules().iter().any(|there| there.label == rule.label)
@@ -111,6 +110,7 @@ fn described(rule: &KeyRule) -> Value {
     json!({
         "role": rule.role.to_string(),
         "epoch": rule.epoch,
+        "epoch_state": rule.state.as_str(),
         "label": rule.label,
         "mechanism": mechanisms(rule),
         "purpose": rule.purpose.as_str(),

@@ -17,7 +17,9 @@ pub fn confirm(site: &Site) -> Result<String, Fault> {
             "set ceremony.approver_token in bindery.toml, or bring a custodian's signed approval with --approve",
         ));
     };
-    if *label == site.config.hsm.token_label {
+    // The operator logs in to every slot of the site.
+    let hsm = &site.config.hsm;
+    if hsm.slot.iter().map(|slot| &slot.token_label).chain([&hsm.token_label]).any(|own| own == label) {
         let what = "ceremony.approver_token is the operator's own token";
         return Err(Fault::new(Exit::Config, what).hint("a second person needs a second token"));
     }

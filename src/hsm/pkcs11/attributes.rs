@@ -51,6 +51,43 @@ pub(super) fn template(rule: &KeyRule, half: Half, id: &[u8], unknown: &[String]
     all
 }
 
+/// CKA_UNWRAP_TEMPLATE as the profile names it among what a model does not know.
+pub(super) const UNWRAP_TEMPLATE: &str = "CKA_UNWRAP_TEMPLATE";
+
+/// What every key has that an import key unwraps, whoever asks for it: else the PIN's holder could unwrap what an operator sent into
+/// a key that can be read.
+const UNWRAPPED: [(A, bool); 8] = [
+    (A::Private, true),
+    (A::Sensitive, true),
+    (A::Extractable, false),
+    (A::Modifiable, false),
+    (A::Copyable, false),
+    (A::Wrap, false),
+    (A::Unwrap, false),
+    (A::Derive, false),
+];
+
+/// CKA_UNWRAP_TEMPLATE of an import key. cryptoki has no type for an attribute that is a list of attributes: it is laid out here as
+/// the CK_ATTRIBUTE array of PKCS#11 (type, pointer, length; a CK_ULONG is as wide as a pointer), its values are statics.
+pub(super) fn unwrap_template(unknown: &[String]) -> Attribute {
+    const TYPE: u64 = 0x4000_0212;
+    static FALSE: u8 = 0;
+    static TRUE: u8 = 1;
+    let known = UNWRAPPED.iter().filter(|(a, _)| !unknown.iter().any(|u| u == a.as_str()));
+    let words = known.flat_map(|(attribute, value)| {
+        let number: u64 = attribute_type(*attribute).into();
+        let value = std::ptr::from_ref(if *value { &TRUE } else { &FALSE });
+        [number as usize, value as usize, size_of::<u8>()]
+    });
+    Attribute::VendorDefined((AttributeType::VendorDefined(TYPE), words.flat_map(usize::to_ne_bytes).collect()))
+}
+
+/// Flags for a template, but for those that the model does not know.
+pub(super) fn flags(all: &[(A, bool)], unknown: &[String]) -> Vec<Attribute> {
+    let known = all.iter().filter(|(a, _)| !unknown.iter().any(|u| u == a.as_str()));
+    known.map(|(attribute, value)| flag(*attribute, *value)).collect()
+}
+
 /// CKA_EC_PARAMS of a curve.
 pub(super) fn ec_params(curve: Curve) -> Attribute {
     Attribute::EcParams(curve.params_der().to_vec())

@@ -9,6 +9,7 @@
 pub mod approver;
 mod attributes;
 mod faults;
+pub mod inventory;
 mod login;
 mod module;
 pub mod objects;
@@ -150,7 +151,7 @@ impl Token {
     fn open_in(
         module: Arc<Module>,
         label: &str,
-        (policy, wanted): (KeyPolicy, Wanted),
+        (policy, wanted): (KeyPolicy, Wanted<'_>),
         profile: &HsmProfile,
         pin: Arc<PinSource>,
         lanes: usize,

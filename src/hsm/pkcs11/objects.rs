@@ -15,14 +15,16 @@ use openssl::rand::rand_bytes;
 use openssl::rsa::Rsa;
 use zeroize::Zeroize;
 
-use super::attributes::{Half, RSA_BITS, ec_params, template};
+use super::attributes::{Half, RSA_BITS, UNWRAP_TEMPLATE, ec_params, template, unwrap_template};
 use super::faults::hsm_error;
-use super::login::{PinSource, log_in};
+use super::login::log_in;
 use super::module::Module;
+use super::slots::Named;
+pub use super::wrap::{EncryptBlock, Trial};
 use super::{mechanisms_there, module, module_restarted, no_such_key, wrap};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
-use crate::hsm::policy::{KeyKind, KeyRule};
+use crate::hsm::policy::{KeyKind, KeyRule, Purpose};
 use crate::hsm::profile::HsmProfile;
 use crate::hsm::{FaultClass, HsmError};
 
@@ -55,14 +57,20 @@ struct InCall<'a> {
 impl KeyRoom {
     /// Opens the site's token for writing; the PIN is the site's. Call it before other threads run, see [`super::Token::open`].
     pub fn open(site: &Site) -> Result<Self, Fault> {
-        let profile = HsmProfile::load(site)?;
-        let module = module::load(site)?;
+        Self::open_in(site, None)
+    }
+
+    /// The same of the slot with this label; none is the first.
+    pub fn open_in(site: &Site, slot: Option<&str>) -> Result<Self, Fault> {
+        let named = Named::chosen(site, slot)?;
+        let profile = HsmProfile::named(site, named.profile)?;
+        let module = module::load_from(site, named.module)?;
         let (session, epoch) = {
             let _in_call = module.enter();
-            let (slot, info) = module::slot_by_label(&module, &site.config.hsm.token_label, None)?;
+            let (slot, info) = module::slot_by_label(&module, named.label, None)?;
             mechanisms_there(&module, slot, &profile.mechanisms_for_making_keys)?;
             let session = module.open_rw_session(slot).map_err(|e| hsm_error("open a session for writing", &e))?;
-            log_in(&session, &info, &PinSource::new(site, None))?;
+            log_in(&session, &info, &named.pin)?;
             (session, module.epoch())
         };
         Ok(Self { session: Some(session), profile, module, epoch })
@@ -94,26 +102,62 @@ impl KeyRoom {
 
     /// Makes the rule's key inside the token.
     pub fn generate(&self, rule: &KeyRule, id: &KeyId) -> Result<(), HsmError> {
+        self.can_bind(rule)?;
         let call = self.enter()?;
         generate(call.session, rule, id, &self.profile.attributes_unknown)
     }
 
     /// Makes the rule's key of these octets; the caller wipes its own.
     pub fn create(&self, rule: &KeyRule, id: &KeyId, value: &[u8]) -> Result<(), HsmError> {
+        self.can_bind(rule)?;
         let call = self.enter()?;
-        create(call.session, rule, id, value, &self.profile.attributes_unknown)
+        create(call.session, rule, id, value, &self.profile.attributes_unknown)?;
+        if rule.purpose == Purpose::Unwrap
+            && let Err(error) = wrap::aes_key_binds(call.session, rule, value)
+        {
+            drop(call);
+            self.destroy(rule)?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Import keys are for models that hold what they unwrap to a template.
+    fn can_bind(&self, rule: &KeyRule) -> Result<(), HsmError> {
+        if rule.purpose != Purpose::Unwrap || !self.profile.attributes_unknown.iter().any(|u| u == UNWRAP_TEMPLATE) {
+            return Ok(());
+        }
+        Err(HsmError {
+            what: format!("make key {}", rule.label),
+            code: format!("{} has no {UNWRAP_TEMPLATE}: what it unwraps could be made readable", self.profile.model),
+            class: FaultClass::Policy,
+            hint: "bring keys in as components: `bindery keys import ROLE --component ...`",
+        })
     }
 
     /// Unwraps what was wrapped for the import key `under` into the rule's key; its value never leaves the token.
     pub fn unwrap(&self, rule: &KeyRule, id: &KeyId, under: &KeyRule, wrapped: &[u8]) -> Result<(), HsmError> {
         let call = self.enter()?;
-        let found = call.session.find_objects(&Half::working(under).search(&under.label));
-        let found = found.map_err(|e| hsm_error(format!("look for key {}", under.label), &e))?;
-        let [unwrapping] = found[..] else { return Err(no_such_key(&under.label)) };
+        let unwrapping = call.one(under)?;
         let mechanism = wrap::mechanism(under.kind, self.profile.forms);
         let template = wrap::template_of(rule, id, &self.profile);
         let unwrapped = call.session.unwrap_key(&mechanism, unwrapping, wrapped, &template);
         unwrapped.map(drop).map_err(|e| hsm_error(format!("unwrap key {} with {}", rule.label, under.label), &e))
+    }
+
+    /// The check value's whole block of the key that is wrapped here, seen before it is made: unwrapped once into an object of this
+    /// session that does nothing but encrypt, and that goes at once. None where the token does not unwrap into such an object (a
+    /// CKA_UNWRAP_TEMPLATE), or does not unwrap this at all, which the unwrapping itself will tell.
+    pub fn trial(
+        &self,
+        rule: &KeyRule,
+        under: &KeyRule,
+        wrapped: &[u8],
+        block: impl FnOnce(&mut EncryptBlock<'_>) -> Result<[u8; 16], HsmError>,
+    ) -> Result<Option<Trial>, HsmError> {
+        let call = self.enter()?;
+        let unwrapping = (call.one(under)?, wrap::mechanism(under.kind, self.profile.forms));
+        wrap::trial(call.session, unwrapping, wrapped, (rule, &self.profile), block)
     }
 
     /// Destroys every object of the rule's label; how many there were.
@@ -170,6 +214,14 @@ impl Drop for KeyRoom {
 }
 
 impl InCall<'_> {
+    /// The working object of a rule.
+    fn one(&self, rule: &KeyRule) -> Result<ObjectHandle, HsmError> {
+        let found = self.session.find_objects(&Half::working(rule).search(&rule.label));
+        let found = found.map_err(|e| hsm_error(format!("look for key {}", rule.label), &e))?;
+        let [one] = found[..] else { return Err(no_such_key(&rule.label)) };
+        Ok(one)
+    }
+
     fn objects(&self, rule: &KeyRule) -> Result<Vec<(Half, ObjectHandle)>, HsmError> {
         let mut all = Vec::new();
         for half in halves(rule) {
@@ -195,12 +247,21 @@ pub(super) fn is_there(session: &Pkcs11Session, rule: &KeyRule) -> Result<bool, 
     Ok(!found.map_err(|e| hsm_error(format!("look for key {}", rule.label), &e))?.is_empty())
 }
 
+/// An import key is made with the template of what it unwraps.
+fn with_unwrap_template(mut all: Vec<Attribute>, rule: &KeyRule, unknown: &[String]) -> Vec<Attribute> {
+    if rule.purpose == Purpose::Unwrap {
+        all.push(unwrap_template(unknown));
+    }
+    all
+}
+
 /// Makes a key inside the token.
 pub(super) fn generate(session: &Pkcs11Session, rule: &KeyRule, id: &[u8], unknown: &[String]) -> Result<(), HsmError> {
     let failed = |e: Error| hsm_error(format!("make key {}", rule.label), &e);
+    let own = |half| with_unwrap_template(template(rule, half, id, unknown), rule, unknown);
     let pair = |mechanism: &Mechanism<'_>, more: Vec<Attribute>| {
         let public = [template(rule, Half::Public, id, unknown), more].concat();
-        session.generate_key_pair(mechanism, &public, &template(rule, Half::Private, id, unknown)).map(drop)
+        session.generate_key_pair(mechanism, &public, &own(Half::Private)).map(drop)
     };
     match rule.kind {
         KeyKind::Ec(curve) => pair(&Mechanism::EccKeyPairGen, vec![ec_params(curve)]),
@@ -209,7 +270,7 @@ pub(super) fn generate(session: &Pkcs11Session, rule: &KeyRule, id: &[u8], unkno
             vec![Attribute::ModulusBits(RSA_BITS.into()), Attribute::PublicExponent(vec![1, 0, 1])],
         ),
         KeyKind::Aes128 | KeyKind::Aes256 => {
-            let mut secret = template(rule, Half::Secret, id, unknown);
+            let mut secret = own(Half::Secret);
             let octets = rule.kind.secret_octets().unwrap_or_default();
             secret.push(Attribute::ValueLen((octets as u64).into()));
             session.generate_key(&Mechanism::AesKeyGen, &secret).map(drop)
@@ -235,7 +296,7 @@ pub(super) fn create(
             hint: "correct `type` of this key in the key policy, or the key's components",
         });
     }
-    let mut secret = template(rule, Half::Secret, id, unknown);
+    let mut secret = with_unwrap_template(template(rule, Half::Secret, id, unknown), rule, unknown);
     secret.push(Attribute::Class(ObjectClass::SECRET_KEY));
     secret.push(Attribute::KeyType(KeyType::AES));
     secret.push(Attribute::Value(value.to_vec()));

@@ -75,7 +75,7 @@ pub fn demo_token(site: &Site, user_pin: &str) -> Result<DemoKeys, Fault> {
 }
 
 /// Whether the token makes keys on this curve: told by a session key, for no mechanism list names curves.
-fn knows(session: &Pkcs11Session, curve: Curve) -> bool {
+pub(super) fn knows(session: &Pkcs11Session, curve: Curve) -> bool {
     let public = [Attribute::Token(false), Attribute::Private(false), ec_params(curve)];
     let private = [Attribute::Token(false), Attribute::Sensitive(true), Attribute::Extractable(false)];
     match session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private) {

@@ -18,6 +18,8 @@ use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef, draw};
 const IV_OCTETS: usize = 12;
 const TAG_OCTETS: usize = 16;
 const BLOCK_OCTETS: usize = 16;
+/// First octet of what is sealed now: `02 || iv || ciphertext || tag`, its AAD names the key. Form 1 has neither and still opens.
+const FORM: u8 = 2;
 
 /// One session of an open token. Dropping it closes it.
 pub struct Session {
@@ -65,6 +67,11 @@ impl Session {
     /// What differs from model to model.
     pub(super) fn forms(&self) -> Forms {
         self.held.forms
+    }
+
+    /// Attributes that the model does not know.
+    pub(super) fn unknown(&self) -> &[String] {
+        &self.held.unknown
     }
 
     /// One call that is not of the run.
@@ -178,20 +185,19 @@ impl HsmSession for Session {
         let (handle, label) = self.key(key)?;
         let what = || format!("seal with {label}");
         named(aad, what)?;
-        let gcm = gcm(&mut iv, aad).map_err(|e| hsm_error(what(), &e))?;
+        let aad = self.aad_of(key, aad);
+        let gcm = gcm(&mut iv, &aad).map_err(|e| hsm_error(what(), &e))?;
         let call = self.enter()?;
         let body = call.session.encrypt(&Mechanism::AesGcm(gcm), handle, plain).map_err(|e| call.failed(what(), &e))?;
         if by_token && iv == [0; IV_OCTETS] {
             return Err(refused(what(), "the profile says that the token makes the IV, but it made none"));
         }
-        let mut sealed = Vec::with_capacity(IV_OCTETS + plain.len() + TAG_OCTETS);
+        let length = 1 + IV_OCTETS + plain.len() + TAG_OCTETS;
+        let mut sealed = Vec::with_capacity(length);
+        sealed.push(FORM);
         sealed.extend_from_slice(&iv);
         sealed.extend_from_slice(&body);
-        if sealed.len() == IV_OCTETS + plain.len() + TAG_OCTETS {
-            Ok(sealed)
-        } else {
-            Err(refused(what(), "the token answered with another length"))
-        }
+        if sealed.len() == length { Ok(sealed) } else { Err(refused(what(), "the token answered with another length")) }
     }
 
     fn open(&mut self, key: KeyRef, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
@@ -210,9 +216,28 @@ impl HsmSession for Session {
 impl Session {
     /// Opens with one key alone.
     pub(super) fn open_with(&mut self, key: KeyRef, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
+        named(aad, || "open what is sealed".to_owned())?;
+        // One IV of form 1 in 256 begins like form 2: the tag decides.
+        if let Some((&FORM, rest)) = sealed.split_first() {
+            match self.decrypt_sealed(key, &self.aad_of(key, aad), rest) {
+                Err(error) if error.class == FaultClass::Data => {}
+                opened => return opened,
+            }
+        }
+        self.decrypt_sealed(key, aad, sealed)
+    }
+
+    /// What is sealed, and with which key and epoch: none can stand in for another's, whatever its octets are.
+    fn aad_of(&self, key: KeyRef, aad: &[u8]) -> Vec<u8> {
+        let rule = self.held.rules.get(key.0);
+        let (role, epoch) = rule.map_or_else(Default::default, |rule| (rule.role.to_string(), rule.epoch));
+        [format!("bindery.sealed/2|{role}|{epoch}|").as_bytes(), aad].concat()
+    }
+
+    /// `iv || ciphertext || tag`.
+    fn decrypt_sealed(&self, key: KeyRef, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
         let (handle, label) = self.key(key)?;
         let what = || format!("open with {label}");
-        named(aad, what)?;
         let Some((iv, body)) = sealed.split_first_chunk::<IV_OCTETS>().filter(|(_, body)| body.len() >= TAG_OCTETS)
         else {
             return Err(refused(what(), "too short to be sealed by us"));

@@ -1,5 +1,6 @@
 //! The tokens a site names: the first of `[hsm]`, the further ones of `[[hsm.slot]]`, which must hold the same keys.
 //! One that is away at the start is left out with a warning as long as another is there; one that refuses us stops the start.
+//! A ceremony works on one of them; a key takes new work only when every one holds it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,10 +8,10 @@ use std::sync::Arc;
 use cryptoki::session::Session as Pkcs11Session;
 
 use super::login::PinSource;
-use super::{Token, module, objects};
+use super::{NO_SUCH_KEY, Token, module, objects};
 use crate::config::{Site, SlotConfig};
 use crate::error::{Exit, Fault};
-use crate::hsm::policy::{KeyPolicy, KeyRule, KeyState};
+use crate::hsm::policy::{KeyPolicy, KeyRule, KeyState, Origin};
 use crate::hsm::profile::HsmProfile;
 use crate::hsm::{FaultClass, Hsm, HsmError};
 
@@ -23,7 +24,12 @@ impl Token {
 
     /// The same with those keys of the policy that are there, pending ones too: for a ceremony, which makes the others.
     pub fn open_present(site: &Site) -> Result<Self, Fault> {
-        Ok(Named::first(site).load(site)?.open(Wanted::Present)?)
+        Self::open_present_in(site, None)
+    }
+
+    /// The same of the slot with this label; none is the first.
+    pub fn open_present_in(site: &Site, slot: Option<&str>) -> Result<Self, Fault> {
+        Ok(Named::chosen(site, slot)?.load(site)?.open(Wanted::Present)?)
     }
 
     /// Opens every token of a site and proves that all hold the same keys; the first comes first.
@@ -35,15 +41,7 @@ impl Token {
             )
             .hint("leave it out for 30 seconds"));
         }
-        let mut named = vec![Named::first(site)];
-        for slot in &site.config.hsm.slot {
-            let further = Named::further(slot, &named[0], site);
-            if named.iter().any(|other| other.label == further.label && other.module == further.module) {
-                let what = format!("bindery.toml: two slots name token {:?}", further.label);
-                return Err(Fault::new(Exit::Config, what).hint("name each token once"));
-            }
-            named.push(further);
-        }
+        let named = Named::every(site)?;
         // All modules first: the environment is set before any of them may start threads.
         let loaded = named.iter().map(|slot| slot.load(site)).collect::<Result<Vec<_>, _>>()?;
         let mut tokens: Vec<Arc<Self>> = Vec::new();
@@ -58,7 +56,7 @@ impl Token {
                     away.get_or_insert(error);
                 }
                 Err(error) if tokens.is_empty() && away.is_none() => return Err(error.into()),
-                Err(error) => return Err(HsmError { what: format!("slot {label:?}: {}", error.what), ..error }.into()),
+                Err(error) => return Err(of_slot(label, error).into()),
             }
         }
         let Some((first, others)) = tokens.split_first() else {
@@ -66,6 +64,47 @@ impl Token {
         };
         others.iter().try_for_each(|other| first.holds_the_keys_of(other))?;
         Ok(tokens)
+    }
+
+    /// Refuses a key to take new work before every slot of the site holds it, the same one: until then no run could start.
+    pub fn same_in_every_slot(site: &Site, rule: &KeyRule) -> Result<(), Fault> {
+        if site.config.hsm.slot.is_empty() {
+            return Ok(());
+        }
+        let named = Named::every(site)?;
+        let loaded = named.iter().map(|slot| slot.load(site)).collect::<Result<Vec<_>, _>>()?;
+        let mut tokens = Vec::new();
+        for slot in loaded {
+            let label = slot.named.label;
+            match slot.open(Wanted::Only(rule)) {
+                Ok(token) => tokens.push(token),
+                Err(error) if error.code == NO_SUCH_KEY => return Err(lacks(label, rule)),
+                Err(error) => return Err(of_slot(label, error).into()),
+            }
+        }
+        match tokens.split_first() {
+            Some((first, others)) => Ok(others.iter().try_for_each(|other| first.holds_the_keys_of(other))?),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to make a key in `slot` that another slot of the site has under this label: made twice it would be two keys.
+    pub fn in_no_other_slot(site: &Site, slot: Option<&str>, rule: &KeyRule) -> Result<(), Fault> {
+        if site.config.hsm.slot.is_empty() {
+            return Ok(());
+        }
+        let here = Named::chosen(site, slot)?.label;
+        for other in Named::every(site)?.iter().filter(|other| other.label != here) {
+            let token = other.load(site)?.open(Wanted::Present).map_err(|error| of_slot(other.label, error))?;
+            if token.rules().iter().any(|there| there.label == rule.label) {
+                let what = format!(
+                    "slot {:?} has a key {} already: made here it would be another one",
+                    other.label, rule.label
+                );
+                return Err(Fault::new(Exit::Config, what).hint(CLONE));
+            }
+        }
+        Ok(())
     }
 
     /// Both ways: what the one seals the other opens.
@@ -79,20 +118,48 @@ impl Token {
     }
 }
 
+/// What a key needs that was made in one token.
+const CLONE: &str = "clone it from the slot that has it, with the HSM maker's tool: a key made in a token never leaves it through Bindery";
+
+fn of_slot(label: &str, error: HsmError) -> HsmError {
+    let hint = if error.code == NO_SUCH_KEY {
+        "every slot holds every key: clone what was made in another slot with the maker's tool, `keys import --slot LABEL` what came from outside; or take the slot out of bindery.toml"
+    } else {
+        error.hint
+    };
+    HsmError { what: format!("slot {label:?}: {}", error.what), hint, ..error }
+}
+
+/// A ceremony waits here: nothing is wrong, and the same command goes on.
+fn lacks(label: &str, rule: &KeyRule) -> Fault {
+    let KeyRule { role, epoch, .. } = rule;
+    let what = format!("slot {label:?} has no key {} yet: {role} epoch {epoch} stays pending", rule.label);
+    let hint = match rule.origin {
+        Origin::Generated => format!("{CLONE}; then run this again"),
+        Origin::Imported => format!(
+            "bring the same key in there (`bindery keys import {role} --epoch {epoch} --slot {label} ...`, or a plan with --slot), then run this again"
+        ),
+    };
+    Fault::new(Exit::Stopped, what).hint(hint)
+}
+
 /// Keys that a token is opened with.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Wanted {
+pub(super) enum Wanted<'a> {
     /// Active and draining ones; all must be there.
     InUse,
     /// Whichever are there of those that are not retired.
     Present,
+    /// This one alone, whatever its state.
+    Only(&'a KeyRule),
 }
 
-impl Wanted {
+impl Wanted<'_> {
     /// The rules of these keys, in the order of the policy: the same in every slot of a site.
     pub(super) fn rules(self, session: &Pkcs11Session, policy: &KeyPolicy) -> Result<Vec<KeyRule>, HsmError> {
         let rules = match self {
             Self::InUse => return Ok(policy.in_use().cloned().collect()),
+            Self::Only(rule) => return Ok(vec![rule.clone()]),
             Self::Present => policy.keys.iter().filter(|rule| rule.state != KeyState::Retired),
         };
         let mut present = Vec::new();
@@ -106,11 +173,11 @@ impl Wanted {
 }
 
 /// One token as the site names it.
-struct Named<'a> {
-    label: &'a str,
-    module: &'a Path,
-    profile: &'a str,
-    pin: Arc<PinSource>,
+pub(super) struct Named<'a> {
+    pub(super) label: &'a str,
+    pub(super) module: &'a Path,
+    pub(super) profile: &'a str,
+    pub(super) pin: Arc<PinSource>,
     lanes: usize,
 }
 
@@ -123,6 +190,13 @@ struct Loaded<'a> {
 }
 
 impl<'a> Named<'a> {
+    /// In the order of `bindery.toml`.
+    pub(super) fn all(site: &'a Site) -> Vec<Self> {
+        let first = Self::first(site);
+        let further: Vec<Self> = site.config.hsm.slot.iter().map(|slot| Self::further(slot, &first, site)).collect();
+        std::iter::once(first).chain(further).collect()
+    }
+
     fn first(site: &'a Site) -> Self {
         let hsm = &site.config.hsm;
         Self {
@@ -132,6 +206,35 @@ impl<'a> Named<'a> {
             pin: Arc::new(PinSource::new(site, None)),
             lanes: hsm.lanes,
         }
+    }
+
+    /// The slot with this label; none is the first.
+    pub(super) fn chosen(site: &'a Site, slot: Option<&str>) -> Result<Self, Fault> {
+        let mut every = Self::every(site)?;
+        let Some(label) = slot else { return Ok(every.swap_remove(0)) };
+        let named: Vec<usize> = (0..every.len()).filter(|at| every[*at].label == label).collect();
+        match named[..] {
+            [one] => Ok(every.swap_remove(one)),
+            _ => {
+                let known: Vec<&str> = every.iter().map(|slot| slot.label).collect();
+                let what = format!("{} slots of bindery.toml are labelled {label:?}, not one", named.len());
+                Err(Fault::new(Exit::Usage, what).hint(format!("--slot takes one of {}", known.join(", "))))
+            }
+        }
+    }
+
+    /// All of a site, the first first.
+    fn every(site: &'a Site) -> Result<Vec<Self>, Fault> {
+        let mut named = vec![Self::first(site)];
+        for slot in &site.config.hsm.slot {
+            let further = Self::further(slot, &named[0], site);
+            if named.iter().any(|other| other.label == further.label && other.module == further.module) {
+                let what = format!("bindery.toml: two slots name token {:?}", further.label);
+                return Err(Fault::new(Exit::Config, what).hint("name each token once"));
+            }
+            named.push(further);
+        }
+        Ok(named)
     }
 
     /// What a slot does not say is as with the first.
@@ -157,7 +260,7 @@ impl<'a> Named<'a> {
 }
 
 impl Loaded<'_> {
-    fn open(self, wanted: Wanted) -> Result<Token, HsmError> {
+    fn open(self, wanted: Wanted<'_>) -> Result<Token, HsmError> {
         let Self { named, module, policy, profile } = self;
         Token::open_in(module, named.label, (policy, wanted), &profile, Arc::clone(&named.pin), named.lanes)
     }

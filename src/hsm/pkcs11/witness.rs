@@ -1,7 +1,7 @@
 //! What keys do, as proof that they are the same: in another slot, or in the same one after it was away.
-//! A signing key is its public point; a KEK opens what the other sealed; a transport key gives the same ciphertext, an operator's key
-//! the same plaintext; an import key
-//! is its modulus, or as AES key, which only unwraps, the check value that the token tells, if it tells one.
+//! A signing key is its public point; a KEK opens what the other sealed; a transport key gives the same ciphertext, an operator's
+//! key the same plaintext; an import key is its modulus, or as AES key, which only unwraps, the check value that the token tells,
+//! if it tells one.
 
 use cryptoki::object::{Attribute, AttributeType};
 use zeroize::Zeroizing;

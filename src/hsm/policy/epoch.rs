@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
-use super::{BRAINPOOL, BUILT_IN, KeyPolicy, KeyRule, OPERATOR, Role};
+use super::{BRAINPOOL, BUILT_IN, KeyPolicy, KeyRule, OPERATOR, Origin, Role};
 use crate::error::{Exit, Fault};
 
 /// Where an epoch stands.
@@ -100,12 +100,13 @@ impl<'a> PolicyFile<'a> {
     }
 
     /// Declares the next epoch of a role, pending: a copy of the role's newest key, or for a role that has none of the
-    /// built-in policy's key of this kind.
-    pub fn add_epoch(&mut self, role: &Role, epoch: u32) -> Result<(), Fault> {
+    /// built-in policy's key of this kind. `origin` tells the two kinds of import key apart: made here, an RSA pair; brought in, an
+    /// AES key.
+    pub fn add_epoch(&mut self, role: &Role, epoch: u32, origin: Origin) -> Result<(), Fault> {
         let newest = self.find(|table| says(table, "role", &role.to_string()));
         let mut table = match newest {
             Some(newest) => newest.clone(),
-            None => Self::pattern(role)?,
+            None => Self::pattern(role, origin)?,
         };
         table.decor_mut().set_prefix(format!("\n# Epoch {epoch} of {role}.\n"));
         table.remove("active_from");
@@ -175,11 +176,12 @@ impl<'a> PolicyFile<'a> {
         keys.iter().filter(|table| wanted(table)).last()
     }
 
-    fn pattern(role: &Role) -> Result<Table, Fault> {
+    fn pattern(role: &Role, origin: Origin) -> Result<Table, Fault> {
         let name = role.to_string();
         let (kind, text) = match role {
             Role::Transport(_) => ("transport:", BUILT_IN),
             Role::Operator(_) => ("operator:", OPERATOR),
+            Role::Import(_) if origin == Origin::Imported => ("import:", AES_IMPORT_KEY),
             Role::Import(_) => ("import:", IMPORT_KEY),
             second if second.is_of_second_curve() => (name.as_str(), BRAINPOOL),
             other => return Err(Fault::new(Exit::Config, format!("the key policy has no role {other}"))),
@@ -195,6 +197,9 @@ impl<'a> PolicyFile<'a> {
 
 /// An import key: RSA, its public half given to operators, unwraps and does nothing besides.
 const IMPORT_KEY: &str = include_str!("../../../hsm-config/import-key.toml");
+
+/// The other kind: an AES key that the site and an operator share for wrapping.
+const AES_IMPORT_KEY: &str = include_str!("../../../hsm-config/import-key-aes.toml");
 
 fn says(table: &Table, key: &str, text: &str) -> bool {
     table.get(key).and_then(Item::as_str) == Some(text)
@@ -238,7 +243,7 @@ mod tests {
         let (_dir, path) = file(BUILT_IN);
         let role = Role::Transport("core-demo".into());
         let mut file = PolicyFile::open(&path).unwrap();
-        file.add_epoch(&role, 2).unwrap();
+        file.add_epoch(&role, 2, Origin::Imported).unwrap();
         let pending = file.write().unwrap();
         let before = at("2026-05-01T11:00:00Z");
         assert_eq!(pending.rule(&role).unwrap().epoch, 1);
@@ -262,21 +267,31 @@ mod tests {
     #[test]
     fn a_role_that_is_new_gets_a_sound_rule() {
         let (_dir, path) = file(BUILT_IN);
-        for name in ["transport:operator-7", "import:main", "dppb:brainpool"] {
+        for (name, origin) in [
+            ("transport:operator-7", Origin::Imported),
+            ("operator:operator-7", Origin::Imported),
+            ("import:main", Origin::Generated),
+            ("import:shared", Origin::Imported),
+            ("dppb:brainpool", Origin::Generated),
+        ] {
             let mut file = PolicyFile::open(&path).unwrap();
-            file.add_epoch(&name.parse().unwrap(), 1).unwrap();
+            file.add_epoch(&name.parse().unwrap(), 1, origin).unwrap();
             file.write().unwrap();
         }
         let policy = KeyPolicy::load(&path).unwrap();
         let import = policy.rule_of(&Role::Import("main".into()), 1).unwrap();
         assert_eq!((import.label.as_str(), import.purpose.as_str()), ("bindery/import/main/1", "unwrap"));
+        let shared = policy.rule_of(&Role::Import("shared".into()), 1).unwrap();
+        assert_eq!((shared.label.as_str(), shared.kind.as_str()), ("bindery/import/shared/1", "aes-256"));
+        let operator = policy.rule_of(&Role::Operator("operator-7".into()), 1).unwrap();
+        assert_eq!((operator.label.as_str(), operator.purpose.as_str()), ("bindery/operator/operator-7/1", "decrypt"));
         assert_eq!(policy.rule_of(&Role::DpPb(Curve::Brainpool), 1).unwrap().label, "bindery/dppb/brainpool/1");
         // Of a second curve nothing is active before both of its keys are declared.
         let mut file = PolicyFile::open(&path).unwrap();
         let active = file.activate(&Role::DpPb(Curve::Brainpool), 1, at("2026-05-01T11:00:00Z"));
         assert!(active.and_then(|()| file.write()).unwrap_err().what.contains("dpauth:brainpool has no key"));
         let mut file = PolicyFile::open(&path).unwrap();
-        file.add_epoch(&Role::DpAuth(Curve::Brainpool), 1).unwrap();
+        file.add_epoch(&Role::DpAuth(Curve::Brainpool), 1, Origin::Generated).unwrap();
         file.activate(&Role::DpPb(Curve::Brainpool), 1, at("2026-05-01T11:00:00Z")).unwrap();
         file.write().unwrap();
         let mut file = PolicyFile::open(&path).unwrap();
@@ -288,7 +303,7 @@ mod tests {
         let second = |state: &str, epoch: u32| {
             let (_dir, path) = file(BUILT_IN);
             let mut file = PolicyFile::open(&path).unwrap();
-            file.add_epoch(&Role::SiteKek, 2).unwrap();
+            file.add_epoch(&Role::SiteKek, 2, Origin::Generated).unwrap();
             let text = file.text.to_string().replace("\"pending\"", &format!("\"{state}\""));
             KeyPolicy::parse(&text.replace("epoch = 2", &format!("epoch = {epoch}")))
         };
