@@ -12,11 +12,12 @@ use zeroize::Zeroizing;
 
 use super::audit::Audit;
 use super::record::{EXTRA_DRAW_LEN, Failed, Finished, Job, Reach, Sealed, Started};
+use super::sign::ATTEMPTS;
 use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
 use crate::bind::Workbench;
 use crate::error::{ErrorClass, Exit, Fault};
 use crate::hsm::lanes::Signed;
-use crate::hsm::{Hsm, HsmSession, draw};
+use crate::hsm::{FaultClass, Hsm, HsmError, HsmSession, draw};
 use crate::ids::RecordId;
 use crate::store::packages::{LocalFiles, Packages};
 use crate::store::sealed::Content;
@@ -49,6 +50,9 @@ impl<H: Hsm> Engine<'_, H> {
         let mut devices = self.store.devices(order.pk, chunk.first, chunk.last)?;
         devices.retain(|device| device.state == DeviceState::Accepted);
 
+        if devices.is_empty() {
+            return Ok(ChunkResult { outcomes: Vec::new(), object: None, audited: 0 }); // all cancelled, or refused
+        }
         let mut outcomes = Vec::with_capacity(devices.len());
         let mut started = self.start((order, line), self.jobs(line, &devices, audit, session)?, session)?;
         if audit != Audit::All && any_reaches(&started, Reach::Misread) {
@@ -72,7 +76,7 @@ impl<H: Hsm> Engine<'_, H> {
         let seal = |bench: &mut _, record: Result<Started, Failed>| record?.seal(bench, &order.batch_key);
         let sealed = self.cpu.map_with(agreed, workbench, seal);
         // A line's records all want a signature or none does, and their secrets have one length: position is enough.
-        let mut signatures = signing.wait()?.into_iter();
+        let mut signatures = signing.wait(self.lanes)?.into_iter();
         let with_results =
             sealed.into_iter().zip(core).map(|(sealed, core)| (sealed, core, signatures.next())).collect();
         let finish = |(), (sealed, core, signature): (Result<Sealed, Failed>, CoreSecrets, Option<Signed>)| {
@@ -165,7 +169,24 @@ impl<H: Hsm> Engine<'_, H> {
                 verdicts.push(record.authenticate(k, opc));
                 rest = after;
             }
-            let ciphertext = session.encrypt_blocks(line.transport, &blocks)?;
+            let ciphertext = match session.encrypt_blocks(line.transport, &blocks) {
+                Err(error) if error.class == FaultClass::Data => {
+                    // One record's data spoils the call of all: each on its own, and only that one fails.
+                    let first = verdicts.len() - group.len();
+                    for (record, verdict) in group.iter().zip(&mut verdicts[first..]) {
+                        let core = encrypt_alone(record, |octets| session.encrypt_blocks(line.transport, octets));
+                        encrypted.push(core.or_else(|error| match error.class {
+                            FaultClass::Data => {
+                                *verdict = Err(record.failed(ErrorClass::HsmMech, &error.to_string(), error.hint));
+                                Ok(CoreSecrets::default())
+                            }
+                            _ => Err(error),
+                        })?);
+                    }
+                    continue;
+                }
+                ciphertext => ciphertext?,
+            };
             if ciphertext.len() != len {
                 return Err(Fault::new(
                     Exit::HsmUnusable,
@@ -189,9 +210,29 @@ impl<H: Hsm> Engine<'_, H> {
 type Judged = Vec<Result<Started, Failed>>;
 
 /// K and OPc as the core network gets them.
+#[derive(Default)]
 struct CoreSecrets {
     ki: Vec<u8>,
     opc: Vec<u8>,
+}
+
+/// K and OPc of one record, which its group could not be encrypted with; three attempts.
+fn encrypt_alone(
+    record: &Started,
+    mut encrypt: impl FnMut(&[u8]) -> Result<Vec<u8>, HsmError>,
+) -> Result<CoreSecrets, HsmError> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let secrets = encrypt(record.k()).and_then(|ki| Ok(CoreSecrets { ki, opc: encrypt(record.opc())? }));
+        match secrets {
+            Err(error) if error.class == FaultClass::Data && attempts < ATTEMPTS => {}
+            Err(error) if error.class == FaultClass::Data => {
+                return Err(HsmError { what: format!("{}, {ATTEMPTS} attempts", error.what), ..error });
+            }
+            secrets => return secrets,
+        }
+    }
 }
 
 pub(super) fn workbench() -> Result<Workbench, ErrorStack> {

@@ -70,7 +70,7 @@ fn issued(state: DeviceState, id: &str) -> Outcome {
 
 fn plan(ledger: &Ledger, order: OrderPk) -> Chunk {
     let (first, last) = ledger.device_span(order, 1).unwrap().unwrap();
-    let chunk = Chunk { number: 1, line: 1, first, last, done: false, object: None };
+    let chunk = Chunk { number: 1, line: 1, first, last, done: false, part: 0, object: None };
     ledger.plan_chunks(order, std::slice::from_ref(&chunk)).unwrap();
     chunk
 }
