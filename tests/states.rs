@@ -11,10 +11,11 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use yard::shim::on;
+use yard::shim::{Shim, on};
 use yard::{Ran, Yard, files_below, iccid, lines_json, rows_csv};
 
 const CKR_DATA_INVALID: u64 = 0x20;
+const TOKEN: &str = "bindery-demo";
 
 impl Yard {
     fn order(&self, args: &[&str]) -> Ran {
@@ -248,6 +249,23 @@ fn stored_profiles_are_revoked_with_their_files_in_the_vault() {
     assert_eq!((yard.in_state("prepared"), files_below(&yard.site().join("vault")).len()), (0, 0));
 }
 
+/// Calls of C_Sign that a run makes before its first record, and for each signature.
+fn calls_of_a_signature(yard: &Yard, shim: &Shim) -> (u64, u64) {
+    let key = yard.fleet("probe", 1);
+    let calls = || shim.calls(TOKEN, "C_Sign");
+    yard.order(&["hold", "PO-1"]).exits(0);
+    let mut before = calls();
+    yard.run(&["run"]).exits(5); // nothing is left to do: the token is opened, no more
+    let opening = calls() - before;
+    yard.prebound_order("PO-0", &key).submit().exits(0);
+    before = calls();
+    yard.run(&["run", "PO-0"]).exits(0); // one package, one manifest
+    let each = (calls() - before - opening) / 2;
+    yard.order(&["hold", "PO-1", "--release"]).exits(0);
+    assert!(each > 0);
+    (opening, each)
+}
+
 #[test]
 fn a_record_that_the_token_refuses_three_times_fails_alone() {
     let mut yard = Yard::demo();
@@ -255,9 +273,13 @@ fn a_record_that_the_token_refuses_three_times_fails_alone() {
     yard.prebound_order("PO-1", &keys).submit().exits(0);
     yard.configure("\nlanes = 0\n", "\nlanes = 1\n");
     let mut shim = yard.put_shim();
-    // One lane signs the six in turn, then the third again and again.
-    shim.set(on(&["C_Sign"]).calls(3, 3).answers(CKR_DATA_INVALID));
-    shim.set(on(&["C_Sign"]).calls(7, 8).answers(CKR_DATA_INVALID));
+    let (opening, each) = calls_of_a_signature(&yard, &shim);
+    // One lane signs the six in turn, then the third again and again; a refused signature ends with its first call.
+    let first = opening + 2 * each + 1;
+    let second = first + 3 * each + 1;
+    for (from, to) in [(first, first), (second, second + 1)] {
+        shim.set(on(&["C_Sign"]).calls(from, to).answers(CKR_DATA_INVALID));
+    }
     let ran = yard.run(&["run"]).exits(5);
     assert!(ran.err.contains("row 3") && ran.err.contains("CKR_DATA_INVALID"), "{}", ran.err);
     let results = rows_csv(&yard.outbox("PO-1").join("results.csv"));
@@ -270,7 +292,7 @@ fn a_record_that_the_token_refuses_three_times_fails_alone() {
     assert!(trouble["error"].as_str().unwrap().contains("3 attempts"), "{trouble}");
     let recon = yard.verified(&yard.outbox("PO-1"));
     assert_eq!((&recon["issued"], &recon["refused"]), (&json!(5), &json!(1)));
-    yard.sound(6);
+    yard.sound(7);
 }
 
 #[test]
@@ -279,8 +301,12 @@ fn a_record_that_the_token_refuses_once_is_issued_all_the_same() {
     let keys = yard.fleet("fleet", 6);
     yard.prebound_order("PO-1", &keys).submit().exits(0);
     let mut shim = yard.put_shim();
-    shim.set(on(&["C_Sign"]).calls(3, 4).answers(CKR_DATA_INVALID));
+    let (opening, each) = calls_of_a_signature(&yard, &shim);
+    let third = opening + 2 * each + 1;
+    shim.set(on(&["C_Sign"]).calls(third, third).answers(CKR_DATA_INVALID));
+    let before = shim.injected(TOKEN, "C_Sign");
     yard.run(&["run"]).exits(0);
+    assert_eq!(shim.injected(TOKEN, "C_Sign"), before + 1);
     assert_eq!(yard.verified(&yard.outbox("PO-1"))["issued"], 6);
 }
 
@@ -288,6 +314,7 @@ fn a_record_that_the_token_refuses_once_is_issued_all_the_same() {
 fn a_tenant_orders_within_its_quotas_and_a_refused_order_costs_nothing() {
     let yard = Yard::demo();
     let keys = yard.fleet("fleet", 12);
+    yard.order(&["list"]).exits(0); // makes the ledger
     for (limit, code, first) in [
         ("max_rows_per_order = 3", "quota-order", 0),
         ("max_rows_per_day = 5", "quota-day", 3),

@@ -6,8 +6,10 @@
 use super::find_order;
 use super::lock::RunLock;
 use super::purge;
+use super::stored::part_dir;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
+use crate::export::bundle;
 use crate::ids::OrderKey;
 use crate::store::sqlite::{Change, Ledger};
 use crate::store::{DeviceState, OrderState, Store, StoreError, StoredOrder};
@@ -43,6 +45,18 @@ impl<'s> Open<'s> {
         }
     }
 
+    /// A crash between the seal and the ledger's last step: whoever saw the seal may have fetched the bundle, which must not become
+    /// another one. To be asked by who holds the run lock.
+    pub(super) fn is_unsealed(&self) -> Result<(), Fault> {
+        let own = self.site.outbox().join(self.stored.key.outbox_path());
+        let seal = part_dir(&own, self.stored.part).join(bundle::SIGNATURE);
+        if self.stored.state == OrderState::Open && seal.exists() {
+            let what = format!("{}: its bundle is sealed, the ledger does not say so yet", self.stored.key);
+            return Err(Fault::new(Exit::Stopped, what).hint("`bindery run` finishes the order; then try again"));
+        }
+        Ok(())
+    }
+
     /// Makes one change. `nothing`: what to say, and what to do instead, where no row is in its reach.
     pub(super) fn make(
         self,
@@ -52,6 +66,9 @@ impl<'s> Open<'s> {
     ) -> Result<Changed, Fault> {
         let key = self.stored.key.clone();
         let lock = RunLock::take_if_free(self.site.root(), jiff::Timestamp::now())?;
+        if lock.is_some() {
+            self.is_unsealed()?;
+        }
         let change = change(&self.ledger, lock.is_some()).map_err(|e| match e {
             StoreError::Busy => {
                 Fault::new(Exit::Locked, format!("{key}: its bundle is being sealed, or the ledger is busy"))

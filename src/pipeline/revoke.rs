@@ -13,7 +13,6 @@ use super::stored::part_dir;
 use super::work::vault_prefix;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
-use crate::export::bundle;
 use crate::ids::OrderKey;
 use crate::store::sqlite::Revocation;
 use crate::store::{DeviceState, OrderState, Store};
@@ -34,14 +33,11 @@ pub struct Revoked {
 /// Takes back what of an order is not exported.
 pub fn revoke(site: &Site, name: &str) -> Result<Revoked, Fault> {
     let _lock = RunLock::take(site.root(), jiff::Timestamp::now())?;
-    let Open { ledger, stored, .. } = Open::order(site, name)?;
+    let order = Open::order(site, name)?;
+    order.is_unsealed()?;
+    let Open { ledger, stored, .. } = order;
     let key = stored.key.clone();
     let dir = part_dir(&site.outbox().join(key.outbox_path()), stored.part);
-    // A crash between the seal and the ledger's last step: whoever saw the seal may have fetched the packages.
-    if stored.state == OrderState::Open && dir.join(bundle::SIGNATURE).exists() {
-        let what = format!("{key}: its bundle is sealed already, it cannot be called back");
-        return Err(Fault::new(Exit::Usage, what).hint("`bindery run` finishes the order"));
-    }
     let rows = ledger.revoke(stored.pk)?;
     if rows.there == 0 {
         let what = format!("{key}: {} rows are exported, none can be called back", rows.exported);
