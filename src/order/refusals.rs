@@ -55,7 +55,7 @@ pub(super) struct Refusals {
     pub(super) general: u64,
     /// Rows with at least one refusal.
     pub(super) rows: u64,
-    /// Refusals because a range ends before the rows do.
+    /// Refusals of rows that a range of ICCIDs or IMSIs does not reach.
     exhausted: u64,
 }
 
@@ -92,7 +92,8 @@ impl Refusals {
 
     fn add(&mut self, refusal: &Refusal) -> Result<(), Fault> {
         self.total += 1;
-        self.exhausted += u64::from(refusal.code == RANGE_EXHAUSTED);
+        // In the header it is a variable's range, written too narrow: no number of anybody's is used up.
+        self.exhausted += u64::from(refusal.code == RANGE_EXHAUSTED && refusal.row != 0);
         if self.first.len() < SHOWN {
             self.first.push(refusal.clone());
         }
