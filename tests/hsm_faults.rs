@@ -497,7 +497,16 @@ fn a_token_near_its_lock_is_left_alone() {
 #[test]
 fn data_that_the_token_refuses_fails_its_record_alone() {
     let (yard, mut shim) = yard_with(40, "lanes = 2");
-    shim.set(on(&["C_SignInit"]).calls(20, 20).answers(0x21));
+    // What a run signs before its first record: of an order that is held it has none to sign.
+    yard.run(&["order", "hold", "PO-1"]).exits(0);
+    let before = shim.calls(TOKEN, "C_SignInit");
+    yard.run(&["run"]).exits(5);
+    let opening = shim.calls(TOKEN, "C_SignInit") - before;
+    yard.run(&["order", "hold", "PO-1", "--release"]).exits(0);
+    // Its first attempt among the forty, the two others behind them.
+    for (from, to) in [(opening + 20, opening + 20), (opening + 41, opening + 42)] {
+        shim.set(on(&["C_SignInit"]).calls(from, to).answers(0x21));
+    }
     yard.run(&["run"]).exits(5);
     let results = fs::read_to_string(yard.outbox("PO-1").join("results.csv")).unwrap();
     assert_eq!(results.lines().filter(|line| line.contains("hsm_mech")).count(), 1, "{results}");

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use super::Voice;
 use super::order::{Context, OrderCommand};
 use crate::certs::{DpChain, DpRole, EuiccJudge, Trust};
-use crate::config::Site;
+use crate::config::{Site, TenantConfig};
 use crate::error::{Exit, Fault};
 use crate::formats::saip::algorithm::Algorithm;
 use crate::formats::saip::ef::{self, Extent};
 use crate::hsm::Role;
 use crate::hsm::policy::{KeyPolicy, KeyState};
 use crate::order::file::Line;
-use crate::order::{Intake, KeyLine, KeyRefusal, Takes, Targets, TemplateRefusal, Templates, UnfitValue};
+use crate::order::{
+    Intake, KeyLine, KeyRefusal, Quota, Takes, Targets, TemplateRefusal, Templates, Tenants, UnfitValue,
+};
 use crate::personalise::shelf::{Shelf, TemplateName};
 use crate::personalise::{self, CompiledTemplate, PersonaliseError, TemplateError};
 use crate::pipeline::fan_out::FanOut;
@@ -71,7 +73,16 @@ fn targets(site: &Site) -> Result<Targets, Fault> {
             .filter_map(|rule| transport(&rule.role))
             .collect(),
         algorithms: vec![Algorithm::Milenage, Algorithm::Tuak],
+        tenants: Tenants {
+            quotas: site.config.tenant.iter().map(|(name, tenant)| (name.clone(), quota(tenant))).collect(),
+            only_these: !site.config.demo,
+        },
     })
+}
+
+fn quota(tenant: &TenantConfig) -> Quota {
+    let TenantConfig { max_rows_per_order, max_rows_per_day, max_open_rows } = *tenant;
+    Quota { rows_per_order: max_rows_per_order, rows_per_day: max_rows_per_day, open_rows: max_open_rows }
 }
 
 /// The site, asked whether it can serve a line: by a trial of the template and laying out the metadata, as the run will.

@@ -6,15 +6,18 @@ mod screen;
 
 pub mod bench;
 mod bind;
+mod cancel;
 pub mod doctor;
 mod export;
 mod fleet;
 mod harden;
+mod hold;
 pub mod init;
 mod intake;
 pub mod keys;
 pub mod order;
 mod purge;
+mod revoke;
 mod run;
 mod status;
 pub mod template;

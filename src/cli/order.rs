@@ -1,4 +1,4 @@
-//! `bindery order check|submit|list|show|purge`: wiring, words and tables. `intake` opens the site and hands in what an order
+//! `bindery order check|submit|list|show|hold|cancel|revoke|purge`: wiring, words and tables. `intake` opens the site and hands in what an order
 //! needs of it.
 
 use std::io::Write;
@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use comfy_table::Table;
 use serde_json::json;
 
+use super::cancel::Cancel;
+use super::hold::Hold;
 use super::purge::Purge;
+use super::revoke::Revoke;
 use super::screen::table;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
@@ -18,7 +21,7 @@ use crate::store::{Refusal, Store};
 /// Rejected and failed rows that `show` names.
 const SHOWN_ROWS: u32 = 20;
 
-/// Check, submit, list, show and purge orders
+/// Check, submit, list, show, hold, cancel, revoke and purge orders
 #[derive(Debug, clap::Subcommand)]
 pub enum OrderCommand {
     /// Validate an order file as `submit` would; store and write nothing
@@ -38,6 +41,12 @@ pub enum OrderCommand {
         /// ORDER_ID, TENANT/ORDER_ID or TENANT/ORDER_ID@REV
         id: String,
     },
+    /// Set aside what of an order is not started, or put it back
+    Hold(Hold),
+    /// Give up what of an order is not started; its numbers stay claimed
+    Cancel(Cancel),
+    /// Take back what of an order is not exported: erase its packages and their secrets
+    Revoke(Revoke),
     /// Erase an order's keys and stored profiles for good; its numbers stay claimed, its bundle stays
     Purge(Purge),
 }
@@ -62,6 +71,9 @@ impl OrderCommand {
             Self::Submit { file } => report(&(context.intake)()?.submit(&file)?, context.json),
             Self::List => list(context),
             Self::Show { id } => show(context, &id),
+            Self::Hold(hold) => hold.run(context),
+            Self::Cancel(cancel) => cancel.run(context),
+            Self::Revoke(revoke) => revoke.run(context),
             Self::Purge(purge) => purge.run(context),
         }
     }

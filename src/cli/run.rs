@@ -32,23 +32,29 @@ impl Run {
     pub(crate) fn run(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
         let site = Site::open(site_dir)?;
         let stop = stop_on_signal()?;
-        let Outcome { reports, faults, health } =
+        let Outcome { reports, held, faults, health } =
             pipeline::run(&site, &self.orders, self.audit, voice.progress, &stop)?;
         if voice.json {
             let failed = |(key, fault): &(OrderKey, Fault)| json!({"order": key.to_string(), "error": fault.what});
             let orders: Vec<_> = reports.iter().map(as_json).collect();
-            print_json(
-                &json!({"orders": orders, "failed": faults.iter().map(failed).collect::<Vec<_>>(), "hsm": health}),
-            )?;
+            let failed: Vec<_> = faults.iter().map(failed).collect();
+            let waiting: Vec<_> =
+                held.iter().map(|(key, rows)| json!({"order": key.to_string(), "held": rows})).collect();
+            print_json(&json!({"orders": orders, "held": waiting, "failed": failed, "hsm": health}))?;
         } else {
-            print_table(&reports, faults.is_empty());
+            print_table(&reports, faults.is_empty() && held.is_empty());
             print_health(&health);
+        }
+        for (key, rows) in &held {
+            eprintln!("{key}: {rows} rows are held, nothing else is left to do");
+            eprintln!("  hint: `bindery order hold {key} --release` puts them back, `order cancel` gives them up");
         }
         for (key, fault) in &faults {
             eprintln!("error: {key}: {}", fault.what);
             fault.hint.iter().for_each(|hint| eprintln!("  hint: {hint}"));
         }
-        let all_issued = reports.iter().all(|report| report.failed == 0);
+        let is_whole = |report: &Report| report.failed + report.counts.held + report.counts.cancelled == 0;
+        let all_issued = held.is_empty() && reports.iter().all(is_whole);
         Ok(match faults.first() {
             Some((_, first)) => first.exit,
             None if all_issued => Exit::Done,
@@ -126,7 +132,8 @@ fn print_table(reports: &[Report], nothing_failed: bool) {
         }
         return;
     }
-    let mut table = table(&["order", "rows", "issued", "refused", "audited", "seconds", "records/s"]);
+    let mut table =
+        table(&["order", "rows", "issued", "refused", "held", "cancelled", "audited", "seconds", "records/s"]);
     for report in reports {
         let seconds = report.elapsed.as_secs_f64();
         table.add_row([
@@ -134,6 +141,8 @@ fn print_table(reports: &[Report], nothing_failed: bool) {
             report.counts.rows.to_string(),
             report.counts.issued.to_string(),
             report.counts.refused.to_string(),
+            report.counts.held.to_string(),
+            report.counts.cancelled.to_string(),
             report.audited.to_string(),
             format!("{seconds:.1}"),
             format!("{:.0}", report.records as f64 / seconds.max(1e-9)),

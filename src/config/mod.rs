@@ -36,6 +36,9 @@ pub struct Config {
     /// Under which keys operators send K and OPc, by the name that orders write in `transport_key`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub import: BTreeMap<String, ImportKey>,
+    /// Who may order, and how much. A site that is no demo site takes orders of these tenants only.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tenant: BTreeMap<String, TenantConfig>,
     /// Batch sizes and threads.
     #[serde(default)]
     pub run: RunConfig,
@@ -176,6 +179,21 @@ impl CoreScheme {
             Self::AesEcb => "aes-ecb",
         }
     }
+}
+
+/// `[tenant.NAME]`: what is left out has no limit.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantConfig {
+    /// Rows of one order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rows_per_order: Option<u64>,
+    /// Rows of all orders accepted on one day, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_rows_per_day: Option<u64>,
+    /// Rows accepted and neither exported nor ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_open_rows: Option<u64>,
 }
 
 /// `[run]`.

@@ -23,6 +23,9 @@ pub struct Manifest {
     pub rev: u32,
     /// SHA-256 of the order file.
     pub order_sha256: String,
+    /// Of a bundle of rows that were held when the order's own was sealed: 1 for the first. Its counts are those of its rows alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<u32>,
     /// RFC 3339, UTC.
     pub created: String,
     /// Every file of the bundle but the manifest and its signature, by path in the bundle.

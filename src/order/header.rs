@@ -5,8 +5,9 @@ use jiff::tz::TimeZone;
 
 use super::file::{CredentialsFrom, Export, Line, Mode, Numbers, Order, Rows};
 use super::json::excerpt;
+use super::quota::Tenants;
 use super::ranges::{Number, Range};
-use super::refusals::{MOST_OF_HEADER, and_more, masked};
+use super::refusals::{MOST_OF_HEADER, RANGE_EXHAUSTED, and_more, masked};
 use super::values::{MSISDN_HINT, NO_MSISDN, msisdn_digits};
 use super::vars::{FirstNumber, MSISDN, Var};
 use super::wrapped::WRAPPED_HINT;
@@ -24,6 +25,8 @@ pub struct Targets {
     pub transport_keys: Vec<String>,
     /// AKA algorithms the engine writes.
     pub algorithms: Vec<Algorithm>,
+    /// Who may order, and how much.
+    pub tenants: Tenants,
 }
 
 /// Why a template cannot carry a line.
@@ -249,7 +252,7 @@ impl LineHeader<'_> {
         }
         let message = format!("has no {} numbers of {} digits from there on", self.line.quantity, value.len());
         let hint = "begin the range earlier, or with more digits";
-        self.refuse(&format!("vars.{name}.first"), &masked(&value), "range-exhausted", &message, hint);
+        self.refuse(&format!("vars.{name}.first"), &masked(&value), RANGE_EXHAUSTED, &message, hint);
         None
     }
 

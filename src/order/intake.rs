@@ -20,6 +20,7 @@ use super::judge::OrderNumbers;
 use super::keys::{CheckKeys, KeyRules, KeyTable, MAX_LINE_OCTETS};
 use super::parse::{MAX_OCTETS, Unreadable};
 use super::pass::{Book, LinePass, Tally};
+use super::quota;
 use super::refusals::{self, Refusals, RejectsFile};
 use super::rows::RowSource;
 use super::twice::{FirstLook, Twice};
@@ -175,6 +176,7 @@ impl Intake<'_> {
             drop(book);
             return self.known(&first, received);
         }
+        refusals.general(quota::judge(order, &self.targets.tenants, book.claimed(), self.now)?)?;
         let mut numbers = OrderNumbers::new(order, twice);
         let mut tally = Tally { rows: order.quantity(), ..Tally::default() };
         for (line, takes) in order.lines.iter().zip(&takes) {
@@ -292,7 +294,7 @@ impl Intake<'_> {
         Ok(Answer {
             key: key.cloned(),
             verdict,
-            exit: verdict.exit(),
+            exit: if rejected && refusals.only_exhausted() { Exit::Exhausted } else { verdict.exit() },
             ack,
             counts,
             refusals_total: refusals.total,

@@ -286,7 +286,7 @@ impl<'o> RowJudge<'o> {
     ) -> Option<T> {
         let (code, value, message, hint) = match number {
             RangeNumber::Exhausted => (
-                "range-exhausted",
+                super::refusals::RANGE_EXHAUSTED,
                 String::new(),
                 "the range has no number left for this row",
                 "begin the range earlier, or order fewer rows",

@@ -107,8 +107,8 @@ fn read_kind(value: Value<'_>) -> Option<Kind> {
         value,
         kind,
         "unsupported-kind",
-        "orders of this kind are not handled yet",
-        "order as production, bootstrap or test",
+        "orders of this kind are not taken as files: a change of an order is a command",
+        "`bindery order cancel ID`, `order revoke ID`; to make profiles anew, order them with new numbers",
     )
 }
 

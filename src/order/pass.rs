@@ -31,7 +31,7 @@ impl<'l> Book<'l> {
         if submit { Ok(Self::Submit(Box::new(ledger.acceptance()?))) } else { Ok(Self::Check(ledger.claimed())) }
     }
 
-    fn claimed(&self) -> Claimed<'_> {
+    pub(super) fn claimed(&self) -> Claimed<'_> {
         match self {
             Self::Check(guard) => guard.view(),
             Self::Submit(acceptance) => acceptance.claimed(),

@@ -26,6 +26,9 @@ pub(super) fn and_more() -> Refusal {
     }
 }
 
+/// Code of a number that its range does not reach.
+pub(super) const RANGE_EXHAUSTED: &str = "range-exhausted";
+
 /// Name of the file.
 pub(super) const FILE: &str = "rejects.csv";
 
@@ -52,12 +55,14 @@ pub(super) struct Refusals {
     pub(super) general: u64,
     /// Rows with at least one refusal.
     pub(super) rows: u64,
+    /// Refusals of rows that a range of ICCIDs or IMSIs does not reach.
+    exhausted: u64,
 }
 
 impl Refusals {
     /// With a file, or only counted.
     pub(super) fn new(file: Option<RejectsFile>) -> Self {
-        Self { file, first: Vec::new(), total: 0, general: 0, rows: 0 }
+        Self { file, first: Vec::new(), total: 0, general: 0, rows: 0, exhausted: 0 }
     }
 
     /// The order, a line or a file as a whole.
@@ -75,6 +80,11 @@ impl Refusals {
         refusals.iter().try_for_each(|refusal| self.add(refusal))
     }
 
+    /// Nothing is wrong but that numbers are used up.
+    pub(super) fn only_exhausted(&self) -> bool {
+        self.total > 0 && self.exhausted == self.total
+    }
+
     /// Makes the file durable under its temporary name.
     pub(super) fn finish_file(&mut self) -> Result<Option<FinishedRejects>, Fault> {
         self.file.take().map(RejectsFile::finish).transpose()
@@ -82,6 +92,8 @@ impl Refusals {
 
     fn add(&mut self, refusal: &Refusal) -> Result<(), Fault> {
         self.total += 1;
+        // In the header it is a variable's range, written too narrow: no number of anybody's is used up.
+        self.exhausted += u64::from(refusal.code == RANGE_EXHAUSTED && refusal.row != 0);
         if self.first.len() < SHOWN {
             self.first.push(refusal.clone());
         }

@@ -15,7 +15,7 @@ use crate::error::{Exit, Fault};
 use crate::export::manifest::Counts;
 use crate::export::report::ChunkTiming;
 use crate::hsm::Hsm;
-use crate::store::{Chunk, DevicePk, ObjectFacts, StoredOrder};
+use crate::store::{Chunk, ChunkStart, DevicePk, DeviceState, ObjectFacts, StoredOrder};
 use crate::telemetry::Progress;
 
 /// Packages of a chunk at most, so that memory stays flat for 100 KB profiles too.
@@ -47,15 +47,17 @@ pub(super) struct Closed {
     pub(super) audited: u64,
 }
 
-/// Works an order to its end: plan, chunks, bundle. `Err` with [`Exit::Stopped`] when asked to stop in between.
+/// Works an order to its end: plan, chunks, bundle. `Err` with [`Exit::Stopped`] when asked to stop in between; `None` when all that
+/// is left of it is held, so that there is nothing to seal.
 pub(super) fn work_order<H: Hsm>(
     engine: &Engine<'_, H>,
     stored: &StoredOrder,
     (work, audit): (&OrderWork, Audit),
     progress: &Progress,
     stop: &AtomicBool,
-) -> Result<Closed, Fault> {
+) -> Result<Option<Closed>, Fault> {
     let started = Instant::now();
+    engine.store.begin_work(work.pk)?;
     let chunks = plan(engine, work)?;
     let (done, open): (Vec<&Chunk>, Vec<&Chunk>) = chunks.iter().partition(|chunk| chunk.done);
     let is_import = |chunk: &&Chunk| work.line(chunk.line).is_some_and(|line| line.import.is_some());
@@ -63,21 +65,59 @@ pub(super) fn work_order<H: Hsm>(
     // Of two imported records with one K the first stands: the earlier ones are known before the next one is judged.
     imported.iter().try_for_each(|chunk| engine.remember(work, chunk))?;
     let failed = AtomicBool::new(false);
-    let mut times = std::thread::scope(|scope| {
+    let worked = std::thread::scope(|scope| {
         let remembering = scope.spawn(|| remember(engine, work, &generated, (stop, &failed)));
-        let times = drive(engine, (work, audit), &open, progress, (stop, &failed));
+        let worked = work_open(engine, stored, (work, audit), &open, progress, (stop, &failed));
+        failed.fetch_or(worked.is_err(), Ordering::Relaxed);
         let remembered = remembering.join().unwrap_or_else(|_| Err(Fault::new(Exit::Bug, "the reader panicked")));
-        times.and_then(|times| remembered.map(|()| times))
+        worked.and_then(|worked| remembered.map(|()| worked))
     })?;
-    if stop.load(Ordering::Relaxed) {
-        let what = format!("{}: stopped on request, every finished chunk is kept", work.key);
-        return Err(Fault::new(Exit::Stopped, what).hint("run again: it continues where it stood"));
-    }
+    let Some(mut times) = worked else { return Ok(None) };
     times.elapsed = started.elapsed();
     let mut session = engine.hsm.open_session()?;
     let counts = close::close(engine, stored, work, &mut session, &times)?;
     let records = times.chunks.iter().map(|chunk| chunk.records).sum();
-    Ok(Closed { counts, elapsed: started.elapsed(), records, audited: times.audited })
+    Ok(Some(Closed { counts, elapsed: started.elapsed(), records, audited: times.audited }))
+}
+
+/// Works the open chunks, again while rows are put back meanwhile, until none waits and the order may be sealed; `None` when there is
+/// nothing to seal, or when somebody else `failed`, who tells of it.
+fn work_open<H: Hsm>(
+    engine: &Engine<'_, H>,
+    stored: &StoredOrder,
+    (work, audit): (&OrderWork, Audit),
+    open: &[&Chunk],
+    progress: &Progress,
+    (stop, failed): (&AtomicBool, &AtomicBool),
+) -> Result<Option<RunTimes>, Fault> {
+    let mut times = drive(engine, (work, audit), open, progress, (stop, failed))?;
+    loop {
+        if stop.load(Ordering::Relaxed) {
+            let what = format!("{}: stopped on request, every finished chunk is kept", work.key);
+            return Err(Fault::new(Exit::Stopped, what).hint("run again: it continues where it stood"));
+        }
+        if failed.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        if has_something(engine, stored)? {
+            if engine.store.begin_seal(work.pk)? {
+                return Ok(Some(times));
+            }
+        } else if !engine.store.counts(work.pk)?.iter().any(|(state, _)| *state == DeviceState::Accepted) {
+            return Ok(None);
+        }
+        let chunks = engine.store.chunks(work.pk)?;
+        let open: Vec<&Chunk> = chunks.iter().filter(|chunk| !chunk.done).collect();
+        let RunTimes { chunks, audited, .. } = drive(engine, (work, audit), &open, progress, (stop, failed))?;
+        times.chunks.extend(chunks);
+        times.audited += audited;
+    }
+}
+
+/// Whether the bundle that is being filled has a chunk to tell of.
+fn has_something<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> Result<bool, Fault> {
+    let chunks = engine.store.chunks(stored.pk)?;
+    Ok(chunks.is_empty() || chunks.iter().any(|chunk| chunk.done && chunk.part == stored.part))
 }
 
 /// The order's chunks: as planned before, or planned now and kept, so that a resumed run names the same package files.
@@ -98,6 +138,7 @@ fn plan<H: Hsm>(engine: &Engine<'_, H>, work: &OrderWork) -> Result<Vec<Chunk>, 
             first: DevicePk(from),
             last: DevicePk((from + records - 1).min(last.0)),
             done: false,
+            part: 0,
             object: None,
         }));
     }
@@ -141,6 +182,9 @@ fn drive<H: Hsm>(
             }
             let taken = next.lock().map_err(|_| Fault::new(Exit::Bug, "a driver panicked"))?.next();
             let Some(chunk) = taken else { return Ok(times) };
+            if engine.store.start_chunk(work.pk, chunk.number)? == ChunkStart::Held {
+                continue;
+            }
             let started = Instant::now();
             let ChunkResult { outcomes, object, audited } = engine.work_chunk((work, audit), chunk, &mut session)?;
             let records = outcomes.len() as u64;

@@ -12,11 +12,12 @@ use zeroize::Zeroizing;
 
 use super::audit::Audit;
 use super::record::{EXTRA_DRAW_LEN, Failed, Finished, Job, Reach, Sealed, Started};
+use super::sign::ATTEMPTS;
 use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
 use crate::bind::Workbench;
 use crate::error::{ErrorClass, Exit, Fault};
 use crate::hsm::lanes::Signed;
-use crate::hsm::{Hsm, draw};
+use crate::hsm::{FaultClass, Hsm, HsmError, draw};
 use crate::ids::RecordId;
 use crate::store::packages::{LocalFiles, Packages};
 use crate::store::sealed::Content;
@@ -49,6 +50,9 @@ impl<H: Hsm> Engine<'_, H> {
         let mut devices = self.store.devices(order.pk, chunk.first, chunk.last)?;
         devices.retain(|device| device.state == DeviceState::Accepted);
 
+        if devices.is_empty() {
+            return Ok(ChunkResult { outcomes: Vec::new(), object: None, audited: 0 }); // all cancelled, or refused
+        }
         let mut outcomes = Vec::with_capacity(devices.len());
         let mut started = self.start((order, line), self.jobs(line, &devices, audit, session)?, session)?;
         if audit != Audit::All && any_reaches(&started, Reach::Misread) {
@@ -72,7 +76,7 @@ impl<H: Hsm> Engine<'_, H> {
         let seal = |bench: &mut _, record: Result<Started, Failed>| record?.seal(bench, &order.batch_key);
         let sealed = self.cpu.map_with(agreed, workbench, seal);
         // A line's records all want a signature or none does, and their secrets have one length: position is enough.
-        let mut signatures = signing.wait()?.into_iter();
+        let mut signatures = signing.wait(self.lanes)?.into_iter();
         let with_results =
             sealed.into_iter().zip(core).map(|(sealed, core)| (sealed, core, signatures.next())).collect();
         let finish = |(), (sealed, core, signature): (Result<Sealed, Failed>, CoreSecrets, Option<Signed>)| {
@@ -163,7 +167,24 @@ impl<H: Hsm> Engine<'_, H> {
                 verdicts.push(record.authenticate(k, opc));
                 rest = after;
             }
-            let ciphertext = line.transport.ask(session, &blocks)?;
+            let ciphertext = match line.transport.ask(session, &blocks) {
+                Err(error) if error.class == FaultClass::Data => {
+                    // One record's data spoils the call of all: each on its own, and only that one fails.
+                    let first = verdicts.len() - group.len();
+                    for (record, verdict) in group.iter().zip(&mut verdicts[first..]) {
+                        let core = encrypt_alone(record, |octets| line.transport.ask(session, octets));
+                        encrypted.push(core.or_else(|error| match error.class {
+                            FaultClass::Data => {
+                                *verdict = Err(record.failed(ErrorClass::HsmMech, &error.to_string(), error.hint));
+                                Ok(CoreSecrets::default())
+                            }
+                            _ => Err(error),
+                        })?);
+                    }
+                    continue;
+                }
+                ciphertext => ciphertext?,
+            };
             let mut rest = &ciphertext[..];
             for record in group {
                 let (ki, after) = rest.split_at(record.k().len());
@@ -181,9 +202,30 @@ impl<H: Hsm> Engine<'_, H> {
 type Judged = Vec<Result<Started, Failed>>;
 
 /// K and OPc as the core network gets them.
+#[derive(Default)]
 struct CoreSecrets {
     ki: Vec<u8>,
     opc: Vec<u8>,
+}
+
+/// K and OPc of one record, which its group could not be encrypted with; three attempts.
+fn encrypt_alone(
+    record: &Started,
+    mut encrypt: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError>,
+) -> Result<CoreSecrets, HsmError> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let secrets = encrypt(record.k())
+            .and_then(|ki| Ok(CoreSecrets { ki: ki.to_vec(), opc: encrypt(record.opc())?.to_vec() }));
+        match secrets {
+            Err(error) if error.class == FaultClass::Data && attempts < ATTEMPTS => {}
+            Err(error) if error.class == FaultClass::Data => {
+                return Err(HsmError { what: format!("{}, {ATTEMPTS} attempts", error.what), ..error });
+            }
+            secrets => return secrets,
+        }
+    }
 }
 
 pub(super) fn workbench() -> Result<Workbench, ErrorStack> {

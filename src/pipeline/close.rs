@@ -11,8 +11,10 @@ use std::path::Path;
 use openssl::sha::sha256;
 
 use super::batch::RunTimes;
+use super::purge::erase_files;
 use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
 use crate::certs::{self, Certificate, DpChains, DpPair};
+use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::export::activation::{activation_code, qr_figure};
 use crate::export::bundle::{self, Bundle, BundleFile};
@@ -21,7 +23,7 @@ use crate::export::records::{self, LineFacts};
 use crate::export::report::{self, ReportFacts};
 use crate::formats::curve::Curve;
 use crate::hsm::{Hsm, HsmSession};
-use crate::store::{Device, DevicePk, DeviceState, ObjectFacts, StoredOrder};
+use crate::store::{Chunk, Device, DevicePk, DeviceState, ObjectFacts, OrderState, StoredOrder};
 
 /// Devices read from the ledger at once.
 const PAGE: i64 = 2_000;
@@ -52,17 +54,47 @@ pub(super) fn close<H: Hsm>(
     session: &mut H::Session,
     times: &RunTimes,
 ) -> Result<Counts, Fault> {
-    let counts = count(stored.rows, &engine.store.counts(work.pk)?)?;
+    let counts = match stored.part {
+        0 => count(stored.rows, &engine.store.counts(work.pk)?)?,
+        part => {
+            let states = engine.store.part_counts(work.pk, part)?;
+            count(states.iter().map(|(_, rows)| rows).sum(), &states)?
+        }
+    };
     let binds_now = |line: u32| work.line(line).is_some_and(|line| line.binding == Binding::Now);
-    let chunks = engine.store.chunks(work.pk)?;
+    let mut chunks = engine.store.chunks(work.pk)?;
+    sweep_orphans(&work.bundle_dir, &chunks, stored.part)?;
+    chunks.retain(|chunk| chunk.done && chunk.part == stored.part);
+    if stored.part > 0 {
+        repeat_answers(stored, &engine.site.outbox().join(stored.key.outbox_path()), &work.bundle_dir)?;
+    }
     // A chunk in which every record failed has no package file.
     let packages = chunks.iter().filter(|chunk| binds_now(chunk.line) && chunk.object.is_some());
     let packages = packages.map(|chunk| (package_object(chunk.number), chunk.object));
     let existing = ANSWERS.iter().map(|name| ((*name).to_owned(), None)).chain(packages).collect();
     let contents = Contents { stored, work, dir: &work.bundle_dir, existing, counts, times };
-    write_bundle(engine, &contents, session, &|visit| walk_order(engine, work, visit))?;
+    write_bundle(engine, &contents, session, &|visit| walk_part(engine, (stored, work), &chunks, visit))?;
     engine.store.close_order(work.pk)?;
     Ok(counts)
+}
+
+/// Package files that no done chunk vouches for: of a chunk that a killed run had begun and whose rows were set aside, cancelled or
+/// revoked since. The caller holds the run lock, so nobody writes one.
+pub(super) fn sweep_orphans(dir: &Path, chunks: &[Chunk], part: u32) -> Result<u64, Fault> {
+    let vouched = chunks.iter().filter(|chunk| chunk.done && chunk.part == part && chunk.object.is_some());
+    let vouched: BTreeSet<String> = vouched.map(|chunk| package_object(chunk.number)).collect();
+    erase_files(dir, |name| name.starts_with("packages-") && !vouched.contains(name))
+}
+
+/// The order's first answers for a bundle beside its own: the refused rows stand in the own one.
+pub(super) fn repeat_answers(stored: &StoredOrder, own: &Path, dir: &Path) -> Result<(), Fault> {
+    let rejects = std::fs::read(own.join("rejects.csv")).unwrap_or_default();
+    let header = rejects.split_inclusive(|octet| *octet == b'\n').next().unwrap_or_default();
+    durable::make_dirs(dir, 0o755).map_err(|e| Fault::file(dir, &e))?;
+    for (name, content) in [("ack.json", &stored.ack[..]), ("rejects.csv", header)] {
+        durable::write(&dir.join(name), content, 0o644).map_err(|e| Fault::file(&dir.join(name), &e))?;
+    }
+    Ok(())
 }
 
 /// Writes everything but the package files, and the seal last.
@@ -94,6 +126,7 @@ pub(super) fn write_bundle<H: Hsm>(
         counts: *counts,
         versions: versions(work),
         certificates,
+        part: (stored.part > 0).then_some(stored.part).filter(|_| stored.state == OrderState::Open),
         audit_head: None,
     };
     let mut json = serde_json::to_vec_pretty(&manifest).map_err(|e| Fault::new(Exit::Bug, format!("manifest: {e}")))?;
@@ -106,6 +139,24 @@ pub(super) fn write_bundle<H: Hsm>(
     }
     let der = manifest::signature_der(&raw).map_err(|e| Fault::new(Exit::Bug, format!("manifest signature: {e}")))?;
     bundle.seal(&json, &der).map_err(failed)
+}
+
+/// The devices that the bundle tells of: in the order's own all of them, in a later one those of its chunks that were not refused.
+fn walk_part<H: Hsm>(
+    engine: &Engine<'_, H>,
+    (stored, work): (&StoredOrder, &OrderWork),
+    chunks: &[Chunk],
+    visit: &mut dyn FnMut(&Device, &LineWork) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    if stored.part == 0 {
+        return walk_order(engine, work, visit);
+    }
+    for chunk in chunks {
+        let Some(line) = work.line(chunk.line) else { continue };
+        let devices = engine.store.devices(work.pk, chunk.first, chunk.last)?;
+        devices.iter().filter(|d| d.state != DeviceState::Rejected).try_for_each(|device| visit(device, line))?;
+    }
+    Ok(())
 }
 
 /// The devices of an order as the ledger holds them, refused ones included.
@@ -136,7 +187,7 @@ fn count(rows: u64, by_state: &[(DeviceState, u64)]) -> Result<Counts, Fault> {
             DeviceState::Prepared | DeviceState::Bound | DeviceState::Exported => counts.issued += devices,
             DeviceState::Rejected | DeviceState::Failed => counts.refused += devices,
             DeviceState::Held => counts.held += devices,
-            DeviceState::Cancelled => counts.cancelled += devices,
+            DeviceState::Cancelled | DeviceState::Revoked => counts.cancelled += devices,
             DeviceState::Accepted => {
                 return Err(Fault::new(
                     Exit::Bug,

@@ -3,8 +3,14 @@
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::error::{Exit, Fault};
+
+/// How long a runner waits for the lock: changes of an order's rows hold it for one transaction.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Between two tries.
+const STEP: Duration = Duration::from_millis(20);
 
 /// Held as long as this value lives.
 #[derive(Debug)]
@@ -15,6 +21,23 @@ pub struct RunLock {
 impl RunLock {
     /// Takes `DIR/run.lock`, or says who holds it and since when (exit 10).
     pub fn take(site: &Path, now: jiff::Timestamp) -> Result<Self, Fault> {
+        let began = Instant::now();
+        loop {
+            match Self::ask(site, now)? {
+                Ok(lock) => return Ok(lock),
+                Err(_) if began.elapsed() < PATIENCE => std::thread::sleep(STEP),
+                Err(held) => return Err(held),
+            }
+        }
+    }
+
+    /// The lock, unless somebody holds it.
+    pub(super) fn take_if_free(site: &Path, now: jiff::Timestamp) -> Result<Option<Self>, Fault> {
+        Ok(Self::ask(site, now)?.ok())
+    }
+
+    /// One try; the inner error says who holds the lock.
+    fn ask(site: &Path, now: jiff::Timestamp) -> Result<Result<Self, Fault>, Fault> {
         let path = site.join("run.lock");
         let open = File::options().create(true).read(true).write(true).truncate(false).open(&path);
         let mut file = open.map_err(|e| Fault::file(&path, &e))?;
@@ -25,16 +48,15 @@ impl RunLock {
                 // What it says is a courtesy; that the lock is held is certain either way.
                 let _ = file.read_to_string(&mut owner);
                 let what = format!("another runner holds this site: {}", owner.trim());
-                return Err(
-                    Fault::new(Exit::Locked, what).hint("wait for it, or stop it; its lock frees itself when it ends")
-                );
+                let hint = "wait for it, or stop it; its lock frees itself when it ends";
+                return Ok(Err(Fault::new(Exit::Locked, what).hint(hint)));
             }
             Err(TryLockError::Error(e)) => return Err(Fault::file(&path, &e)),
         }
         let owner = format!("process {}, since {now}\n", std::process::id());
         let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(owner.as_bytes()));
         written.map_err(|e| Fault::file(&path, &e))?;
-        Ok(Self { _file: file })
+        Ok(Ok(Self { _file: file }))
     }
 }
 

@@ -7,16 +7,20 @@ pub mod audit;
 mod authenticate;
 mod batch;
 mod blocks;
+mod cancel;
+mod change;
 mod chunk;
 mod close;
 mod distinct;
 pub mod fan_out;
+mod hold;
 mod import;
 pub mod lock;
 mod open;
 mod prepare;
 pub mod purge;
 mod record;
+mod revoke;
 mod sign;
 mod stored;
 mod work;
@@ -26,9 +30,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use audit::Audit;
+pub use cancel::cancel;
+pub use change::Changed;
+pub use hold::{hold, release};
 pub use import::{ImportRefusal, wrapped_form};
 pub use open::{load_chains, with_engine};
 pub use prepare::{check_line, settings_of};
+pub use revoke::{Revoked, revoke};
 pub use stored::{Bound, bind_stored, bundles_of};
 pub use work::Engine;
 
@@ -39,7 +47,7 @@ use crate::hsm::Hsm;
 use crate::hsm::lanes::Health;
 use crate::ids::OrderKey;
 use crate::store::sqlite::Ledger;
-use crate::store::{OrderState, Store, StoredOrder};
+use crate::store::{DeviceState, OrderState, Store, StoredOrder};
 use crate::telemetry::{Progress, ProgressMode};
 
 /// What became of one order.
@@ -66,6 +74,8 @@ pub struct Report {
 pub struct Outcome {
     /// Orders that were closed.
     pub reports: Vec<Report>,
+    /// Orders of which nothing is left but held rows, and how many: they stay as they are.
+    pub held: Vec<(OrderKey, u64)>,
     /// Orders that could not be worked on, and why; the others were.
     pub faults: Vec<(OrderKey, Fault)>,
     /// How the tokens were.
@@ -86,10 +96,11 @@ pub fn run(
     // Opened even when nothing is due: a token that cannot be used is told now, not with the next order.
     with_engine(site, |engine| {
         let mut reports = Vec::with_capacity(due.len());
-        let mut faults = Vec::new();
+        let (mut faults, mut held) = (Vec::new(), Vec::new());
         for stored in &due {
             match work_order(engine, stored, audit, mode, stop) {
-                Ok(report) => reports.push(report),
+                Ok(Some(report)) => reports.push(report),
+                Ok(None) => held.push((stored.key.clone(), held_rows(engine.store, stored)?)),
                 // The site's own trouble (token, disk, a stop) is every order's; anything else is this order's alone.
                 Err(fault) if matches!(fault.exit, Exit::HsmUnusable | Exit::Stopped | Exit::Bug) => return Err(fault),
                 Err(fault) => faults.push((stored.key.clone(), fault)),
@@ -99,7 +110,7 @@ pub fn run(
                     .hint("run again: it continues where it stood"));
             }
         }
-        Ok(Outcome { reports, faults, health: engine.lanes.health() })
+        Ok(Outcome { reports, held, faults, health: engine.lanes.health() })
     })
 }
 
@@ -110,7 +121,10 @@ fn work_order<H: Hsm>(
     audit: Audit,
     mode: ProgressMode,
     stop: &AtomicBool,
-) -> Result<Report, Fault> {
+) -> Result<Option<Report>, Fault> {
+    if stored.state == OrderState::Exported {
+        return Ok(None); // asked for by name, and nothing but held rows is left of it
+    }
     let work = prepare::prepare(engine, stored)?;
     // By the chunks that are done: counting the devices of a big order takes longer than the next profile may wait.
     let chunks = engine.store.chunks(work.pk)?;
@@ -119,9 +133,17 @@ fn work_order<H: Hsm>(
     let progress = Progress::start(mode, "preparing", stored.rows - stored.refused, done);
     let closed = batch::work_order(engine, stored, (&work, audit), &progress, stop);
     progress.finish();
-    let batch::Closed { counts, elapsed, records, audited } = closed?;
-    let failed = counts.refused - stored.refused;
-    Ok(Report { key: stored.key.clone(), counts, failed, records, audited, elapsed, bundle: work.bundle_dir.clone() })
+    let Some(batch::Closed { counts, elapsed, records, audited }) = closed? else { return Ok(None) };
+    // Rows refused at acceptance are told in the order's own bundle.
+    let failed = if stored.part == 0 { counts.refused - stored.refused } else { counts.refused };
+    let bundle = work.bundle_dir.clone();
+    Ok(Some(Report { key: stored.key.clone(), counts, failed, records, audited, elapsed, bundle }))
+}
+
+/// Rows of an order that are set aside.
+fn held_rows(store: &dyn Store, order: &StoredOrder) -> Result<u64, Fault> {
+    let counts = store.counts(order.pk)?;
+    Ok(counts.iter().find(|(state, _)| *state == DeviceState::Held).map_or(0, |(_, rows)| *rows))
 }
 
 /// The order that `ORDER_ID`, `TENANT/ORDER_ID` or `TENANT/ORDER_ID@REV` names.
@@ -152,6 +174,7 @@ fn due_orders(site: &Site, wanted: &[String]) -> Result<Vec<StoredOrder>, Fault>
         let order = find_order(&ledger, name)?;
         match order.state {
             OrderState::Open => due.push(order),
+            OrderState::Exported if held_rows(&ledger, &order)? > 0 => due.push(order),
             OrderState::Exported => {}
             OrderState::Purged => return Err(purge::is_purged(&ledger, &order)?),
         }

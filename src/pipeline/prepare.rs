@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::blocks::BlockKey;
 use super::distinct::Distinct;
 use super::import::Import;
+use super::stored::part_dir;
 use super::work::{Binding, Engine, LineWork, OrderWork};
 use crate::config::{CoreTarget, Site, files};
 use crate::durable;
@@ -22,8 +23,8 @@ use crate::order::{MSISDN, Var};
 use crate::personalise;
 use crate::personalise::shelf::{Shelf, TemplateName};
 use crate::personalise::{CompiledTemplate, Settings, VarSource};
-use crate::store::StoredOrder;
 use crate::store::sealed::BatchKey;
+use crate::store::{OrderState, StoredOrder};
 
 /// Makes an order ready to be worked on.
 pub(super) fn prepare<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> Result<OrderWork, Fault> {
@@ -36,7 +37,9 @@ pub(super) fn prepare<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> R
     let lines = line_works.collect::<Result<_, _>>()?;
     let vault_dir = engine.site.vault();
     files::make_directory(&vault_dir, 0o700)?;
-    let bundle_dir = engine.site.outbox().join(stored.key.outbox_path());
+    let own = engine.site.outbox().join(stored.key.outbox_path());
+    // What is bound later stands beside the order's own bundle, whatever other parts it has.
+    let bundle_dir = if stored.state == OrderState::Open { part_dir(&own, stored.part) } else { own };
     // The run lock is ours: whatever is unfinished here has no writer any more.
     for dir in [&bundle_dir, &vault_dir] {
         durable::sweep(dir).map_err(|e| Fault::file(dir, &e))?;

@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::stored::{Places, binding_dir};
+use super::stored::{Places, binding_dir, part_dir};
 use super::work::vault_prefix;
 use super::{find_order, lock};
 use crate::config::Site;
@@ -81,7 +81,10 @@ pub fn purge(site: &Site, name: &str, reach: Reach) -> Result<Purged, Fault> {
         shredded = ledger.shred(stored.pk, &without_values(&stored.body), &now.to_string())?;
     }
     ledger.scrub().map_err(|e| unfinished(&stored.key, e))?;
-    let vault_files = erase_vault(&site.vault(), &vault_prefix(stored.pk))?;
+    let vault_files = {
+        let prefix = vault_prefix(stored.pk);
+        erase_files(&site.vault(), |name| name.starts_with(&prefix))?
+    };
     erase_dir(&partial_binding)?;
     let mut bundles_erased = 0;
     if reach.bundle {
@@ -135,25 +138,26 @@ fn has_no_work(ledger: &Ledger, stored: &StoredOrder, partial_binding: &Path) ->
 /// The order's own bundle and those of its bindings, as far as they are there.
 fn bundle_dirs(own: &Path) -> Vec<PathBuf> {
     // Also behind a gap: an earlier purge may have been killed in the middle.
-    let bindings = (1..=999).map(|number| binding_dir(own, number));
-    std::iter::once(own.to_owned()).chain(bindings).filter(|dir| dir.is_dir()).collect()
+    let beside = (1..=999).flat_map(|number| [part_dir(own, number), binding_dir(own, number)]);
+    std::iter::once(own.to_owned()).chain(beside).filter(|dir| dir.is_dir()).collect()
 }
 
-/// Unlinks the order's files, unfinished ones too, and makes that durable.
-fn erase_vault(vault: &Path, prefix: &str) -> Result<u64, Fault> {
-    let entries = match fs::read_dir(vault) {
+/// Unlinks the files of a directory whose names are `doomed`, unfinished ones (a dot before the name) too, and makes that durable.
+pub(super) fn erase_files(dir: &Path, doomed: impl Fn(&str) -> bool) -> Result<u64, Fault> {
+    let entries = match fs::read_dir(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        entries => entries.map_err(|e| Fault::file(vault, &e))?,
+        entries => entries.map_err(|e| Fault::file(dir, &e))?,
     };
     let mut erased = 0;
     for entry in entries {
-        let entry = entry.map_err(|e| Fault::file(vault, &e))?;
-        if entry.file_name().to_string_lossy().trim_start_matches('.').starts_with(prefix) {
+        let entry = entry.map_err(|e| Fault::file(dir, &e))?;
+        if doomed(entry.file_name().to_string_lossy().trim_start_matches('.')) {
             fs::remove_file(entry.path()).map_err(|e| Fault::file(&entry.path(), &e))?;
             erased += 1;
         }
     }
-    durable::sync_dir(vault).map_err(|e| Fault::file(vault, &e))?;
+    // Also when nothing was there: who was killed before this step comes again.
+    durable::sync_dir(dir).map_err(|e| Fault::file(dir, &e))?;
     Ok(erased)
 }
 

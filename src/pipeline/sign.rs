@@ -5,8 +5,11 @@ use super::work::{DppbKey, Engine};
 use crate::certs;
 use crate::error::{Exit, Fault};
 use crate::formats::curve::Curve;
-use crate::hsm::lanes::{Signed, Ticket};
-use crate::hsm::{FaultClass, Hsm};
+use crate::hsm::lanes::{Lanes, Signed, Ticket};
+use crate::hsm::{FaultClass, Hsm, HsmError};
+
+/// How often a record's digest is given to the lanes before its record fails.
+pub(super) const ATTEMPTS: usize = 3;
 
 /// What the HSM is to sign for one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +49,17 @@ impl<H: Hsm> Engine<'_, H> {
 }
 
 impl Signing {
-    /// Waits for all of them, in the order in which they were wanted. What the token refuses as a record's data is that record's; any
-    /// other error ends the chunk, of which nothing was issued.
-    pub(super) fn wait(self) -> Result<Vec<Signed>, Fault> {
+    /// Waits for all of them, in the order in which they were wanted. What the token refuses as a record's data is tried again, apart
+    /// from the others and by whichever lane is free; refused three times it is that record's fault. Any other error ends the chunk,
+    /// of which nothing was issued.
+    pub(super) fn wait(self, lanes: &Lanes) -> Result<Vec<Signed>, Fault> {
         let mut all: Vec<Option<Signed>> = (0..self.expected).map(|_| None).collect();
         for Part { key, places, digests, ticket } in self.parts {
-            let signed = ticket.wait();
+            let mut signed = ticket.wait();
+            for _ in 1..ATTEMPTS {
+                again(lanes, &key, &digests, &mut signed);
+            }
+            signed.iter_mut().filter_map(|signed| signed.as_mut().err()).for_each(count_attempts);
             if let Some(error) = signed.iter().find_map(|s| s.as_ref().err().filter(|e| e.class != FaultClass::Data)) {
                 return Err(error.clone().into());
             }
@@ -60,6 +68,24 @@ impl Signing {
         }
         let all: Option<Vec<_>> = all.into_iter().collect();
         all.ok_or_else(|| Fault::new(Exit::Bug, "a record was agreed on a curve for which there is no DPpb key"))
+    }
+}
+
+/// Gives the digests that were refused as data to the lanes once more, each as a piece of work of its own.
+fn again(lanes: &Lanes, key: &DppbKey, digests: &[[u8; 32]], signed: &mut [Signed]) {
+    let refused: Vec<usize> =
+        (0..signed.len()).filter(|at| matches!(&signed[*at], Err(e) if e.class == FaultClass::Data)).collect();
+    let tickets: Vec<_> = refused.iter().map(|at| lanes.submit(key.key, vec![digests[*at]])).collect();
+    for (at, ticket) in refused.into_iter().zip(tickets) {
+        if let Some(outcome) = ticket.wait().pop() {
+            signed[at] = outcome;
+        }
+    }
+}
+
+fn count_attempts(error: &mut HsmError) {
+    if error.class == FaultClass::Data {
+        error.what = format!("{}, {ATTEMPTS} attempts", error.what);
     }
 }
 

@@ -120,15 +120,27 @@ pub fn bind_stored(
     })
 }
 
-/// The bundles of an order: its own and those of its bindings, as far as they are there.
+/// The bundles of an order: its own, those of rows that were held back, those of its bindings, as far as they are there.
 pub fn bundles_of(site: &Site, order: &OrderKey) -> Result<Vec<PathBuf>, Fault> {
     let own = site.outbox().join(order.outbox_path());
     if !own.join(bundle::MANIFEST).is_file() {
         let what = format!("{order}: no bundle yet");
         return Err(Fault::new(Exit::Usage, what).hint("an order has a bundle once `bindery run` has exported it"));
     }
+    let rest = (1..).map(|part| part_dir(&own, part)).take_while(|dir| dir.join(bundle::MANIFEST).is_file());
     let bindings = (1..).map(|number| binding_dir(&own, number)).take_while(|dir| dir.is_dir());
-    Ok(std::iter::once(own.clone()).chain(bindings).collect())
+    Ok(std::iter::once(own.clone()).chain(rest).chain(bindings).collect())
+}
+
+/// Where the bundle `part` of an order goes: 0 is its own, then `<order>+rest-NNN` beside it.
+pub(super) fn part_dir(own: &Path, part: u32) -> PathBuf {
+    match part {
+        0 => own.to_owned(),
+        part => {
+            let leaf = own.file_name().unwrap_or_default().to_string_lossy();
+            own.with_file_name(format!("{leaf}+rest-{part:03}"))
+        }
+    }
 }
 
 /// `<order>+bound-NNN` beside the order's own bundle (an order id holds no `+`).
@@ -320,7 +332,7 @@ fn bind_all<H: Hsm>(
             continue;
         }
         let to_sign = sound.iter().map(|(_, draft, _)| ToSign { curve: draft.curve(), digest: draft.digest() });
-        let signatures = engine.sign_all(&to_sign.collect::<Vec<_>>()).wait()?;
+        let signatures = engine.sign_all(&to_sign.collect::<Vec<_>>()).wait(engine.lanes)?;
         let mut signed = Vec::with_capacity(sound.len());
         for ((pair, draft, transaction_id), signature) in sound.into_iter().zip(signatures) {
             match signature {
@@ -412,12 +424,7 @@ fn seal_and_claim<H: Hsm>(
     done: &[Device],
     times: &RunTimes,
 ) -> Result<(), Fault> {
-    let rejects = fs::read(work.bundle_dir.join("rejects.csv")).unwrap_or_default();
-    let header = rejects.split_inclusive(|octet| *octet == b'\n').next().unwrap_or_default();
-    for (name, content) in [("ack.json", &stored.ack[..]), ("rejects.csv", header)] {
-        durable::write(&places.partial.join(name), content, 0o644)
-            .map_err(|e| Fault::file(&places.partial.join(name), &e))?;
-    }
+    close::repeat_answers(stored, &work.bundle_dir, &places.partial)?;
     let rows = done.len() as u64;
     let objects: BTreeSet<&str> = done.iter().filter_map(|device| device.issue.as_ref()?.object.as_deref()).collect();
     let written = |object: &str| times.objects.iter().find(|(name, _)| name == object).map(|(_, facts)| *facts);

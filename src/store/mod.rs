@@ -125,6 +125,8 @@ pub struct StoredOrder {
     pub sealed_batch_key: Option<Vec<u8>>,
     /// RFC 3339, UTC.
     pub accepted_at: String,
+    /// The bundle that is being filled: 0 the order's own, then one each time that held rows are put back later.
+    pub part: u32,
 }
 
 /// State of one device line (contract, "States").
@@ -146,6 +148,8 @@ pub enum DeviceState {
     Held,
     /// Cancelled before it was started.
     Cancelled,
+    /// Its package was taken back before it was exported.
+    Revoked,
 }
 
 impl DeviceState {
@@ -160,12 +164,13 @@ impl DeviceState {
             Self::Failed => "failed",
             Self::Held => "held",
             Self::Cancelled => "cancelled",
+            Self::Revoked => "revoked",
         }
     }
 
     /// The state of this word.
     pub fn from_word(word: &str) -> Option<Self> {
-        const ALL: [DeviceState; 8] = [
+        const ALL: [DeviceState; 9] = [
             DeviceState::Accepted,
             DeviceState::Prepared,
             DeviceState::Bound,
@@ -174,6 +179,7 @@ impl DeviceState {
             DeviceState::Failed,
             DeviceState::Held,
             DeviceState::Cancelled,
+            DeviceState::Revoked,
         ];
         ALL.into_iter().find(|state| state.as_str() == word)
     }
@@ -282,8 +288,19 @@ pub struct Chunk {
     pub last: DevicePk,
     /// Done and durable.
     pub done: bool,
+    /// Which of its order's bundles it belongs to, once done.
+    pub part: u32,
     /// Its package file as it was written; none while it is open, or when no record of it was issued.
     pub object: Option<ObjectFacts>,
+}
+
+/// Whether a chunk is to be worked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkStart {
+    /// Marked as started: its rows keep their state until it is committed.
+    Work,
+    /// Its rows are set aside.
+    Held,
 }
 
 /// A package file as it was written.
@@ -356,6 +373,15 @@ pub trait Store: Send + Sync {
     fn plan_chunks(&self, order: OrderPk, chunks: &[Chunk]) -> Result<(), StoreError>;
     /// The plan, in order; empty before planning.
     fn chunks(&self, order: OrderPk) -> Result<Vec<Chunk>, StoreError>;
+    /// A runner begins with an order, alone: marks that a killed one left are void.
+    fn begin_work(&self, order: OrderPk) -> Result<(), StoreError>;
+    /// Marks a chunk as started, unless its rows are held.
+    fn start_chunk(&self, order: OrderPk, chunk: u32) -> Result<ChunkStart, StoreError>;
+    /// Marks the order as being sealed: from now on its rows keep their states. False when rows were put back meanwhile and want to
+    /// be worked on first.
+    fn begin_seal(&self, order: OrderPk) -> Result<bool, StoreError>;
+    /// Devices of the order's bundle `part` (1 and later) by state.
+    fn part_counts(&self, order: OrderPk, part: u32) -> Result<Vec<(DeviceState, u64)>, StoreError>;
     /// The devices `first..=last` of an order, in order.
     fn devices(&self, order: OrderPk, first: DevicePk, last: DevicePk) -> Result<Vec<Device>, StoreError>;
     /// Makes a chunk's outcomes durable and marks it done, in one transaction; `object`: the package file it wrote. Every

@@ -73,6 +73,7 @@ impl Site {
             cores: vec!["demo".into()],
             transport_keys: vec!["core-demo".into()],
             algorithms: vec![Algorithm::Milenage],
+            tenants: super::Tenants::default(),
         };
         Self { directory, ledger, targets }
     }

@@ -6,10 +6,12 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::claims::one_time_key_x;
+use super::states::forget_marks;
 use super::{Ledger, ORDER_COLUMNS, damaged_column, parsed, read_order, write};
 use crate::ids::{Eid, OrderKey};
 use crate::store::{
-    Chunk, Device, DevicePk, DeviceState, Issue, ObjectFacts, OrderPk, Outcome, Store, StoreError, StoredOrder, Wrapped,
+    Chunk, ChunkStart, Device, DevicePk, DeviceState, Issue, ObjectFacts, OrderPk, Outcome, Store, StoreError,
+    StoredOrder, Wrapped,
 };
 
 /// Columns of [`read_device`], in its order.
@@ -63,7 +65,7 @@ impl Store for Ledger {
         }
         for chunk in chunks {
             let mut insert =
-                transaction.prepare_cached("INSERT INTO chunks VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, NULL)")?;
+                transaction.prepare_cached("INSERT INTO chunks (order_pk, number, line, first_device, last_device, done) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
             let Chunk { number, line, first, last, done, .. } = chunk;
             insert.execute(params![order.0, number, line, first.0, last.0, done])?;
         }
@@ -73,9 +75,50 @@ impl Store for Ledger {
     fn chunks(&self, order: OrderPk) -> Result<Vec<Chunk>, StoreError> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(
-            "SELECT number, line, first_device, last_device, done, sha256, bytes FROM chunks WHERE order_pk = ?1 ORDER BY number",
+            "SELECT number, line, first_device, last_device, done, sha256, bytes, part FROM chunks WHERE order_pk = ?1 ORDER BY number",
         )?;
         Ok(statement.query_map([order.0], read_chunk)?.collect::<Result<_, _>>()?)
+    }
+
+    fn begin_work(&self, order: OrderPk) -> Result<(), StoreError> {
+        let mut connection = self.lock();
+        let transaction = write(&mut connection)?;
+        forget_marks(&transaction, order)?;
+        Ok(transaction.commit()?)
+    }
+
+    fn start_chunk(&self, order: OrderPk, chunk: u32) -> Result<ChunkStart, StoreError> {
+        let mut connection = self.lock();
+        let transaction = write(&mut connection)?;
+        let Chunk { first, last, .. } = open_chunk(&transaction, order, chunk)?;
+        // Rows of one chunk are held or put back together: none of its rows waits while others are held.
+        let sql = format!("SELECT coalesce(sum(state = 'held'), 0) FROM devices d WHERE {STRETCH}");
+        let held: u64 = transaction.query_row(&sql, params![order.0, first.0, last.0], |row| row.get(0))?;
+        if held > 0 {
+            return Ok(ChunkStart::Held);
+        }
+        let sql = "UPDATE chunks SET started = 1 WHERE order_pk = ?1 AND number = ?2";
+        transaction.execute(sql, params![order.0, chunk])?;
+        transaction.commit()?;
+        Ok(ChunkStart::Work)
+    }
+
+    fn begin_seal(&self, order: OrderPk) -> Result<bool, StoreError> {
+        let sql = "UPDATE orders SET sealing = 1 WHERE pk = ?1
+             AND NOT EXISTS (SELECT 1 FROM devices WHERE order_pk = ?1 AND state = 'accepted')";
+        Ok(self.lock().execute(sql, [order.0])? == 1)
+    }
+
+    fn part_counts(&self, order: OrderPk, part: u32) -> Result<Vec<(DeviceState, u64)>, StoreError> {
+        let connection = self.lock();
+        // Rows refused at acceptance stand in the order's own bundle.
+        let mut statement = connection.prepare_cached(
+            "SELECT d.state, count(*) FROM chunks c
+             JOIN devices d ON +d.order_pk = c.order_pk AND d.pk BETWEEN c.first_device AND c.last_device
+             WHERE c.order_pk = ?1 AND c.part = ?2 AND c.done = 1 AND d.state <> 'rejected' GROUP BY d.state",
+        )?;
+        let counts = statement.query_map(params![order.0, part], |row| Ok((read_state(row, 0)?, row.get(1)?)))?;
+        Ok(counts.collect::<Result<_, _>>()?)
     }
 
     fn devices(&self, order: OrderPk, first: DevicePk, last: DevicePk) -> Result<Vec<Device>, StoreError> {
@@ -113,7 +156,8 @@ impl Store for Ledger {
             return Err(StoreError::State(format!("chunk {chunk}: {silent} devices have no outcome")));
         }
         transaction.execute(
-            "UPDATE chunks SET done = 1, sha256 = ?3, bytes = ?4 WHERE order_pk = ?1 AND number = ?2",
+            "UPDATE chunks SET done = 1, sha256 = ?3, bytes = ?4, part = (SELECT part FROM orders WHERE pk = ?1)
+             WHERE order_pk = ?1 AND number = ?2",
             params![order.0, chunk, object.map(|object| object.sha256), object.map(|object| object.bytes)],
         )?;
         Ok(transaction.commit()?)
@@ -134,7 +178,7 @@ impl Store for Ledger {
             "UPDATE devices SET state = 'exported' WHERE order_pk = ?1 AND state IN ('prepared', 'bound')",
             [order.0],
         )?;
-        if transaction.execute("UPDATE orders SET state = 'exported' WHERE pk = ?1", [order.0])? != 1 {
+        if transaction.execute("UPDATE orders SET state = 'exported', sealing = 0 WHERE pk = ?1", [order.0])? != 1 {
             return Err(StoreError::State(format!("there is no order {}", order.0)));
         }
         Ok(transaction.commit()?)
@@ -188,7 +232,7 @@ impl Store for Ledger {
 }
 
 fn open_chunk(transaction: &Transaction<'_>, order: OrderPk, number: u32) -> Result<Chunk, StoreError> {
-    let sql = "SELECT number, line, first_device, last_device, done, sha256, bytes FROM chunks WHERE order_pk = ?1 AND number = ?2";
+    let sql = "SELECT number, line, first_device, last_device, done, sha256, bytes, part FROM chunks WHERE order_pk = ?1 AND number = ?2";
     match transaction.query_row(sql, params![order.0, number], read_chunk).optional()? {
         None => Err(StoreError::State(format!("order {} has no chunk {number}", order.0))),
         Some(chunk) if chunk.done => Err(StoreError::State(format!("chunk {number} is done already"))),
@@ -258,6 +302,7 @@ fn read_chunk(row: &Row<'_>) -> rusqlite::Result<Chunk> {
             Some(sha256) => Some(ObjectFacts { sha256, bytes: row.get(6)? }),
             None => None,
         },
+        part: row.get(7)?,
     })
 }
 

@@ -14,6 +14,10 @@ impl<'c> Claimed<'c> {
         Self(connection)
     }
 
+    pub(super) fn connection(&self) -> &'c Connection {
+        self.0
+    }
+
     /// Is this ICCID some device's?
     pub fn iccid(&self, iccid: &Iccid) -> Result<bool, StoreError> {
         self.exists("SELECT 1 FROM iccids WHERE iccid = ?1", params![iccid.as_str()])

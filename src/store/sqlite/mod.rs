@@ -8,7 +8,9 @@ mod batch;
 mod claims;
 mod overview;
 mod purge;
+mod quota;
 mod slots;
+mod states;
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,6 +24,7 @@ pub use claims::{Claimed, one_time_key_x};
 pub use overview::{KeptRefusal, OrderSummary, Trouble};
 pub use purge::{Claims, Shredded};
 pub use slots::{KeySlots, SlotKey};
+pub use states::{Change, Revocation};
 
 use super::{OrderPk, OrderState, StoreError, StoredOrder};
 use crate::ids::OrderKey;
@@ -35,6 +38,7 @@ const VERSIONS: &[M<'static>] = &[
     M::up("ALTER TABLE devices ADD COLUMN ki_wrapped BLOB; ALTER TABLE devices ADD COLUMN opc_wrapped BLOB"),
     // When the order's keys were erased, RFC 3339, UTC; its claims stay.
     M::up("ALTER TABLE orders ADD COLUMN purged_at TEXT"),
+    M::up(include_str!("states.sql")).foreign_key_check(),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 
@@ -43,7 +47,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Columns of [`read_order`], in its order.
 const ORDER_COLUMNS: &str = "pk, tenant, order_id, rev, body_sha256, body, ack, CASE WHEN purged_at IS NULL THEN state ELSE 'purged' END, rows, refused, \
-     sealed_batch_key, accepted_at, templates";
+     sealed_batch_key, accepted_at, templates, part";
 
 /// The ledger: one connection behind a lock, statements cached.
 #[derive(Debug)]
@@ -61,9 +65,11 @@ impl Ledger {
         connection.pragma_update(None, "synchronous", "FULL")?;
         // What is deleted or replaced is overwritten with zeros in its page, so that a sealed key dies with its row.
         connection.pragma_update(None, "secure_delete", true)?;
-        connection.pragma_update(None, "foreign_keys", true)?;
         connection.set_prepared_statement_cache_capacity(64);
+        // A table that is made anew must not take its children along; the switch does nothing inside a transaction.
+        connection.pragma_update(None, "foreign_keys", false)?;
         MIGRATIONS.to_latest(&mut connection).map_err(migration_error)?;
+        connection.pragma_update(None, "foreign_keys", true)?;
         Ok(Self { connection: Mutex::new(connection) })
     }
 
@@ -129,6 +135,7 @@ fn read_order(row: &Row<'_>) -> rusqlite::Result<StoredOrder> {
         accepted_at: row.get(11)?,
         templates: serde_json::from_str(row.get_ref(12)?.as_str()?)
             .map_err(|e| rusqlite::Error::FromSqlConversionFailure(12, rusqlite::types::Type::Text, e.into()))?,
+        part: row.get(13)?,
     })
 }
 

@@ -70,7 +70,7 @@ fn issued(state: DeviceState, id: &str) -> Outcome {
 
 fn plan(ledger: &Ledger, order: OrderPk) -> Chunk {
     let (first, last) = ledger.device_span(order, 1).unwrap().unwrap();
-    let chunk = Chunk { number: 1, line: 1, first, last, done: false, object: None };
+    let chunk = Chunk { number: 1, line: 1, first, last, done: false, part: 0, object: None };
     ledger.plan_chunks(order, std::slice::from_ref(&chunk)).unwrap();
     chunk
 }
@@ -371,4 +371,34 @@ fn a_stretch_of_devices_is_found_without_a_walk_through_its_order() {
     let sql = format!("EXPLAIN QUERY PLAN SELECT * FROM devices d WHERE {} ORDER BY d.pk", super::batch::STRETCH);
     let plan: String = ledger.lock().query_row(&sql, [1, 2, 3], |row| row.get(3)).unwrap();
     assert!(plan.contains("INTEGER PRIMARY KEY"), "{plan}");
+}
+
+#[test]
+fn a_ledger_of_version_four_gets_its_devices_anew_with_every_claim_in_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.db");
+    let old = Connection::open(&path).unwrap();
+    Migrations::from_slice(&VERSIONS[..4]).to_latest(&mut { old }).unwrap();
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(
+        "INSERT INTO orders (pk, tenant, order_id, rev, body_sha256, body, ack, templates, state, rows, refused, accepted_at)
+             VALUES (1, 'acme', 'PO-1', 1, '', x'', x'', '{}', 'exported', 1, 0, '2026-11-21T00:00:00Z');
+         INSERT INTO devices (pk, order_pk, line, row, state, iccid, vars, ki_wrapped)
+             VALUES (7, 1, 1, 1, 'exported', '89000123456789012341', '{}', x'01');
+         INSERT INTO iccids VALUES ('89000123456789012341', 7);
+         INSERT INTO chunks VALUES (1, 1, 1, 7, 7, 1, NULL, NULL);",
+    )
+    .unwrap();
+    drop(old);
+    let ledger = Ledger::open(&path).unwrap();
+    let connection = ledger.lock();
+    let one = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(one("SELECT count(*) FROM devices WHERE pk = 7 AND vars = '{}' AND ki_wrapped = x'01'"), 1);
+    assert_eq!(one("SELECT count(*) FROM iccids JOIN devices ON device = devices.pk"), 1);
+    assert_eq!(one("SELECT count(*) FROM pragma_foreign_key_check"), 0);
+    assert_eq!(one("SELECT foreign_keys FROM pragma_foreign_keys"), 1);
+    assert_eq!(one("SELECT part + started FROM chunks"), 0);
+    connection.execute("UPDATE devices SET state = 'revoked'", []).unwrap();
+    assert!(connection.execute("UPDATE devices SET state = 'elsewhere'", []).is_err());
+    assert!(connection.execute("INSERT INTO iccids VALUES ('1', 99)", []).is_err(), "claims still need their device");
 }

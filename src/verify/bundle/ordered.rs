@@ -104,7 +104,8 @@ impl<'a> Comparison<'a> {
     fn run(mut self, vouched: &Vouched, findings: &mut Findings) -> HashMap<u32, Wanted> {
         let mut wanted = HashMap::new();
         let (ordered, has) = (self.order.quantity(), vouched.counts.unwrap_or_default().rows);
-        if has > ordered || (has < ordered && !self.is_bound_later) {
+        let is_whole = !self.is_bound_later && vouched.order.part.is_none();
+        if has > ordered || (has < ordered && is_whole) {
             let what = format!("{ordered} rows were ordered, the bundle accounts for {has}");
             findings.add(Finding::new(Check::OrderRows, what).in_file("manifest.json"));
         }

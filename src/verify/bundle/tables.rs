@@ -74,7 +74,7 @@ pub(super) fn results(dir: &Path, known: &Known<'_>, counts: Option<Counts>, fin
                 };
             }
             "held" => found.held += 1,
-            "cancelled" => found.cancelled += 1,
+            "cancelled" | "revoked" => found.cancelled += 1,
             _ => {
                 found.issued += 1;
                 match known.find(field[2]) {

@@ -1,0 +1,142 @@
+//! State changes that people ask for: rows set aside and put back, cancelled, revoked; and the marks by which a runner and such a
+//! change keep out of each other's way.
+//!
+//! Rule: a row changes only while no runner works on its chunk. A runner marks a chunk as started before it reads the chunk's rows
+//! and an order as sealing before it counts; the changes here spare the one and refuse the other. Claims stay: the numbers and the
+//! one-time key of a cancelled or revoked row are never handed out again.
+
+use rusqlite::{Transaction, params};
+
+use super::{Ledger, write};
+use crate::store::{DeviceState, OrderPk, StoreError};
+
+/// What a change did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Rows that changed their state.
+    pub changed: u64,
+    /// Rows that stay as they are because a runner works on their chunk.
+    pub started: u64,
+    /// Rows that are where the change leads to, these and earlier ones.
+    pub there: u64,
+}
+
+/// What a revocation did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revocation {
+    /// Rows whose package or stored profile was taken back now.
+    pub revoked: u64,
+    /// Rows that were waiting and were cancelled now.
+    pub cancelled: u64,
+    /// Rows whose package is exported: it stays valid.
+    pub exported: u64,
+    /// Rows revoked or cancelled, these and earlier ones.
+    pub there: u64,
+    /// The order's batch key went with the last of its secrets.
+    pub batch_key: bool,
+}
+
+impl Ledger {
+    /// Sets aside every accepted row that is not started. `idle`: the caller holds the run lock, so nothing is started.
+    pub fn hold(&self, order: OrderPk, idle: bool) -> Result<Change, StoreError> {
+        self.change(order, idle, &[DeviceState::Accepted], DeviceState::Held)
+    }
+
+    /// Puts held rows back; an order that was exported without them is open again, for a bundle of its own.
+    pub fn release(&self, order: OrderPk, idle: bool) -> Result<Change, StoreError> {
+        self.change(order, idle, &[DeviceState::Held], DeviceState::Accepted)
+    }
+
+    /// Cancels every row that is not started, held ones too.
+    pub fn cancel(&self, order: OrderPk, idle: bool) -> Result<Change, StoreError> {
+        self.change(order, idle, &[DeviceState::Accepted, DeviceState::Held], DeviceState::Cancelled)
+    }
+
+    /// Takes back what is not exported, and its secrets with it; rows that wait are cancelled. The caller holds the run lock.
+    pub fn revoke(&self, order: OrderPk) -> Result<Revocation, StoreError> {
+        let mut connection = self.lock();
+        let transaction = write(&mut connection)?;
+        forget_marks(&transaction, order)?;
+        let secrets = "UPDATE issues SET sealed_credentials = NULL, sealed_ppk = NULL, ki_enc = x'', opc_enc = x''
+             WHERE device IN (SELECT pk FROM devices WHERE order_pk = ?1 AND state IN ('prepared', 'bound'))";
+        transaction.execute(secrets, [order.0])?;
+        let brought =
+            "UPDATE devices SET ki_wrapped = NULL, opc_wrapped = NULL WHERE order_pk = ?1 AND ki_wrapped IS NOT NULL
+             AND state IN ('prepared', 'bound', 'accepted', 'held', 'cancelled')";
+        transaction.execute(brought, [order.0])?;
+        let objects = "UPDATE chunks SET sha256 = NULL, bytes = NULL WHERE order_pk = ?1 AND part =
+             (SELECT part FROM orders WHERE pk = ?1 AND state = 'open')";
+        transaction.execute(objects, [order.0])?;
+        let to = |state: &str, from: &str| -> Result<u64, StoreError> {
+            let sql = format!("UPDATE devices SET state = '{state}' WHERE order_pk = ?1 AND state IN ({from})");
+            Ok(transaction.execute(&sql, [order.0])? as u64)
+        };
+        let revoked = to("revoked", "'prepared', 'bound'")?;
+        let cancelled = to("cancelled", "'accepted', 'held'")?;
+        if cancelled > 0 {
+            reopen(&transaction, order)?;
+        }
+        let exported = count(&transaction, order, &[DeviceState::Exported])?;
+        let key = "UPDATE orders SET sealed_batch_key = NULL WHERE pk = ?1 AND sealed_batch_key IS NOT NULL AND ?2 = 0";
+        let batch_key = revoked > 0 && transaction.execute(key, params![order.0, exported])? > 0;
+        let there = count(&transaction, order, &[DeviceState::Revoked, DeviceState::Cancelled])?;
+        transaction.commit()?;
+        Ok(Revocation { revoked, cancelled, exported, there, batch_key })
+    }
+
+    fn change(&self, order: OrderPk, idle: bool, from: &[DeviceState], to: DeviceState) -> Result<Change, StoreError> {
+        let mut connection = self.lock();
+        let transaction = write(&mut connection)?;
+        if idle {
+            forget_marks(&transaction, order)?;
+        }
+        if transaction.query_row("SELECT sealing FROM orders WHERE pk = ?1", [order.0], |row| row.get(0))? {
+            return Err(StoreError::Busy);
+        }
+        // Two or so, as many as a runner works on at once.
+        let started = started_spans(&transaction, order)?;
+        let spared: String =
+            started.iter().map(|(first, last)| format!(" AND pk NOT BETWEEN {first} AND {last}")).collect();
+        let sql = format!("UPDATE devices SET state = ?2 WHERE order_pk = ?1 AND state IN ({}){spared}", words(from));
+        let changed = transaction.execute(&sql, params![order.0, to.as_str()])? as u64;
+        if changed > 0 && to != DeviceState::Held {
+            reopen(&transaction, order)?;
+        }
+        // Put back, a row is due like any other: nothing of it is spared.
+        let started =
+            if to == DeviceState::Accepted { 0 } else { count(&transaction, order, &[DeviceState::Accepted])? };
+        let there = count(&transaction, order, &[to])?;
+        transaction.commit()?;
+        Ok(Change { changed, started, there })
+    }
+}
+
+/// First and last device of the chunks that a runner works on.
+fn started_spans(transaction: &Transaction<'_>, order: OrderPk) -> Result<Vec<(i64, i64)>, StoreError> {
+    let sql = "SELECT first_device, last_device FROM chunks WHERE order_pk = ?1 AND started = 1 AND done = 0";
+    let mut statement = transaction.prepare(sql)?;
+    Ok(statement.query_map([order.0], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
+}
+
+/// Nobody works on the order: marks were left by a runner that was killed.
+pub(super) fn forget_marks(transaction: &Transaction<'_>, order: OrderPk) -> Result<(), StoreError> {
+    transaction.execute("UPDATE chunks SET started = 0 WHERE order_pk = ?1 AND started = 1 AND done = 0", [order.0])?;
+    transaction.execute("UPDATE orders SET sealing = 0 WHERE pk = ?1 AND sealing = 1", [order.0])?;
+    Ok(())
+}
+
+/// Rows of an exported order are due again: they go into the order's next bundle.
+fn reopen(transaction: &Transaction<'_>, order: OrderPk) -> Result<(), StoreError> {
+    let sql = "UPDATE orders SET state = 'open', part = part + 1 WHERE pk = ?1 AND state = 'exported'";
+    transaction.execute(sql, [order.0])?;
+    Ok(())
+}
+
+fn count(transaction: &Transaction<'_>, order: OrderPk, states: &[DeviceState]) -> Result<u64, StoreError> {
+    let sql = format!("SELECT count(*) FROM devices WHERE order_pk = ?1 AND state IN ({})", words(states));
+    Ok(transaction.query_row(&sql, [order.0], |row| row.get(0))?)
+}
+
+fn words(states: &[DeviceState]) -> String {
+    states.iter().map(|state| format!("'{}'", state.as_str())).collect::<Vec<_>>().join(", ")
+}
