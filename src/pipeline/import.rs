@@ -11,11 +11,12 @@ use zeroize::Zeroizing;
 use super::blocks::BlockKey;
 use super::open::open_sealed_op;
 use super::prepare::core_target;
+use super::sign::ATTEMPTS;
 use super::work::Engine;
 use crate::config::{CbcIv, ImportKey, ImportScheme, Site};
-use crate::error::{Exit, Fault};
+use crate::error::{ErrorClass, Exit, Fault};
 use crate::hsm::policy::KeyPolicy;
-use crate::hsm::{Hsm, HsmError, HsmSession, Role};
+use crate::hsm::{FaultClass, Hsm, HsmError, HsmSession, Role};
 use crate::order::WrappedForm;
 use crate::order::file::{CredentialsFrom, Line};
 use crate::secret::SubscriberKey;
@@ -62,6 +63,19 @@ pub(super) enum BadImport {
     /// RFC 3394's integrity check.
     #[error("{0} does not unwrap: it was damaged, or wrapped under another key")]
     Integrity(&'static str),
+    /// The token refuses these values, and the others not.
+    #[error("the token refuses to decrypt K and OPc, {ATTEMPTS} attempts")]
+    Refused,
+}
+
+impl BadImport {
+    /// The token's refusal may be the token's fault; everything else is the operator's.
+    pub(super) fn class(self) -> ErrorClass {
+        match self {
+            Self::Refused => ErrorClass::HsmMech,
+            Self::Missing | Self::Length(_) | Self::Blank(_) | Self::Integrity(_) => ErrorClass::Input,
+        }
+    }
 }
 
 /// Why a line's credentials cannot be imported: the member of the line, and what is wrong.
@@ -170,35 +184,62 @@ impl Import {
         let mut decrypted = Vec::with_capacity(records.len());
         let per_call = if self.scheme == ImportScheme::AesKw { RECORDS_PER_UNWRAPPING } else { RECORDS_PER_CALL };
         for group in records.chunks(per_call) {
-            let values = group.iter().flatten().flat_map(|wrapped| std::iter::once(&wrapped.ki).chain(&wrapped.opc));
-            let values: Vec<&[u8]> = values.map(Vec::as_slice).collect();
-            let mut plain = match self.scheme {
-                ImportScheme::AesEcb => chained(session, &self.key, &values, None)?,
-                ImportScheme::AesCbc => chained(session, &self.key, &values, Some(self.iv))?,
-                ImportScheme::AesKw => unwrapped(session, &self.key, &values)?,
-            }
-            .into_iter();
-            let mut next = |what: &'static str| {
-                match plain.next().unwrap_or(Err(Unfit::Length)) {
-                    // Told here as the operator's: blank keys of our own mean that our randomness is none.
-                    Ok(key) if key.expose().iter().fold(0, |any, octet| any | octet) == 0 => {
-                        Err(BadImport::Blank(what))
+            match self.decrypt_together(session, group) {
+                // One record's data spoils the call of all.
+                Err(error) if error.class == FaultClass::Data => {
+                    for record in group {
+                        decrypted.push(self.decrypt_alone(session, *record)?);
                     }
-                    Ok(key) => Ok(key),
-                    Err(Unfit::Length) => Err(BadImport::Length(what)),
-                    Err(Unfit::Integrity) => Err(BadImport::Integrity(what)),
                 }
-            };
-            for wrapped in group {
-                let Some(wrapped) = wrapped else {
-                    decrypted.push(Err(BadImport::Missing));
-                    continue;
-                };
-                let (k, opc) = (next("ki_wrapped"), wrapped.opc.as_ref().map(|_| next("opc_wrapped")).transpose());
-                decrypted.push(k.and_then(|k| Ok(Imported { k, opc: opc? })));
+                together => decrypted.append(&mut together?),
             }
         }
         Ok(decrypted)
+    }
+
+    /// One record that its group could not be decrypted with.
+    fn decrypt_alone(
+        &self,
+        session: &mut impl HsmSession,
+        record: Option<&Wrapped>,
+    ) -> Result<Result<Imported, BadImport>, HsmError> {
+        for _ in 0..ATTEMPTS {
+            match self.decrypt_together(session, &[record]) {
+                Err(error) if error.class == FaultClass::Data => tracing::debug!("{error}"),
+                alone => return Ok(alone?.pop().unwrap_or(Err(BadImport::Missing))),
+            }
+        }
+        Ok(Err(BadImport::Refused))
+    }
+
+    fn decrypt_together(
+        &self,
+        session: &mut impl HsmSession,
+        group: &[Option<&Wrapped>],
+    ) -> Result<Vec<Result<Imported, BadImport>>, HsmError> {
+        let values = group.iter().flatten().flat_map(|wrapped| std::iter::once(&wrapped.ki).chain(&wrapped.opc));
+        let values: Vec<&[u8]> = values.map(Vec::as_slice).collect();
+        let mut plain = match self.scheme {
+            ImportScheme::AesEcb => chained(session, &self.key, &values, None)?,
+            ImportScheme::AesCbc => chained(session, &self.key, &values, Some(self.iv))?,
+            ImportScheme::AesKw => unwrapped(session, &self.key, &values)?,
+        }
+        .into_iter();
+        let mut next = |what: &'static str| {
+            match plain.next().unwrap_or(Err(Unfit::Length)) {
+                // Told here as the operator's: blank keys of our own mean that our randomness is none.
+                Ok(key) if key.expose().iter().fold(0, |any, octet| any | octet) == 0 => Err(BadImport::Blank(what)),
+                Ok(key) => Ok(key),
+                Err(Unfit::Length) => Err(BadImport::Length(what)),
+                Err(Unfit::Integrity) => Err(BadImport::Integrity(what)),
+            }
+        };
+        let one = |wrapped: &Option<&Wrapped>| {
+            let wrapped = wrapped.ok_or(BadImport::Missing)?;
+            let (k, opc) = (next("ki_wrapped"), wrapped.opc.as_ref().map(|_| next("opc_wrapped")).transpose());
+            Ok(Imported { k: k?, opc: opc? })
+        };
+        Ok(group.iter().map(one).collect())
     }
 }
 
@@ -312,9 +353,12 @@ mod tests {
     use crate::hsm::KeyRef;
 
     /// A token that holds one AES key and counts its calls.
+    #[derive(Default)]
     struct SoftToken {
         key: Vec<u8>,
         calls: usize,
+        /// Refuses a call with a data fault, by its number and its blocks.
+        refuses: Option<fn(usize, &[u8]) -> bool>,
     }
 
     fn aes(key: &[u8], mode: Mode, blocks: &[u8]) -> Vec<u8> {
@@ -339,6 +383,10 @@ mod tests {
         }
         fn decrypt_blocks(&mut self, _: KeyRef, blocks: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
             self.calls += 1;
+            if self.refuses.is_some_and(|refuses| refuses(self.calls, blocks)) {
+                let code = "CKR_ENCRYPTED_DATA_INVALID".to_owned();
+                return Err(HsmError { what: "C_Decrypt".to_owned(), code, class: FaultClass::Data, hint: "" });
+            }
             Ok(Zeroizing::new(aes(&self.key, Mode::Decrypt, blocks)))
         }
         fn check_value(&mut self, _: KeyRef) -> Result<Option<Vec<u8>>, HsmError> {
@@ -366,7 +414,7 @@ mod tests {
 
     fn one((scheme, iv): (ImportScheme, CbcIv), key: &str, ki: &str) -> Result<Vec<u8>, BadImport> {
         let wrapped = Wrapped { ki: hex(ki), opc: None };
-        let mut token = SoftToken { key: hex(key), calls: 0 };
+        let mut token = SoftToken { key: hex(key), ..SoftToken::default() };
         let mut all = import(&mut token, scheme, iv).decrypt(&mut token, &[Some(&wrapped)]).unwrap();
         all.remove(0).map(|imported| imported.k.expose().to_vec())
     }
@@ -419,7 +467,7 @@ mod tests {
         let good = Wrapped { ki: vec![7; 16], opc: Some(vec![8; 32]) };
         let short = Wrapped { ki: vec![7; 15], opc: Some(vec![8; 32]) };
         let bad_opc = Wrapped { ki: vec![9; 16], opc: Some(vec![8; 48]) };
-        let mut token = SoftToken { key: vec![1; 32], calls: 0 };
+        let mut token = SoftToken { key: vec![1; 32], ..SoftToken::default() };
         let rows = [Some(&good), Some(&short), None, Some(&bad_opc), Some(&good)];
         let made = import(&mut token, ImportScheme::AesEcb, ZERO).decrypt(&mut token, &rows).unwrap();
         let told: Vec<_> = made.iter().map(|made| made.as_ref().err().copied()).collect();
@@ -450,7 +498,7 @@ mod tests {
             let good = if scheme == ImportScheme::AesKw { kw(&[5; 16]) } else { vec![5; 16] };
             let rows = [(&good, Some(&good)), (&k_of, Some(&good)), (&good, Some(&k_of)), (&k_of, None), (&good, None)]
                 .map(|(ki, opc)| Wrapped { ki: ki.clone(), opc: opc.cloned() });
-            let mut token = SoftToken { key: key.clone(), calls: 0 };
+            let mut token = SoftToken { key: key.clone(), ..SoftToken::default() };
             let made =
                 import(&mut token, scheme, CbcIv::Fixed(iv)).decrypt(&mut token, &rows.each_ref().map(Some)).unwrap();
             let told: Vec<_> = made.iter().map(|made| made.as_ref().err().copied()).collect();
@@ -461,12 +509,32 @@ mod tests {
     }
 
     #[test]
+    fn values_that_the_token_refuses_fail_their_record_alone_after_three_attempts_and_a_passing_refusal_fails_none() {
+        let row = |octet| Wrapped { ki: vec![octet; 16], opc: Some(vec![8; 16]) };
+        let rows = [row(1), row(2), row(3)];
+        let rows = rows.each_ref().map(Some);
+        let mut token = SoftToken { key: vec![1; 32], ..SoftToken::default() };
+        let ecb = import(&mut token, ImportScheme::AesEcb, ZERO);
+        token.refuses = Some(|_, blocks| blocks.chunks(BLOCK).any(|block| block == [2; 16]));
+        let made = ecb.decrypt(&mut token, &rows).unwrap();
+        let told: Vec<_> = made.iter().map(|made| made.as_ref().err().copied()).collect();
+        assert_eq!(told, [None, Some(BadImport::Refused), None]);
+        assert_eq!(told[1].unwrap().class(), ErrorClass::HsmMech);
+        assert_eq!(aes(&token.key, Mode::Encrypt, made[2].as_ref().unwrap().k.expose()), [3; 16]);
+        assert_eq!(token.calls, 1 + 2 + ATTEMPTS + 2, "all together, then each alone, the sound ones asked twice");
+        token.calls = 0;
+        token.refuses = Some(|call, _| call <= 3); // together, then twice the first row
+        assert!(ecb.decrypt(&mut token, &rows).unwrap().iter().all(Result::is_ok));
+        assert_eq!(token.calls, 3 + 3 * 2);
+    }
+
+    #[test]
     fn a_thousand_records_are_two_questions_and_with_key_wrap_twelve() {
         for (scheme, octets, calls) in
             [(ImportScheme::AesEcb, 16, 2), (ImportScheme::AesCbc, 16, 2), (ImportScheme::AesKw, 24, 12)]
         {
             let wrapped = Wrapped { ki: vec![7; octets], opc: Some(vec![8; octets]) };
-            let mut token = SoftToken { key: vec![1; 32], calls: 0 };
+            let mut token = SoftToken { key: vec![1; 32], ..SoftToken::default() };
             import(&mut token, scheme, ZERO).decrypt(&mut token, &vec![Some(&wrapped); 1_000]).unwrap();
             assert_eq!(token.calls, 2 * calls, "{scheme:?}: each is asked twice");
         }

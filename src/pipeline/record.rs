@@ -142,7 +142,7 @@ impl Started {
                 let opc = derive(k.expose(), opc, line.settings.algorithm);
                 opc.and_then(|opc| line.template.imported(&mut draw, &k, &opc))
             }
-            Err(bad) => return Err(name.failed_as(ErrorClass::Input, &bad.to_string(), ASK_AGAIN)),
+            Err(bad) => return Err(name.failed_as(bad.class(), &bad.to_string(), ASK_AGAIN)),
         };
         let credentials = credentials.map_err(unfit)?;
         let prints = order.distinct.prints(&credentials, &line.template_secrets);
