@@ -60,18 +60,18 @@ pub(super) fn close<H: Hsm>(
     let packages = packages.map(|chunk| (package_object(chunk.number), chunk.object));
     let existing = ANSWERS.iter().map(|name| ((*name).to_owned(), None)).chain(packages).collect();
     let contents = Contents { stored, work, dir: &work.bundle_dir, existing, counts, times };
-    write_bundle(engine, &contents, session, &|visit| walk_order(engine, work, visit))?;
-    engine.store.close_order(work.pk)?;
+    let manifest_sha256 = write_bundle(engine, &contents, session, &|visit| walk_order(engine, work, visit))?;
+    engine.store.close_order(work.pk, &manifest_sha256)?;
     Ok(counts)
 }
 
-/// Writes everything but the package files, and the seal last.
+/// Writes everything but the package files, and the seal last; gives the manifest's SHA-256.
 pub(super) fn write_bundle<H: Hsm>(
     engine: &Engine<'_, H>,
     contents: &Contents<'_>,
     session: &mut H::Session,
     walk: &Walk<'_>,
-) -> Result<(), Fault> {
+) -> Result<[u8; 32], Fault> {
     let now = jiff::Timestamp::now();
     let now = now.round(jiff::Unit::Second).unwrap_or(now);
     let failed = |e: io::Error| export_fault(contents.dir, &e);
@@ -94,7 +94,8 @@ pub(super) fn write_bundle<H: Hsm>(
         counts: *counts,
         versions: versions(work),
         certificates,
-        audit_head: None,
+        // The order's last chunk or an earlier line of another order's: everything this bundle was made of stands before it.
+        audit_head: Some(engine.store.audit_head()?.hex()),
     };
     let mut json = serde_json::to_vec_pretty(&manifest).map_err(|e| Fault::new(Exit::Bug, format!("manifest: {e}")))?;
     json.push(b'\n');
@@ -105,7 +106,8 @@ pub(super) fn write_bundle<H: Hsm>(
         return Err(Fault::new(Exit::HsmUnusable, what).hint("run `bindery doctor`; the bundle was not sealed"));
     }
     let der = manifest::signature_der(&raw).map_err(|e| Fault::new(Exit::Bug, format!("manifest signature: {e}")))?;
-    bundle.seal(&json, &der).map_err(failed)
+    bundle.seal(&json, &der).map_err(failed)?;
+    Ok(digest)
 }
 
 /// The devices of an order as the ledger holds them, refused ones included.

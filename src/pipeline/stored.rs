@@ -424,12 +424,12 @@ fn seal_and_claim<H: Hsm>(
     let counts = Counts { rows, issued: rows, ..Counts::default() };
     let contents = Contents { stored, work, dir: &places.partial, existing, counts, times };
     let mut session = engine.hsm.open_session()?;
-    close::write_bundle(engine, &contents, &mut session, &|visit| {
+    let manifest_sha256 = close::write_bundle(engine, &contents, &mut session, &|visit| {
         done.iter().try_for_each(|device| {
             let line = work.line(device.line).ok_or_else(|| Fault::new(Exit::Bug, "a device of no line"))?;
             visit(device, line)
         })
     })?;
-    engine.store.record_binding(work.pk, done)?;
+    engine.store.record_binding(work.pk, done, &manifest_sha256)?;
     places.name()
 }

@@ -4,6 +4,7 @@
 //! Rule: uniqueness is the database's own (primary keys of the claim tables), never a look-up alone.
 
 mod acceptance;
+mod audit;
 mod batch;
 mod claims;
 mod overview;
@@ -22,6 +23,7 @@ pub use overview::{KeptRefusal, OrderSummary, Trouble};
 pub use purge::{Claims, Shredded};
 
 use super::{OrderPk, OrderState, StoreError, StoredOrder};
+use crate::audit::Log;
 use crate::ids::OrderKey;
 
 /// One entry a schema version; an entry that was released is never changed.
@@ -33,6 +35,7 @@ const VERSIONS: &[M<'static>] = &[
     M::up("ALTER TABLE devices ADD COLUMN ki_wrapped BLOB; ALTER TABLE devices ADD COLUMN opc_wrapped BLOB"),
     // When the order's keys were erased, RFC 3339, UTC; its claims stay.
     M::up("ALTER TABLE orders ADD COLUMN purged_at TEXT"),
+    M::up(audit::SCHEMA),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 
@@ -43,10 +46,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 const ORDER_COLUMNS: &str = "pk, tenant, order_id, rev, body_sha256, body, ack, CASE WHEN purged_at IS NULL THEN state ELSE 'purged' END, rows, refused, \
      sealed_batch_key, accepted_at, templates";
 
-/// The ledger: one connection behind a lock, statements cached.
+/// The ledger: one connection behind a lock, statements cached; and the audit log beside it.
 #[derive(Debug)]
 pub struct Ledger {
     connection: Mutex<Connection>,
+    log: Log,
 }
 
 impl Ledger {
@@ -62,12 +66,12 @@ impl Ledger {
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.set_prepared_statement_cache_capacity(64);
         MIGRATIONS.to_latest(&mut connection).map_err(migration_error)?;
-        Ok(Self { connection: Mutex::new(connection) })
+        Ok(Self { connection: Mutex::new(connection), log: Log::beside(path) })
     }
 
     /// Starts the transaction that accepts an order. Holds the ledger's write lock until it is committed or dropped.
     pub fn acceptance(&self) -> Result<Acceptance<'_>, StoreError> {
-        Acceptance::begin(self.lock())
+        Acceptance::begin(self.lock(), &self.log)
     }
 
     /// Looks at what is claimed, without a transaction: for dry runs.
