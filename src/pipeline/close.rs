@@ -94,7 +94,7 @@ pub(super) fn write_bundle<H: Hsm>(
         counts: *counts,
         versions: versions(work),
         certificates,
-        // The order's last chunk or an earlier line of another order's: everything this bundle was made of stands before it.
+        // Everything that this bundle was made of stands in the log up to here.
         audit_head: Some(engine.store.audit_head()?.hex()),
     };
     let mut json = serde_json::to_vec_pretty(&manifest).map_err(|e| Fault::new(Exit::Bug, format!("manifest: {e}")))?;
