@@ -79,13 +79,11 @@ words! {
     TokenTrouble = "token-trouble",
     /// A file that rules what is done is another than at the last start: `file`, `before`, `after`.
     ConfigChanged = "config-changed",
-    /// A ceremony came to its end: `ceremony`, `plan_sha256`, `transcript_sha256`, `steps`.
+    /// A ceremony is conducted: `ceremony`, `plan_sha256`, `state` (begun, waiting, done); at its end `transcript_sha256`, `steps`.
     KeyCeremony = "key-ceremony",
-    /// A step of a ceremony was done: `ceremony`, `step`, `role`, `epoch`.
-    KeyCeremonyStep = "key-ceremony-step",
-    /// A role's next epoch was made: `role`, `epoch`, `state`.
+    /// A role's next epoch was made: `role`, `epoch`, `state` (begun, made, pending, active).
     KeyRotated = "key-rotated",
-    /// An epoch was taken out of use: `role`, `epoch`.
+    /// An epoch was taken out of use: `role`, `epoch`, `state` (begun, done), as of the two that follow.
     KeyRetired = "key-retired",
     /// A certificate was installed: `role`, `epoch`, `certificate_sha256`.
     CertificateInstalled = "certificate-installed",

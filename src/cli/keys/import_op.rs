@@ -5,8 +5,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER_PERMISSIVE;
+use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
+use super::chronicle;
+use crate::audit::{Event, Word};
 use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::Token;
@@ -41,9 +44,13 @@ impl ImportOp {
         })?;
         let op = read_op(&from)?;
         let token = Token::open(site)?;
+        let event = Event::new(Word::OpImported).name("import", name.as_str());
+        chronicle::note(site, &event, "begun")?;
         let sealed = token.open_session()?.seal(token.key(&Role::SiteKek)?, &import_op_aad(&name), &op)?;
         let path = site.path(file);
         files::write_whole(&path, &sealed, 0o600)?;
+        chronicle::note(site, &event.sha256("file_sha256", &sha256(&sealed)), "done")?;
+        chronicle::sign(site);
         let what = if op.len() == 16 { "OP" } else { "TOP" };
         if json {
             say!("{}", serde_json::json!({ "import": name, "sealed": what, "file": path.display().to_string() }));

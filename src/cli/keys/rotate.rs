@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Approvals, ceremony, ceremony_directory, drain, file_name};
+use super::{Approvals, ceremony, ceremony_directory, chronicle, drain, file_name};
+use crate::audit::Word;
 use crate::ceremony::certify::{self, Subject};
 use crate::ceremony::{self as ceremonies, Plan, plan};
 use crate::config::{Site, files};
@@ -62,6 +63,8 @@ impl Rotate {
             None if matches!(role, Role::Import(_)) || role.is_of_second_curve() => 1,
             None => return Err(no_role(role)),
         };
+        let event = chronicle::of_key(Word::KeyRotated, role, epoch);
+        chronicle::note(site, &event, "begun")?;
         if newest.is_none_or(|rule| rule.epoch != epoch) {
             let mut file = PolicyFile::open(&path)?;
             file.add_epoch(role, epoch)?;
@@ -85,6 +88,9 @@ impl Rotate {
                     files::make_directory(&site.path("requests"), 0o755)?;
                     files::write_whole(&public, &KeyRoom::open(site)?.import_key_pem(rule)?, 0o644)?;
                 }
+                if *role == Role::Audit {
+                    chronicle::endorse(site, &token, epoch)?;
+                }
                 let mut file = PolicyFile::open(&path)?;
                 file.activate(role, epoch, Timestamp::now())?;
                 file.write()?;
@@ -97,6 +103,8 @@ impl Rotate {
             }
         };
         let state = KeyPolicy::load(&path)?.rule_of(role, epoch).map_or("", |rule| rule.state.as_str());
+        chronicle::note(site, &event, state)?;
+        chronicle::sign(site);
         if json {
             say!("{}", json!({ "role": role.to_string(), "epoch": epoch, "state": state, "next": next }));
         } else {
@@ -141,7 +149,11 @@ pub(super) struct Retire {
 impl Retire {
     pub(super) fn run(self, site: &Site, json: bool) -> Result<Exit, Fault> {
         let Self { role, epoch, destroy, operator, approvals } = self;
+        let event = chronicle::of_key(Word::KeyRetired, &role, epoch);
+        chronicle::note(site, &event, "begun")?;
         drain::with_helpers(site, |helpers| ceremonies::retire(site, &role, epoch, &helpers))?;
+        chronicle::note(site, &event, "done")?;
+        chronicle::sign(site);
         if let Some(operator) = operator.filter(|_| destroy) {
             let dir = ceremony_directory(site, &format!("destroy-{}", file_name(&role, epoch)));
             let path = dir.join("plan.toml");
@@ -216,7 +228,11 @@ impl Certificate {
         let epoch = newest(policy, &role, epoch)?;
         let token = Token::open_present(site)?;
         let begun = || drain::begun_orders(site);
+        let event = chronicle::of_key(Word::CertificateInstalled, &role, epoch);
+        chronicle::note(site, &event, "begun")?;
         let installed = certify::install(site, &token, (&role, epoch), &files, Timestamp::now(), begun)?;
+        chronicle::note(site, &event.name("certificate_sha256", installed.fingerprint.as_str()), "done")?;
+        chronicle::sign(site);
         let (sha256, not_after) = (&installed.fingerprint, installed.not_after.to_string());
         if json {
             let role = role.to_string();
