@@ -19,6 +19,9 @@ mod log;
 mod statement;
 mod tail;
 
+#[cfg(test)]
+mod tests;
+
 pub use check::{Broken, Chain, Keys, Verdict};
 pub use event::{Event, Word};
 pub use line::{Author, Head, Line};
