@@ -92,8 +92,9 @@ pub fn run(
         // Opened even when nothing is due: a token that cannot be used is told now, not with the next order.
         with_engine(site, |engine| {
             let worked = work_orders(engine, &due, audit, mode, stop);
-            attest::note_tokens(engine.store, &engine.lanes.health())?;
+            let noted = attest::note_tokens(engine.store, &engine.lanes.health());
             let outcome = worked?;
+            noted?;
             let records = outcome.reports.iter().map(|report| report.records).sum();
             let event = Event::new(Word::RunEnded).number("exported", outcome.reports.len() as u64);
             engine.store.record(&event.number("failed", outcome.faults.len() as u64).number("records", records))?;

@@ -97,8 +97,9 @@ pub fn bind_stored(
     recorded(site, &ledger, event, stop, || {
         with_engine(site, |engine| {
             let bound = bind_one(engine, &stored, key_file, mode, stop);
-            attest::note_tokens(engine.store, &engine.lanes.health())?;
+            let noted = attest::note_tokens(engine.store, &engine.lanes.health());
             let bound = bound?;
+            noted?;
             engine.store.record(&Event::new(Word::RunEnded).order(&stored.key).number("records", bound.bound))?;
             sign_head(site, engine.store, engine.hsm)?;
             Ok(bound)

@@ -83,7 +83,7 @@ fn audit_fault(error: &AuditError) -> Fault {
     let what = |exit, error: &AuditError| Fault::new(exit, format!("{error}; without its line nothing was changed"));
     match error {
         AuditError::File { source, .. } => match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::Interrupted => {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
                 what(Exit::Stopped, error).hint("make room, then run again: it continues where it stood")
             }
             _ => what(Exit::Config, error).hint("make the site's directory audit/ and its files writable, then run again"),
