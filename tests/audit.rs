@@ -60,7 +60,7 @@ fn a_run_is_told_line_by_line_signed_and_named_in_the_manifest() {
     assert_eq!(events, told);
     let lines = yard.audit_lines();
     let chunk = &lines[4]["data"];
-    assert_eq!((&chunk["order"], &chunk["issued"], &chunk["failed"]), (&json!("acme/PO-1@1"), &json!(5), &json!(0)));
+    assert_eq!((&chunk["order"], &chunk["issued"], &chunk["failed"]), (&json!("acme/PO-1"), &json!(5), &json!(0)));
     let manifest = fs::read(yard.outbox("PO-1").join("manifest.json")).unwrap();
     assert_eq!(lines[5]["data"]["manifest_sha256"], yard::sha256_hex(&manifest));
     // Closing began when the chunk was the last line: `prev` of the next one is its hash.

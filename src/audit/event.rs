@@ -104,7 +104,7 @@ impl Event {
         Self { word, data: Map::new() }
     }
 
-    /// With the order it is about, `TENANT/ORDER_ID@REV`.
+    /// With the order it is about, `TENANT/ORDER_ID` or from the second revision on `TENANT/ORDER_ID@REV`.
     pub fn order(self, key: &OrderKey) -> Self {
         self.with("order", key.to_string())
     }

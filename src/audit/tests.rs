@@ -145,7 +145,7 @@ fn a_line_whose_commit_never_came_is_declared_void_by_the_next_and_a_log_may_beg
         site.commit(&chunk(100));
         assert_eq!(site.judge().broken, None);
         let void = site.lines().into_iter().rfind(|line| line.event == "void").unwrap();
-        assert_eq!((void.number("from"), void.number("to")), (Some(before.max(0) + 1), Some(void.seq - 1)));
+        assert_eq!((void.number("from"), void.number("to")), (Some(before + 1), Some(void.seq - 1)));
         site.commit(&chunk(101));
         assert_eq!((site.judge().broken, site.events().last().unwrap().as_str()), (None, "chunk-bound"));
     }

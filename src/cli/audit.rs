@@ -132,11 +132,11 @@ fn show(ledger: &Ledger, order: Option<&str>, tail: usize, json: bool) -> Result
     Ok(Exit::Done)
 }
 
-/// `TENANT/ORDER_ID@REV` as the line has it, named in full or in part.
+/// `TENANT/ORDER_ID@REV` as the line has it (without the first revision's `@1`), named in full or in part.
 fn is_of(line: &Line, name: &str) -> bool {
     let Some(key) = line.data.get("order").and_then(Value::as_str) else { return false };
-    let unrevised = key.rsplit_once('@').map_or(key, |(key, _)| key);
-    [key, unrevised].contains(&name) || unrevised.split_once('/').is_some_and(|(_, id)| id == name)
+    let name = name.strip_suffix("@1").unwrap_or(name);
+    key == name || key.split_once('/').is_some_and(|(_, leaf)| leaf == name)
 }
 
 /// The members in one cell; hashes and signatures by their first digits.
