@@ -35,6 +35,7 @@
 //! # }
 //! ```
 
+pub mod audit;
 pub mod bind;
 pub mod ceremony;
 pub mod certs;

@@ -18,7 +18,9 @@ const WALLS: &[(&str, &[&str])] = &[
     ("certs", &["ids", "error", "formats", "config", "secret"]),
     ("hsm", &["ids", "secret", "error", "config", "ffi", "certs"]),
     ("ceremony", &["secret", "error", "config", "certs", "hsm"]),
-    ("store", &["ids", "secret", "error", "hsm", "durable"]),
+    ("audit", &["ids", "durable"]),
+    // The ledger writes a change's line in the change's own transaction.
+    ("store", &["ids", "secret", "error", "hsm", "durable", "audit"]),
     ("telemetry", &[]),
     ("order", &["ids", "error", "formats", "store", "durable"]),
     ("personalise", &["ids", "secret", "error", "formats", "durable"]),

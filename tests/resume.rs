@@ -66,6 +66,7 @@ fn a_killed_run_is_continued_and_nothing_is_lost_or_doubled() {
     assert!(kills > 0, "every run was over before it was killed");
     yard.run(&["run"]).exits(0); // the dead runner's lock is free
     assert_complete(&yard, 200);
+    yard.run(&["audit", "verify"]).exits(0);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #[macro_use]
 mod screen;
 
+mod audit;
 pub mod bench;
 mod bind;
 mod cancel;
@@ -77,6 +78,8 @@ enum Command {
     Verify(verify::Verify),
     Export(export::Export),
     Status(status::Status),
+    #[command(subcommand)]
+    Audit(audit::Audit),
     Bench(bench::command::Bench),
 }
 
@@ -97,6 +100,7 @@ impl Cli {
             Command::Verify(verify) => verify.run(self.site.as_deref(), voice),
             Command::Export(export) => export.run(site, voice),
             Command::Status(status) => status.run(site, voice),
+            Command::Audit(audit) => audit.run(site, voice),
             Command::Bench(bench) => bench.run(self.site.as_deref(), voice),
         }
     }

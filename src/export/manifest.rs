@@ -36,7 +36,7 @@ pub struct Manifest {
     pub versions: BTreeMap<String, String>,
     /// SHA-256 of each certificate in `certs/`, by role.
     pub certificates: BTreeMap<String, String>,
-    /// Head of the audit log when the bundle was closed; none before a site has one.
+    /// Head of the audit log when the bundle was closed, the SHA-256 of its last line; none in bundles of sites without a log.
     pub audit_head: Option<String>,
 }
 

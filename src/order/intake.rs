@@ -289,7 +289,13 @@ impl Intake<'_> {
                 publish()?;
             }
             // The transaction stays open while a rejection is written: no other submission of this key is accepted meanwhile.
-            (_book, _) => publish()?,
+            (book, _) => {
+                publish()?;
+                drop(book);
+                if received.submit {
+                    self.ledger.record_rejection(key, &received.body_sha256, (counts.rows, counts.refused))?;
+                }
+            }
         }
         Ok(Answer {
             key: key.cloned(),

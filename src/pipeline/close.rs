@@ -73,8 +73,9 @@ pub(super) fn close<H: Hsm>(
     let packages = packages.map(|chunk| (package_object(chunk.number), chunk.object));
     let existing = ANSWERS.iter().map(|name| ((*name).to_owned(), None)).chain(packages).collect();
     let contents = Contents { stored, work, dir: &work.bundle_dir, existing, counts, times };
-    write_bundle(engine, &contents, session, &|visit| walk_part(engine, (stored, work), &chunks, visit))?;
-    engine.store.close_order(work.pk)?;
+    let manifest_sha256 =
+        write_bundle(engine, &contents, session, &|visit| walk_part(engine, (stored, work), &chunks, visit))?;
+    engine.store.close_order(work.pk, &manifest_sha256)?;
     Ok(counts)
 }
 
@@ -97,13 +98,13 @@ pub(super) fn repeat_answers(stored: &StoredOrder, own: &Path, dir: &Path) -> Re
     Ok(())
 }
 
-/// Writes everything but the package files, and the seal last.
+/// Writes everything but the package files, and the seal last; gives the manifest's SHA-256.
 pub(super) fn write_bundle<H: Hsm>(
     engine: &Engine<'_, H>,
     contents: &Contents<'_>,
     session: &mut H::Session,
     walk: &Walk<'_>,
-) -> Result<(), Fault> {
+) -> Result<[u8; 32], Fault> {
     let now = jiff::Timestamp::now();
     let now = now.round(jiff::Unit::Second).unwrap_or(now);
     let failed = |e: io::Error| export_fault(contents.dir, &e);
@@ -127,7 +128,8 @@ pub(super) fn write_bundle<H: Hsm>(
         versions: versions(work),
         certificates,
         part: (stored.part > 0).then_some(stored.part).filter(|_| stored.state == OrderState::Open),
-        audit_head: None,
+        // Everything that this bundle was made of stands in the log up to here.
+        audit_head: Some(engine.store.audit_head()?.hex()),
     };
     let mut json = serde_json::to_vec_pretty(&manifest).map_err(|e| Fault::new(Exit::Bug, format!("manifest: {e}")))?;
     json.push(b'\n');
@@ -138,7 +140,8 @@ pub(super) fn write_bundle<H: Hsm>(
         return Err(Fault::new(Exit::HsmUnusable, what).hint("run `bindery doctor`; the bundle was not sealed"));
     }
     let der = manifest::signature_der(&raw).map_err(|e| Fault::new(Exit::Bug, format!("manifest signature: {e}")))?;
-    bundle.seal(&json, &der).map_err(failed)
+    bundle.seal(&json, &der).map_err(failed)?;
+    Ok(digest)
 }
 
 /// The devices that the bundle tells of: in the order's own all of them, in a later one those of its chunks that were not refused.

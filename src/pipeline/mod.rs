@@ -3,6 +3,7 @@
 //! [`run`] works every due order to its sealed bundle; [`bind_stored`] binds profiles that were stored under random keys;
 //! [`purge`] ends an order's secrets. The only room that names rayon, and with `cli` the only one that sees several stages.
 
+mod attest;
 pub mod audit;
 mod authenticate;
 mod batch;
@@ -29,6 +30,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+pub use attest::{AuditKey, sign_head};
 pub use audit::Audit;
 pub use cancel::cancel;
 pub use change::Changed;
@@ -40,6 +42,7 @@ pub use revoke::{Revoked, revoke};
 pub use stored::{Bound, bind_stored, bundles_of};
 pub use work::Engine;
 
+use crate::audit::{Event, Word};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::export::manifest::Counts;
@@ -92,26 +95,73 @@ pub fn run(
     stop: &AtomicBool,
 ) -> Result<Outcome, Fault> {
     let _lock = lock::RunLock::take(site.root(), jiff::Timestamp::now())?;
-    let due = due_orders(site, wanted)?;
-    // Opened even when nothing is due: a token that cannot be used is told now, not with the next order.
-    with_engine(site, |engine| {
-        let mut reports = Vec::with_capacity(due.len());
-        let (mut faults, mut held) = (Vec::new(), Vec::new());
-        for stored in &due {
-            match work_order(engine, stored, audit, mode, stop) {
-                Ok(Some(report)) => reports.push(report),
-                Ok(None) => held.push((stored.key.clone(), held_rows(engine.store, stored)?)),
-                // The site's own trouble (token, disk, a stop) is every order's; anything else is this order's alone.
-                Err(fault) if matches!(fault.exit, Exit::HsmUnusable | Exit::Stopped | Exit::Bug) => return Err(fault),
-                Err(fault) => faults.push((stored.key.clone(), fault)),
-            }
-            if stop.load(Ordering::Relaxed) {
-                return Err(Fault::new(Exit::Stopped, "stopped on request; finished orders are exported")
-                    .hint("run again: it continues where it stood"));
-            }
-        }
-        Ok(Outcome { reports, held, faults, health: engine.lanes.health() })
+    let ledger = Ledger::open(&site.state_db())?;
+    let due = due_orders(&ledger, wanted)?;
+    let resumed = due.iter().filter(|stored| stored.sealed_batch_key.is_some()).count();
+    let event = Event::new(Word::RunBegun).name("command", "run").number("due", due.len() as u64);
+    recorded(site, &ledger, event.number("resumed", resumed as u64), stop, || {
+        // Opened even when nothing is due: a token that cannot be used is told now, not with the next order.
+        with_engine(site, |engine| {
+            let worked = work_orders(engine, &due, audit, mode, stop);
+            let noted = attest::note_tokens(engine.store, &engine.lanes.health());
+            let outcome = worked?;
+            noted?;
+            let records = outcome.reports.iter().map(|report| report.records).sum();
+            let event = Event::new(Word::RunEnded).number("exported", outcome.reports.len() as u64);
+            engine.store.record(&event.number("failed", outcome.faults.len() as u64).number("records", records))?;
+            sign_head(site, engine.store, engine.hsm)?;
+            Ok(outcome)
+        })
     })
+}
+
+/// Lets work run between the lines of its beginning and its end. Work that ends well writes the line of its end itself, while it
+/// has the token that signs; a fault is told here.
+fn recorded<R>(
+    site: &Site,
+    ledger: &Ledger,
+    begun: Event,
+    stop: &AtomicBool,
+    work: impl FnOnce() -> Result<R, Fault>,
+) -> Result<R, Fault> {
+    attest::begun(site, ledger, begun)?;
+    work().inspect_err(|fault| {
+        let word = if fault.exit == Exit::Stopped && stop.load(Ordering::Relaxed) {
+            Word::RunDrained
+        } else {
+            Word::RunFailed
+        };
+        // What is told is the fault; a log that cannot be written may be the very fault.
+        if let Err(error) = ledger.record(&Event::new(word).number("exit", fault.exit as u64)) {
+            tracing::warn!(%error, "the end of the run is not in the audit log");
+        }
+    })
+}
+
+/// The orders one after the other.
+fn work_orders<H: Hsm>(
+    engine: &Engine<'_, H>,
+    due: &[StoredOrder],
+    audit: Audit,
+    mode: ProgressMode,
+    stop: &AtomicBool,
+) -> Result<Outcome, Fault> {
+    let mut reports = Vec::with_capacity(due.len());
+    let (mut faults, mut held) = (Vec::new(), Vec::new());
+    for stored in due {
+        match work_order(engine, stored, audit, mode, stop) {
+            Ok(Some(report)) => reports.push(report),
+            Ok(None) => held.push((stored.key.clone(), held_rows(engine.store, stored)?)),
+            // The site's own trouble (token, disk, a stop) is every order's; anything else is this order's alone.
+            Err(fault) if matches!(fault.exit, Exit::HsmUnusable | Exit::Stopped | Exit::Bug) => return Err(fault),
+            Err(fault) => faults.push((stored.key.clone(), fault)),
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Err(Fault::new(Exit::Stopped, "stopped on request; finished orders are exported")
+                .hint("run again: it continues where it stood"));
+        }
+    }
+    Ok(Outcome { reports, held, faults, health: engine.lanes.health() })
 }
 
 /// One order from wherever it stands to its sealed bundle.
@@ -164,19 +214,18 @@ pub fn find_order(ledger: &Ledger, name: &str) -> Result<StoredOrder, Fault> {
     }
 }
 
-fn due_orders(site: &Site, wanted: &[String]) -> Result<Vec<StoredOrder>, Fault> {
-    let ledger = Ledger::open(&site.state_db())?;
+fn due_orders(ledger: &Ledger, wanted: &[String]) -> Result<Vec<StoredOrder>, Fault> {
     if wanted.is_empty() {
         return Ok(ledger.due_orders()?);
     }
     let mut due = Vec::new();
     for name in wanted {
-        let order = find_order(&ledger, name)?;
+        let order = find_order(ledger, name)?;
         match order.state {
             OrderState::Open => due.push(order),
-            OrderState::Exported if held_rows(&ledger, &order)? > 0 => due.push(order),
+            OrderState::Exported if held_rows(ledger, &order)? > 0 => due.push(order),
             OrderState::Exported => {}
-            OrderState::Purged => return Err(purge::is_purged(&ledger, &order)?),
+            OrderState::Purged => return Err(purge::is_purged(ledger, &order)?),
         }
     }
     Ok(due)

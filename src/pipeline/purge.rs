@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::stored::{Places, binding_dir, part_dir};
 use super::work::vault_prefix;
 use super::{find_order, lock};
+use crate::audit::{Event, Word};
 use crate::config::Site;
 use crate::durable;
 use crate::error::{Exit, Fault};
@@ -92,6 +93,8 @@ pub fn purge(site: &Site, name: &str, reach: Reach) -> Result<Purged, Fault> {
             bundles_erased += u64::from(erase_dir(&dir)?);
         }
     }
+    let event = Event::new(Word::PurgeFinished).order(&stored.key).number("vault_files", vault_files);
+    ledger.record(&event.number("bundles", bundles_erased))?;
     let claims = ledger.claims_of(stored.pk)?;
     Ok(Purged {
         purged_at: ledger.purged_at(stored.pk)?.unwrap_or_default(),

@@ -21,7 +21,8 @@ use super::close::{self, Contents};
 use super::record::{CHAINS, Failed, Name};
 use super::sign::ToSign;
 use super::work::{Engine, LineWork, OrderWork, package_object};
-use super::{find_order, lock, prepare, purge, with_engine};
+use super::{attest, find_order, lock, prepare, purge, recorded, sign_head, with_engine};
+use crate::audit::{Event, Word};
 use crate::bind::{self, Bpp, Draft, OneTimeKey, Parts, Workbench};
 use crate::certs::{EuiccJudge, Trust};
 use crate::config::Site;
@@ -92,32 +93,52 @@ pub fn bind_stored(
             Fault::new(Exit::Usage, what).hint("`bindery run` comes first: it prepares and stores the profiles")
         );
     }
-    with_engine(site, |engine| {
-        let work = prepare::prepare(engine, &stored)?;
-        let places = Places::of(&work);
-        places.recover(engine)?;
-        let devices = engine.store.prepared_devices(work.pk)?;
-        if devices.is_empty() {
-            let what = format!("{}: no profile of it is stored and waits for its eUICC", stored.key);
-            return Err(Fault::new(Exit::Usage, what).hint("only profiles of mode order are bound later, and once"));
-        }
-        let (pairs, refused) = match_keys(engine, &work, &devices, key_file)?;
-        if pairs.is_empty() {
-            let still_stored = devices.len() as u64;
-            return Ok(Bound { bound: 0, still_stored, refused, failed: Vec::new(), bundle: None });
-        }
-        let progress = Progress::start(mode, "binding", pairs.len() as u64, 0);
-        let result = bind_all(engine, &work, &places, &pairs, &progress, stop);
-        progress.finish();
-        let (done, failed, times) = result?;
-        let bound = done.len() as u64;
-        let still_stored = devices.len() as u64 - bound;
-        if bound > 0 {
-            seal_and_claim(engine, &stored, &work, &places, &done, &times)?;
-        }
-        let bundle = (bound > 0).then_some(places.bundle);
-        Ok(Bound { bound, still_stored, refused, failed, bundle })
+    let event = Event::new(Word::RunBegun).name("command", "bind").order(&stored.key);
+    recorded(site, &ledger, event, stop, || {
+        with_engine(site, |engine| {
+            let bound = bind_one(engine, &stored, key_file, mode, stop);
+            let noted = attest::note_tokens(engine.store, &engine.lanes.health());
+            let bound = bound?;
+            noted?;
+            engine.store.record(&Event::new(Word::RunEnded).order(&stored.key).number("records", bound.bound))?;
+            sign_head(site, engine.store, engine.hsm)?;
+            Ok(bound)
+        })
     })
+}
+
+/// What can be bound of one order.
+fn bind_one<H: Hsm>(
+    engine: &Engine<'_, H>,
+    stored: &StoredOrder,
+    key_file: &Path,
+    mode: ProgressMode,
+    stop: &AtomicBool,
+) -> Result<Bound, Fault> {
+    let work = prepare::prepare(engine, stored)?;
+    let places = Places::of(&work);
+    places.recover(engine)?;
+    let devices = engine.store.prepared_devices(work.pk)?;
+    if devices.is_empty() {
+        let what = format!("{}: no profile of it is stored and waits for its eUICC", stored.key);
+        return Err(Fault::new(Exit::Usage, what).hint("only profiles of mode order are bound later, and once"));
+    }
+    let (pairs, refused) = match_keys(engine, &work, &devices, key_file)?;
+    if pairs.is_empty() {
+        let still_stored = devices.len() as u64;
+        return Ok(Bound { bound: 0, still_stored, refused, failed: Vec::new(), bundle: None });
+    }
+    let progress = Progress::start(mode, "binding", pairs.len() as u64, 0);
+    let result = bind_all(engine, &work, &places, &pairs, &progress, stop);
+    progress.finish();
+    let (done, failed, times) = result?;
+    let bound = done.len() as u64;
+    let still_stored = devices.len() as u64 - bound;
+    if bound > 0 {
+        seal_and_claim(engine, stored, &work, &places, &done, &times)?;
+    }
+    let bundle = (bound > 0).then_some(places.bundle);
+    Ok(Bound { bound, still_stored, refused, failed, bundle })
 }
 
 /// The bundles of an order: its own, those of rows that were held back, those of its bindings, as far as they are there.
@@ -434,12 +455,12 @@ fn seal_and_claim<H: Hsm>(
     let counts = Counts { rows, issued: rows, ..Counts::default() };
     let contents = Contents { stored, work, dir: &places.partial, existing, counts, times };
     let mut session = engine.hsm.open_session()?;
-    close::write_bundle(engine, &contents, &mut session, &|visit| {
+    let manifest_sha256 = close::write_bundle(engine, &contents, &mut session, &|visit| {
         done.iter().try_for_each(|device| {
             let line = work.line(device.line).ok_or_else(|| Fault::new(Exit::Bug, "a device of no line"))?;
             visit(device, line)
         })
     })?;
-    engine.store.record_binding(work.pk, done)?;
+    engine.store.record_binding(work.pk, done, &manifest_sha256)?;
     places.name()
 }

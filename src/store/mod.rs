@@ -8,7 +8,9 @@ pub mod seen;
 pub mod sqlite;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 
+use crate::audit::{AuditError, Event, Head, Log};
 use crate::error::{ErrorClass, Exit, Fault};
 use crate::ids::{Eid, Iccid, Imsi, MatchingId, OrderKey};
 
@@ -45,6 +47,9 @@ pub enum StoreError {
         /// Row in the order, where known.
         row: Option<u32>,
     },
+    /// The line of a change could not be written, so the change was not made.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// A file beside the database.
     #[error("{path}: {source}")]
     File {
@@ -65,11 +70,32 @@ impl From<StoreError> for Fault {
             }
             StoreError::Damaged(_) => Self::new(Exit::IntegrityFailure, what)
                 .hint("keep the file as it is and restore the site's last backup beside it"),
+            StoreError::Audit(error) => audit_fault(&error),
             StoreError::Taken { .. } | StoreError::State(_) => Self::new(Exit::IntegrityFailure, what),
             StoreError::Database(_) | StoreError::File { .. } => {
                 Self::new(Exit::Config, what).hint("check the site's disk space and permissions")
             }
         }
+    }
+}
+
+/// Without its line nothing happens: what to do about the log.
+fn audit_fault(error: &AuditError) -> Fault {
+    let what = |exit, error: &AuditError| Fault::new(exit, format!("{error}; without its line nothing was changed"));
+    match error {
+        AuditError::File { source, .. } => match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                what(Exit::Stopped, error).hint("make room, then run again: it continues where it stood")
+            }
+            _ => what(Exit::Config, error).hint("make the site's directory audit/ and its files writable, then run again"),
+        },
+        AuditError::Lost { .. } => what(Exit::IntegrityFailure, error).hint(
+            "`bindery audit verify` tells what is missing; restore audit/ from a copy that is as new as state.db",
+        ),
+        AuditError::LedgerBehind { .. } => what(Exit::IntegrityFailure, error).hint(
+            "state.db is older than the log, as from a backup: numbers and one-time keys issued since would be issued again; \
+             restore the newest state.db",
+        ),
     }
 }
 
@@ -393,15 +419,22 @@ pub trait Store: Send + Sync {
         outcomes: &[(DevicePk, Outcome)],
         object: Option<&ObjectFacts>,
     ) -> Result<(), StoreError>;
-    /// Marks prepared and bound devices exported and the order too, in one transaction. Refused while a device is without outcome.
-    fn close_order(&self, order: OrderPk) -> Result<(), StoreError>;
+    /// Marks prepared and bound devices exported and the order too, in one transaction, under the hash of the bundle's manifest.
+    /// Refused while a device is without outcome.
+    fn close_order(&self, order: OrderPk, manifest_sha256: &[u8; 32]) -> Result<(), StoreError>;
     /// Devices of an order whose PPP is stored and not bound yet, in order.
     fn prepared_devices(&self, order: OrderPk) -> Result<Vec<Device>, StoreError>;
     /// Claims the one-time keys and records the packages of stored PPPs that were bound, in one transaction.
     /// Each device carries its one-time key and its new issue.
-    fn record_binding(&self, order: OrderPk, bound: &[Device]) -> Result<(), StoreError>;
+    fn record_binding(&self, order: OrderPk, bound: &[Device], manifest_sha256: &[u8; 32]) -> Result<(), StoreError>;
     /// Whether a profile was ever bound, or is to be bound, with this one-time key.
     fn one_time_key_used(&self, point: &[u8; 65]) -> Result<bool, StoreError>;
     /// Devices of an order counted by state.
     fn counts(&self, order: OrderPk) -> Result<Vec<(DeviceState, u64)>, StoreError>;
+    /// Writes an audit line that goes with no change of the ledger; the changes above write their own.
+    fn record(&self, event: &Event) -> Result<Head, StoreError>;
+    /// The last line of the audit log that was committed.
+    fn audit_head(&self) -> Result<Head, StoreError>;
+    /// The audit log.
+    fn audit_log(&self) -> &Log;
 }

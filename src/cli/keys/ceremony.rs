@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{Approvals, OnSlot, ceremony_directory, drain, file_name};
+use super::{Approvals, OnSlot, ceremony_directory, chronicle, drain, file_name};
 use crate::ceremony::approval::{Approval, SCHEMA};
 use crate::ceremony::component::Source;
 use crate::ceremony::kcv::KcvMethod;
@@ -66,9 +66,11 @@ pub(super) fn conduct(
     components: &[Source],
     json: bool,
 ) -> Result<Exit, Fault> {
-    let Outcome { done, steps, transcript } = drain::with_helpers(site, |helpers| {
-        let (approvals, approver_pin) = (&approvals.approvals[..], approvals.approve_by_pin);
-        Ceremony { site, plan, slot, dir, approvals, approver_pin, components, helpers }.run()
+    let Outcome { done, steps, transcript } = chronicle::ceremony(site, (&plan.sha256, dir), || {
+        drain::with_helpers(site, |helpers| {
+            let (approvals, approver_pin) = (&approvals.approvals[..], approvals.approve_by_pin);
+            Ceremony { site, plan, slot, dir, approvals, approver_pin, components, helpers }.run()
+        })
     })?;
     if json {
         say!("{}", json!({ "done": done, "steps": steps, "transcript": transcript }));

@@ -5,8 +5,11 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER_PERMISSIVE;
+use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
+use super::chronicle;
+use crate::audit::{Event, Word};
 use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::Token;
@@ -37,10 +40,14 @@ impl ImportOp {
         let what = if op.len() == 16 { "OP" } else { "TOP" };
         let Place { file, aad, whose } = self.place(site, what)?;
         let token = Token::open(site)?;
+        let event = Event::new(Word::OpImported).name("import", self.name.as_deref().unwrap_or("own"));
+        chronicle::note(site, &event, "begun")?;
         let sealed = token.open_session()?.seal(token.key(&Role::SiteKek)?, &aad, &op)?;
         let path = site.path(&file);
         let before = path.exists();
         files::write_whole(&path, &sealed, 0o600)?;
+        chronicle::note(site, &event.sha256("file_sha256", &sha256(&sealed)), "done")?;
+        chronicle::sign(site);
         if json {
             let (import, file) = (&self.name, path.display().to_string());
             say!(

@@ -1,6 +1,7 @@
 //! `bindery keys`: the keys of a site from their ceremony to their end.
 
 mod ceremony;
+mod chronicle;
 mod drain;
 mod import_op;
 mod rotate;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Approvals, OnSlot, ceremony, ceremony_directory, drain, file_name};
+use super::{Approvals, OnSlot, ceremony, ceremony_directory, chronicle, drain, file_name};
+use crate::audit::Word;
 use crate::ceremony::certify::{self, Subject};
 use crate::ceremony::{self as ceremonies, Plan, plan};
 use crate::config::{Site, files};
@@ -64,6 +65,8 @@ impl Rotate {
             None if matches!(role, Role::Import(_)) || role.is_of_second_curve() => 1,
             None => return Err(no_role(role)),
         };
+        let event = chronicle::of_key(Word::KeyRotated, role, epoch);
+        chronicle::note(site, &event, "begun")?;
         if newest.is_none_or(|rule| rule.epoch != epoch) {
             let mut file = PolicyFile::open(&path)?;
             file.add_epoch(role, epoch, Origin::Generated)?;
@@ -88,6 +91,9 @@ impl Rotate {
                     files::write_whole(&public, &KeyRoom::open_in(site, slot)?.import_key_pem(rule)?, 0o644)?;
                 }
                 Token::same_in_every_slot(site, rule)?;
+                if *role == Role::Audit {
+                    chronicle::endorse(site, &token, epoch)?;
+                }
                 let mut file = PolicyFile::open(&path)?;
                 file.activate(role, epoch, Timestamp::now())?;
                 file.write()?;
@@ -100,6 +106,8 @@ impl Rotate {
             }
         };
         let state = KeyPolicy::load(&path)?.rule_of(role, epoch).map_or("", |rule| rule.state.as_str());
+        chronicle::note(site, &event, state)?;
+        chronicle::sign(site);
         if json {
             say!("{}", json!({ "role": role.to_string(), "epoch": epoch, "state": state, "next": next }));
         } else {
@@ -148,7 +156,11 @@ impl Retire {
     pub(super) fn run(self, site: &Site, json: bool) -> Result<Exit, Fault> {
         let Self { role, epoch, destroy, operator, on, approvals } = self;
         let slot = on.further(site);
+        let event = chronicle::of_key(Word::KeyRetired, &role, epoch);
+        chronicle::note(site, &event, "begun")?;
         drain::with_helpers(site, |helpers| ceremonies::retire(site, &role, epoch, &helpers))?;
+        chronicle::note(site, &event, "done")?;
+        chronicle::sign(site);
         if let Some(operator) = operator.filter(|_| destroy) {
             let dir = ceremony_directory(site, &format!("destroy-{}", file_name(&role, epoch)), slot);
             let path = dir.join("plan.toml");
@@ -223,7 +235,11 @@ impl Certificate {
         let epoch = newest(policy, &role, epoch)?;
         let token = Token::open_present(site)?;
         let begun = || drain::begun_orders(site);
+        let event = chronicle::of_key(Word::CertificateInstalled, &role, epoch);
+        chronicle::note(site, &event, "begun")?;
         let installed = certify::install(site, &token, (&role, epoch), &files, Timestamp::now(), begun)?;
+        chronicle::note(site, &event.name("certificate_sha256", installed.fingerprint.as_str()), "done")?;
+        chronicle::sign(site);
         let (sha256, not_after) = (&installed.fingerprint, installed.not_after.to_string());
         if json {
             let role = role.to_string();

@@ -13,6 +13,7 @@ use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::Token;
 use crate::hsm::policy::{KeyPolicy, KeyRule, KeyState, Purpose};
 use crate::hsm::{FaultClass, Hsm, HsmError, HsmSession, Role, own_points};
+use crate::pipeline::AuditKey;
 
 /// The keys of the policy; the token is not opened.
 pub(super) fn list(policy: &KeyPolicy, json: bool) -> Result<Exit, Fault> {
@@ -52,6 +53,7 @@ pub(super) fn status(site: &Site, policy: &KeyPolicy, json: bool) -> Result<Exit
     let check_values: Vec<Option<String>> =
         policy.keys.iter().map(|rule| check_value(&pending, rule)).collect::<Result<_, HsmError>>()?;
     let fingerprint = chains.manifest.fingerprint();
+    let audit_sha256 = AuditKey::of(&token.public_point(token.key(&Role::Audit)?)?)?.sha256;
     if json {
         let keys: Vec<Value> = policy
             .keys
@@ -65,7 +67,11 @@ pub(super) fn status(site: &Site, policy: &KeyPolicy, json: bool) -> Result<Exit
                 key
             })
             .collect();
-        say!("{}", json!({ "token": token.facts().label, "keys": keys, "manifest_sha256": fingerprint }));
+        say!(
+            "{}",
+            json!({ "token": token.facts().label, "keys": keys, "manifest_sha256": fingerprint,
+                         "audit_key_sha256": audit_sha256 })
+        );
     } else {
         let rows = policy.keys.iter().zip(&check_values).map(|(rule, kcv)| {
             let days = days(rule).map_or("-".to_owned(), |days| days.to_string());
@@ -75,6 +81,7 @@ pub(super) fn status(site: &Site, policy: &KeyPolicy, json: bool) -> Result<Exit
         });
         say!("{}", table(&["role", "epoch", "label", "state", "cert. days", "KCV"], rows));
         say!("manifest certificate, SHA-256:\n{fingerprint}");
+        say!("audit key (SubjectPublicKeyInfo), SHA-256:\n{audit_sha256}");
     }
     chains.check(&Trust::load(&site.path("certs/ci"))?, now, &own_points(&token)?)?;
     Ok(Exit::Done)

@@ -62,6 +62,18 @@ pub enum Breaker {
     Out,
 }
 
+impl Breaker {
+    /// The word that people and programs read.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+            Self::Out => "out",
+        }
+    }
+}
+
 /// Counters of one pool.
 pub(super) struct Tally {
     pub(super) signatures: AtomicU64,

@@ -8,13 +8,16 @@ use std::sync::MutexGuard;
 
 use rusqlite::{Connection, params};
 
+use super::audit;
 use super::claims::{Claimed, one_time_key_x};
+use crate::audit::{Event, Log, Word};
 use crate::ids::{OrderKey, Tenant};
 use crate::store::{NewDevice, OrderPk, Refusal, StoreError, StoredOrder};
 
 /// A streaming acceptance. Dropped without [`Acceptance::commit`], nothing of it remains.
 pub struct Acceptance<'l> {
     connection: MutexGuard<'l, Connection>,
+    log: &'l Log,
     order: OrderPk,
     next_device: i64,
     open: bool,
@@ -43,11 +46,11 @@ pub struct AcceptedOrder<'a> {
 
 impl<'l> Acceptance<'l> {
     /// `BEGIN IMMEDIATE`: from here on nobody else claims anything.
-    pub(super) fn begin(connection: MutexGuard<'l, Connection>) -> Result<Self, StoreError> {
+    pub(super) fn begin(connection: MutexGuard<'l, Connection>, log: &'l Log) -> Result<Self, StoreError> {
         connection.execute_batch(
             "BEGIN IMMEDIATE; CREATE TEMP TABLE new_one_time_keys (x BLOB NOT NULL, device INTEGER NOT NULL) STRICT",
         )?;
-        let mut acceptance = Self { connection, order: OrderPk(0), next_device: 0, open: true };
+        let mut acceptance = Self { connection, log, order: OrderPk(0), next_device: 0, open: true };
         acceptance.order = OrderPk(acceptance.first_free("SELECT coalesce(max(pk), 0) + 1 FROM orders")?);
         acceptance.next_device = acceptance.first_free("SELECT coalesce(max(pk), 0) + 1 FROM devices")?;
         Ok(acceptance)
@@ -118,7 +121,7 @@ impl<'l> Acceptance<'l> {
         Ok(())
     }
 
-    /// Adds the order itself and makes everything durable.
+    /// Adds the order itself, writes its audit line and makes everything durable.
     pub fn commit(mut self, order: &AcceptedOrder<'_>) -> Result<OrderPk, StoreError> {
         self.claim_one_time_keys()?;
         let key = order.key;
@@ -139,6 +142,9 @@ impl<'l> Acceptance<'l> {
                 serde_json::json!(order.templates).to_string(),
             ],
         )?;
+        let event = Event::new(Word::OrderAccepted).order(key).name("body_sha256", order.body_sha256);
+        let event = event.number("rows", order.rows).number("refused", order.refused);
+        audit::write_line(&self.connection, self.log, &event)?;
         self.connection.execute_batch("COMMIT")?;
         self.open = false;
         Ok(self.order)

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
+use super::audit;
 use super::claims::one_time_key_x;
 use super::states::forget_marks;
 use super::{Ledger, ORDER_COLUMNS, damaged_column, parsed, read_order, write};
+use crate::audit::{Event, Head, Log, Word};
 use crate::ids::{Eid, OrderKey};
 use crate::store::{
     Chunk, ChunkStart, Device, DevicePk, DeviceState, Issue, ObjectFacts, OrderPk, Outcome, Store, StoreError,
@@ -23,6 +25,8 @@ const DEVICE_COLUMNS: &str =
 /// A stretch of an order's devices. The plus keeps SQLite from the index of orders: it would walk through the whole order for each
 /// stretch of a thousand.
 pub(super) const STRETCH: &str = "d.pk BETWEEN ?2 AND ?3 AND +d.order_pk = ?1";
+/// Failed rows that a line of the audit log names.
+const NAMED_ROWS: usize = 20;
 
 impl Store for Ledger {
     fn due_orders(&self) -> Result<Vec<StoredOrder>, StoreError> {
@@ -39,10 +43,13 @@ impl Store for Ledger {
     fn keep_batch_key(&self, order: OrderPk, sealed: &[u8]) -> Result<(), StoreError> {
         // A second key would make the PPPs sealed under the first unreadable.
         let sql = "UPDATE orders SET sealed_batch_key = ?2 WHERE pk = ?1 AND sealed_batch_key IS NULL";
-        match self.lock().execute(sql, params![order.0, sealed])? {
-            1 => Ok(()),
-            _ => Err(StoreError::State(format!("order {} has a batch key already, or does not exist", order.0))),
+        let mut connection = self.lock();
+        let transaction = write(&mut connection)?;
+        if transaction.execute(sql, params![order.0, sealed])? != 1 {
+            return Err(StoreError::State(format!("order {} has a batch key already, or does not exist", order.0)));
         }
+        let event = Event::new(Word::BatchKeyMade).order(&audit::order_key(&transaction, order)?);
+        audit::commit(transaction, &self.log, &event).map(drop)
     }
 
     fn device_span(&self, order: OrderPk, line: u32) -> Result<Option<(DevicePk, DevicePk)>, StoreError> {
@@ -160,10 +167,11 @@ impl Store for Ledger {
              WHERE order_pk = ?1 AND number = ?2",
             params![order.0, chunk, object.map(|object| object.sha256), object.map(|object| object.bytes)],
         )?;
-        Ok(transaction.commit()?)
+        let event = chunk_event(&transaction, order, &plan, outcomes, object)?;
+        audit::commit(transaction, &self.log, &event).map(drop)
     }
 
-    fn close_order(&self, order: OrderPk) -> Result<(), StoreError> {
+    fn close_order(&self, order: OrderPk, manifest_sha256: &[u8; 32]) -> Result<(), StoreError> {
         let mut connection = self.lock();
         let transaction = write(&mut connection)?;
         let open: u64 = transaction.query_row(
@@ -181,7 +189,10 @@ impl Store for Ledger {
         if transaction.execute("UPDATE orders SET state = 'exported', sealing = 0 WHERE pk = ?1", [order.0])? != 1 {
             return Err(StoreError::State(format!("there is no order {}", order.0)));
         }
-        Ok(transaction.commit()?)
+        let states = states(&transaction, order)?.into_iter().map(|(state, rows)| (state.as_str().to_owned(), rows));
+        let event = Event::new(Word::OrderExported).order(&audit::order_key(&transaction, order)?);
+        let event = event.counts("states", states).sha256("manifest_sha256", manifest_sha256);
+        audit::commit(transaction, &self.log, &event).map(drop)
     }
 
     fn prepared_devices(&self, order: OrderPk) -> Result<Vec<Device>, StoreError> {
@@ -194,7 +205,7 @@ impl Store for Ledger {
         Ok(statement.query_map([order.0], read_device)?.collect::<Result<_, _>>()?)
     }
 
-    fn record_binding(&self, order: OrderPk, bound: &[Device]) -> Result<(), StoreError> {
+    fn record_binding(&self, order: OrderPk, bound: &[Device], manifest_sha256: &[u8; 32]) -> Result<(), StoreError> {
         let mut connection = self.lock();
         let transaction = write(&mut connection)?;
         for device in bound {
@@ -215,7 +226,9 @@ impl Store for Ledger {
             }
             insert_issue(&transaction, device, issue)?;
         }
-        Ok(transaction.commit()?)
+        let event = Event::new(Word::StoredBound).order(&audit::order_key(&transaction, order)?);
+        let event = event.number("bound", bound.len() as u64).sha256("manifest_sha256", manifest_sha256);
+        audit::commit(transaction, &self.log, &event).map(drop)
     }
 
     fn one_time_key_used(&self, point: &[u8; 65]) -> Result<bool, StoreError> {
@@ -223,12 +236,63 @@ impl Store for Ledger {
     }
 
     fn counts(&self, order: OrderPk) -> Result<Vec<(DeviceState, u64)>, StoreError> {
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached(
-            "SELECT state, count(*) FROM devices WHERE order_pk = ?1 GROUP BY state ORDER BY min(pk)",
-        )?;
-        Ok(statement.query_map([order.0], |row| Ok((read_state(row, 0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
+        states(&self.lock(), order)
     }
+
+    fn record(&self, event: &Event) -> Result<Head, StoreError> {
+        self.record(event)
+    }
+
+    fn audit_head(&self) -> Result<Head, StoreError> {
+        self.audit_head()
+    }
+
+    fn audit_log(&self) -> &Log {
+        self.audit_log()
+    }
+}
+
+/// What a chunk did: counts, classes of errors, the rows that failed, the file it wrote.
+fn chunk_event(
+    transaction: &Transaction<'_>,
+    order: OrderPk,
+    plan: &Chunk,
+    outcomes: &[(DevicePk, Outcome)],
+    object: Option<&ObjectFacts>,
+) -> Result<Event, StoreError> {
+    let mut classes: BTreeMap<String, u64> = BTreeMap::new();
+    let mut failed_rows = Vec::new();
+    let mut word = Word::ChunkFailed;
+    for (device, outcome) in outcomes {
+        match outcome {
+            Outcome::Issued { state: DeviceState::Prepared, .. } => word = Word::ChunkPrepared,
+            Outcome::Issued { .. } => word = Word::ChunkBound,
+            Outcome::Failed { class, .. } => {
+                *classes.entry(class.to_string()).or_default() += 1;
+                if failed_rows.len() < NAMED_ROWS {
+                    let mut row = transaction.prepare_cached("SELECT row FROM devices WHERE pk = ?1")?;
+                    failed_rows.push(row.query_row([device.0], |row| row.get(0))?);
+                }
+            }
+        }
+    }
+    let failed: u64 = classes.values().sum();
+    let event = Event::new(word).order(&audit::order_key(transaction, order)?).number("chunk", plan.number.into());
+    let event = event.number("line", plan.line.into()).number("issued", outcomes.len() as u64 - failed);
+    let mut event = event.number("failed", failed);
+    if failed > 0 {
+        event = event.counts("failed_by_class", classes).numbers("failed_rows", failed_rows);
+    }
+    Ok(match object {
+        Some(object) => event.sha256("object_sha256", &object.sha256).number("object_bytes", object.bytes),
+        None => event,
+    })
+}
+
+fn states(connection: &Connection, order: OrderPk) -> Result<Vec<(DeviceState, u64)>, StoreError> {
+    let mut statement = connection
+        .prepare_cached("SELECT state, count(*) FROM devices WHERE order_pk = ?1 GROUP BY state ORDER BY min(pk)")?;
+    Ok(statement.query_map([order.0], |row| Ok((read_state(row, 0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
 }
 
 fn open_chunk(transaction: &Transaction<'_>, order: OrderPk, number: u32) -> Result<Chunk, StoreError> {

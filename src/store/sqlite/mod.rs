@@ -4,6 +4,7 @@
 //! Rule: uniqueness is the database's own (primary keys of the claim tables), never a look-up alone.
 
 mod acceptance;
+mod audit;
 mod batch;
 mod claims;
 mod overview;
@@ -27,6 +28,7 @@ pub use slots::{KeySlots, SlotKey};
 pub use states::{Change, Revocation};
 
 use super::{OrderPk, OrderState, StoreError, StoredOrder};
+use crate::audit::Log;
 use crate::ids::OrderKey;
 
 /// One entry a schema version; an entry that was released is never changed.
@@ -39,6 +41,7 @@ const VERSIONS: &[M<'static>] = &[
     // When the order's keys were erased, RFC 3339, UTC; its claims stay.
     M::up("ALTER TABLE orders ADD COLUMN purged_at TEXT"),
     M::up(include_str!("states.sql")).foreign_key_check(),
+    M::up(audit::SCHEMA),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 
@@ -49,10 +52,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 const ORDER_COLUMNS: &str = "pk, tenant, order_id, rev, body_sha256, body, ack, CASE WHEN purged_at IS NULL THEN state ELSE 'purged' END, rows, refused, \
      sealed_batch_key, accepted_at, templates, part";
 
-/// The ledger: one connection behind a lock, statements cached.
+/// The ledger: one connection behind a lock, statements cached; and the audit log beside it.
 #[derive(Debug)]
 pub struct Ledger {
     connection: Mutex<Connection>,
+    log: Log,
 }
 
 impl Ledger {
@@ -70,12 +74,12 @@ impl Ledger {
         connection.pragma_update(None, "foreign_keys", false)?;
         MIGRATIONS.to_latest(&mut connection).map_err(migration_error)?;
         connection.pragma_update(None, "foreign_keys", true)?;
-        Ok(Self { connection: Mutex::new(connection) })
+        Ok(Self { connection: Mutex::new(connection), log: Log::beside(path) })
     }
 
     /// Starts the transaction that accepts an order. Holds the ledger's write lock until it is committed or dropped.
     pub fn acceptance(&self) -> Result<Acceptance<'_>, StoreError> {
-        Acceptance::begin(self.lock())
+        Acceptance::begin(self.lock(), &self.log)
     }
 
     /// Looks at what is claimed, without a transaction: for dry runs.

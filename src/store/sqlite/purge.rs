@@ -6,7 +6,8 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Ledger, write};
+use super::{Ledger, audit, write};
+use crate::audit::{Event, Word};
 use crate::store::{OrderPk, StoreError};
 
 /// What [`Ledger::shred`] erased.
@@ -67,7 +68,9 @@ impl Ledger {
              AND (vars IS NOT NULL OR ki_wrapped IS NOT NULL OR opc_wrapped IS NOT NULL)",
             [order.0],
         )?;
-        transaction.commit()?;
+        let event = Event::new(Word::OrderPurged).order(&audit::order_key(&transaction, order)?);
+        let event = event.number("batch_key", u64::from(batch_key)).number("records", records);
+        audit::commit(transaction, &self.log, &event.number("cancelled", cancelled))?;
         Ok(Shredded { batch_key, records, cancelled })
     }
 

@@ -210,7 +210,7 @@ fn a_chunk_with_a_silent_device_is_refused_and_nothing_of_it_is_kept() {
     let half = [(chunk.first, issued(DeviceState::Bound, "MATCHING-ID-0001"))];
     assert!(matches!(ledger.commit_chunk(order, 1, &half, None), Err(StoreError::State(_))));
     assert_eq!(ledger.counts(order).unwrap(), [(DeviceState::Accepted, 2)]);
-    assert!(matches!(ledger.close_order(order), Err(StoreError::State(_))));
+    assert!(matches!(ledger.close_order(order, &[0; 32]), Err(StoreError::State(_))));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn outcomes_become_durable_and_a_closed_order_is_not_due() {
     ledger.commit_chunk(order, 1, &outcomes, None).unwrap();
     assert!(ledger.chunks(order).unwrap()[0].done);
     assert!(matches!(ledger.commit_chunk(order, 1, &[], None), Err(StoreError::State(_))));
-    ledger.close_order(order).unwrap();
+    ledger.close_order(order, &[0; 32]).unwrap();
     let counts = ledger.counts(order).unwrap();
     assert_eq!(counts, [(DeviceState::Exported, 1), (DeviceState::Rejected, 1), (DeviceState::Failed, 1)]);
     assert!(ledger.due_orders().unwrap().is_empty());
@@ -269,18 +269,18 @@ fn a_stored_ppp_is_bound_once_with_a_key_that_is_claimed_then() {
         issue: Box::new(Issue { transaction_id: Some([1; 16]), ..issue("MATCHING-ID-0002") }),
     };
     ledger.commit_chunk(order, 1, &[prepared, (chunk.last, bound)], None).unwrap();
-    ledger.close_order(order).unwrap();
+    ledger.close_order(order, &[0; 32]).unwrap();
     let stored = ledger.prepared_devices(order).unwrap();
     assert_eq!(stored.iter().map(|d| d.pk).collect::<Vec<_>>(), [chunk.first]);
 
     let package = Issue { transaction_id: Some([9; 16]), ..issue("MATCHING-ID-0001") };
     let with_key =
         |n| [crate::store::Device { euicc_otpk: Some(point(n)), issue: Some(package.clone()), ..stored[0].clone() }];
-    let used_key = ledger.record_binding(order, &with_key(2));
+    let used_key = ledger.record_binding(order, &with_key(2), &[0; 32]);
     assert!(matches!(used_key, Err(StoreError::Taken { column: "euicc_otpk", .. })));
-    ledger.record_binding(order, &with_key(7)).unwrap();
+    ledger.record_binding(order, &with_key(7), &[0; 32]).unwrap();
     assert!(ledger.prepared_devices(order).unwrap().is_empty());
-    let again = ledger.record_binding(order, &with_key(8));
+    let again = ledger.record_binding(order, &with_key(8), &[0; 32]);
     assert!(matches!(again, Err(StoreError::State(_))));
     assert!(!ledger.claimed().view().one_time_key(&point(8)).unwrap());
 }
