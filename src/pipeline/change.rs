@@ -80,15 +80,6 @@ impl<'s> Open<'s> {
         if change.there == 0 && change.started == 0 {
             return Err(Fault::new(Exit::Usage, format!("{key}: {}", nothing.0)).hint(nothing.1));
         }
-        let changed = Changed { to, change, states: self.ledger.counts(self.stored.pk)?, key };
-        committed(&changed.key, to, change.changed);
-        Ok(changed)
-    }
-}
-
-/// The one place behind the commit of every change: rows of an order are in another state now.
-pub(super) fn committed(order: &OrderKey, to: DeviceState, rows: u64) {
-    if rows > 0 {
-        tracing::info!(%order, state = to.as_str(), rows, "rows changed their state");
+        Ok(Changed { to, change, states: self.ledger.counts(self.stored.pk)?, key })
     }
 }

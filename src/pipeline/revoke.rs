@@ -5,7 +5,7 @@
 //! the files. Who was killed in between calls again: the steps behind the transaction are repeated. Holds the run lock throughout,
 //! for a runner reads what is erased here.
 
-use super::change::{Open, committed};
+use super::change::Open;
 use super::close::sweep_orphans;
 use super::lock::RunLock;
 use super::purge::erase_files;
@@ -45,8 +45,6 @@ pub fn revoke(site: &Site, name: &str) -> Result<Revoked, Fault> {
             Fault::new(Exit::Usage, what).hint("have the eIM delete the packages, then order the profiles anew")
         );
     }
-    committed(&key, DeviceState::Revoked, rows.revoked);
-    committed(&key, DeviceState::Cancelled, rows.cancelled);
     ledger.scrub().map_err(|e| {
         let Fault { exit, what, .. } = e.into();
         Fault::new(exit, format!("{key}: revoked, but the ledger's file may still hold old copies: {what}"))

@@ -11,7 +11,7 @@ use crate::audit::{Event, Head, Log, Word};
 use crate::ids::OrderKey;
 use crate::store::{OrderPk, StoreError};
 
-/// Schema version 5. One row a line: 40 octets, of which a million records make a thousand.
+/// Schema version 6. One row a line: 40 octets, of which a million records make a thousand.
 pub(super) const SCHEMA: &str = "
     CREATE TABLE audit_heads (
         seq    INTEGER PRIMARY KEY,

@@ -7,7 +7,8 @@
 
 use rusqlite::{Transaction, params};
 
-use super::{Ledger, write};
+use super::{Ledger, audit, write};
+use crate::audit::{Event, Word};
 use crate::store::{DeviceState, OrderPk, StoreError};
 
 /// What a change did.
@@ -39,17 +40,18 @@ pub struct Revocation {
 impl Ledger {
     /// Sets aside every accepted row that is not started. `idle`: the caller holds the run lock, so nothing is started.
     pub fn hold(&self, order: OrderPk, idle: bool) -> Result<Change, StoreError> {
-        self.change(order, idle, &[DeviceState::Accepted], DeviceState::Held)
+        self.change(order, idle, (&[DeviceState::Accepted], DeviceState::Held), Word::OrderHeld)
     }
 
     /// Puts held rows back; an order that was exported without them is open again, for a bundle of its own.
     pub fn release(&self, order: OrderPk, idle: bool) -> Result<Change, StoreError> {
-        self.change(order, idle, &[DeviceState::Held], DeviceState::Accepted)
+        self.change(order, idle, (&[DeviceState::Held], DeviceState::Accepted), Word::OrderReleased)
     }
 
     /// Cancels every row that is not started, held ones too.
     pub fn cancel(&self, order: OrderPk, idle: bool) -> Result<Change, StoreError> {
-        self.change(order, idle, &[DeviceState::Accepted, DeviceState::Held], DeviceState::Cancelled)
+        let waiting = [DeviceState::Accepted, DeviceState::Held];
+        self.change(order, idle, (&waiting, DeviceState::Cancelled), Word::OrderCancelled)
     }
 
     /// Takes back what is not exported, and its secrets with it; rows that wait are cancelled. The caller holds the run lock.
@@ -80,11 +82,23 @@ impl Ledger {
         let key = "UPDATE orders SET sealed_batch_key = NULL WHERE pk = ?1 AND sealed_batch_key IS NOT NULL AND ?2 = 0";
         let batch_key = revoked > 0 && transaction.execute(key, params![order.0, exported])? > 0;
         let there = count(&transaction, order, &[DeviceState::Revoked, DeviceState::Cancelled])?;
-        transaction.commit()?;
+        if revoked + cancelled == 0 {
+            transaction.commit()?; // marks of a killed runner, and what an earlier call left
+        } else {
+            let event = Event::new(Word::OrderRevoked).order(&audit::order_key(&transaction, order)?);
+            let event = event.number("revoked", revoked).number("cancelled", cancelled).number("exported", exported);
+            audit::commit(transaction, &self.log, &event.number("batch_key", u64::from(batch_key)))?;
+        }
         Ok(Revocation { revoked, cancelled, exported, there, batch_key })
     }
 
-    fn change(&self, order: OrderPk, idle: bool, from: &[DeviceState], to: DeviceState) -> Result<Change, StoreError> {
+    fn change(
+        &self,
+        order: OrderPk,
+        idle: bool,
+        (from, to): (&[DeviceState], DeviceState),
+        word: Word,
+    ) -> Result<Change, StoreError> {
         let mut connection = self.lock();
         let transaction = write(&mut connection)?;
         if idle {
@@ -106,7 +120,12 @@ impl Ledger {
         let started =
             if to == DeviceState::Accepted { 0 } else { count(&transaction, order, &[DeviceState::Accepted])? };
         let there = count(&transaction, order, &[to])?;
-        transaction.commit()?;
+        if changed == 0 {
+            transaction.commit()?; // marks of a killed runner, no row's state
+        } else {
+            let event = Event::new(word).order(&audit::order_key(&transaction, order)?).number("rows", changed);
+            audit::commit(transaction, &self.log, &event.number("started", started))?;
+        }
         Ok(Change { changed, started, there })
     }
 }
