@@ -1,5 +1,6 @@
 //! `bindery export`: what to do with a finished bundle.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -12,7 +13,7 @@ use crate::export::unpack;
 use crate::pipeline;
 use crate::store::sqlite::Ledger;
 
-/// Take the bundle of an exported order apart, and those of its profiles that were bound later
+/// Take the bundles of an exported order apart; packages that were made again only as they are now
 #[derive(clap::Args)]
 pub(crate) struct Export {
     /// The order: ORDER_ID, TENANT/ORDER_ID or TENANT/ORDER_ID@REV; or a bundle's directory
@@ -25,16 +26,18 @@ pub(crate) struct Export {
 
 impl Export {
     pub(crate) fn run(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
-        let bundles = if Path::new(&self.order).join("orders.jsonl").is_file() {
-            vec![PathBuf::from(&self.order)]
+        let (bundles, replaced) = if Path::new(&self.order).join("orders.jsonl").is_file() {
+            (vec![PathBuf::from(&self.order)], HashSet::new())
         } else {
             let site = Site::open(site_dir)?;
             let ledger = Ledger::open(&site.state_db())?;
-            pipeline::bundles_of(&site, &pipeline::find_order(&ledger, &self.order)?.key)?
+            let order = pipeline::find_order(&ledger, &self.order)?;
+            // What was made again is not handed out a second time.
+            (pipeline::bundles_of(&site, &order.key)?, ledger.tombstones(order.pk)?)
         };
         let mut packages = 0;
         for bundle in &bundles {
-            packages += unpack::unpack(bundle, &self.unpack)?;
+            packages += unpack::unpack(bundle, &self.unpack, &replaced)?;
         }
         if voice.json {
             print_json(&json!({"packages": packages, "dir": self.unpack}))?;

@@ -18,6 +18,7 @@ mod intake;
 pub mod keys;
 pub mod order;
 mod purge;
+mod remake;
 mod revoke;
 mod run;
 mod status;

@@ -1,5 +1,5 @@
-//! `bindery order check|submit|list|show|hold|cancel|revoke|purge`: wiring, words and tables. `intake` opens the site and hands in what an order
-//! needs of it.
+//! `bindery order check|submit|list|show|hold|cancel|remake|revoke|purge`: wiring, words and tables. `intake` opens the site
+//! and hands in what an order needs of it.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use serde_json::json;
 use super::cancel::Cancel;
 use super::hold::Hold;
 use super::purge::Purge;
+use super::remake::RemakeOrder;
 use super::revoke::Revoke;
 use super::screen::table;
 use crate::config::Site;
@@ -21,7 +22,7 @@ use crate::store::{Refusal, Store};
 /// Rejected and failed rows that `show` names.
 const SHOWN_ROWS: u32 = 20;
 
-/// Check, submit, list, show, hold, cancel, revoke and purge orders
+/// Check, submit, list, show, hold, cancel, remake, revoke and purge orders
 #[derive(Debug, clap::Subcommand)]
 pub enum OrderCommand {
     /// Validate an order file as `submit` would; store and write nothing
@@ -45,6 +46,8 @@ pub enum OrderCommand {
     Hold(Hold),
     /// Give up what of an order is not started; its numbers stay claimed
     Cancel(Cancel),
+    /// Make exported profiles again for other one-time keys: the device was swapped, or its key was spent
+    Remake(RemakeOrder),
     /// Take back what of an order is not exported: erase its packages and their secrets
     Revoke(Revoke),
     /// Erase an order's keys and stored profiles for good; its numbers stay claimed, its bundle stays
@@ -73,6 +76,7 @@ impl OrderCommand {
             Self::Show { id } => show(context, &id),
             Self::Hold(hold) => hold.run(context),
             Self::Cancel(cancel) => cancel.run(context),
+            Self::Remake(remake) => remake.run(context),
             Self::Revoke(revoke) => revoke.run(context),
             Self::Purge(purge) => purge.run(context),
         }

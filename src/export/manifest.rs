@@ -23,9 +23,13 @@ pub struct Manifest {
     pub rev: u32,
     /// SHA-256 of the order file.
     pub order_sha256: String,
-    /// Of a bundle of rows that were held when the order's own was sealed: 1 for the first. Its counts are those of its rows alone.
+    /// Of a bundle beside the order's own that tells of some rows only, held ones put back or profiles made again: 1 for the first of
+    /// its sort. Its counts are those of its rows alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<u32>,
+    /// Its packages take the place of earlier ones of the same ICCIDs, perhaps on other eUICCs; the remake's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remake: Option<u32>,
     /// RFC 3339, UTC.
     pub created: String,
     /// Every file of the bundle but the manifest and its signature, by path in the bundle.

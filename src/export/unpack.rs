@@ -1,5 +1,6 @@
 //! Takes a bundle apart: one file a package, `<EID>_<ICCID>.der`, each checked against its record's hash.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -22,8 +23,9 @@ struct Record {
     sha256: Option<String>,
 }
 
-/// Writes the packages of `bundle` into `dir`; gives how many. Records without a package are passed over.
-pub fn unpack(bundle: &Path, dir: &Path) -> Result<u64, Fault> {
+/// Writes the packages of `bundle` into `dir`; gives how many. Records without a package are passed over, and so are those whose
+/// package was `replaced`, by SHA-256.
+pub fn unpack(bundle: &Path, dir: &Path, replaced: &HashSet<[u8; 32]>) -> Result<u64, Fault> {
     let orders = bundle.join("orders.jsonl");
     let reader = BufReader::new(
         File::open(&orders)
@@ -46,7 +48,11 @@ pub fn unpack(bundle: &Path, dir: &Path) -> Result<u64, Fault> {
         let iccid: Iccid = record.iccid.parse().map_err(|e| broken(format!("iccid: {e}")))?;
         let eid: Eid = record.eid.as_deref().unwrap_or_default().parse().map_err(|e| broken(format!("eid: {e}")))?;
         let package = packages.read(object, offset, length)?;
-        if data_encoding::HEXLOWER.encode(&sha256(&package)) != *sha {
+        let found = sha256(&package);
+        if replaced.contains(&found) {
+            continue;
+        }
+        if data_encoding::HEXLOWER.encode(&found) != *sha {
             let fault = broken(format!("{object} at {offset}: the package is not the one of this record"));
             return Err(fault.hint("check the bundle with `bindery verify`"));
         }
@@ -76,7 +82,7 @@ mod tests {
     fn a_package_becomes_a_file_named_by_eid_and_iccid() {
         let bundle = bundle(&data_encoding::HEXLOWER.encode(&sha256(b"package")));
         let out = tempfile::tempdir().unwrap();
-        assert_eq!(unpack(bundle.path(), out.path()).unwrap(), 1);
+        assert_eq!(unpack(bundle.path(), out.path(), &HashSet::new()).unwrap(), 1);
         let file = out.path().join("89049032123451234512345678901235_89000123456789012341.der");
         assert_eq!(fs::read(file).unwrap(), b"package");
     }
@@ -85,7 +91,7 @@ mod tests {
     fn a_package_that_is_not_its_records_is_not_written() {
         let bundle = bundle(&"00".repeat(32));
         let out = tempfile::tempdir().unwrap();
-        assert_eq!(unpack(bundle.path(), out.path()).unwrap_err().exit, Exit::IntegrityFailure);
+        assert_eq!(unpack(bundle.path(), out.path(), &HashSet::new()).unwrap_err().exit, Exit::IntegrityFailure);
         assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
     }
 }

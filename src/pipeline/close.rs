@@ -23,7 +23,7 @@ use crate::export::records::{self, LineFacts};
 use crate::export::report::{self, ReportFacts};
 use crate::formats::curve::Curve;
 use crate::hsm::{Hsm, HsmSession};
-use crate::store::{Chunk, Device, DevicePk, DeviceState, ObjectFacts, OrderState, StoredOrder};
+use crate::store::{Chunk, Device, DevicePk, DeviceState, ObjectFacts, StoredOrder};
 
 /// Devices read from the ledger at once.
 const PAGE: i64 = 2_000;
@@ -41,6 +41,18 @@ pub(super) struct Contents<'a> {
     pub(super) existing: Vec<(String, Option<ObjectFacts>)>,
     pub(super) counts: Counts,
     pub(super) times: &'a RunTimes,
+    pub(super) sort: Sort,
+}
+
+/// Which of an order's bundles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sort {
+    /// The order's own, or that of a later binding.
+    Whole,
+    /// Rows that were held when the own one was sealed.
+    Rest(u32),
+    /// Profiles made again.
+    Remake(u32),
 }
 
 /// Walks through the devices of a bundle, in the order of their rows.
@@ -72,7 +84,8 @@ pub(super) fn close<H: Hsm>(
     let packages = chunks.iter().filter(|chunk| binds_now(chunk.line) && chunk.object.is_some());
     let packages = packages.map(|chunk| (package_object(chunk.number), chunk.object));
     let existing = ANSWERS.iter().map(|name| ((*name).to_owned(), None)).chain(packages).collect();
-    let contents = Contents { stored, work, dir: &work.bundle_dir, existing, counts, times };
+    let sort = if stored.part == 0 { Sort::Whole } else { Sort::Rest(stored.part) };
+    let contents = Contents { stored, work, dir: &work.bundle_dir, existing, counts, times, sort };
     let manifest_sha256 =
         write_bundle(engine, &contents, session, &|visit| walk_part(engine, (stored, work), &chunks, visit))?;
     engine.store.close_order(work.pk, &manifest_sha256)?;
@@ -127,7 +140,11 @@ pub(super) fn write_bundle<H: Hsm>(
         counts: *counts,
         versions: versions(work),
         certificates,
-        part: (stored.part > 0).then_some(stored.part).filter(|_| stored.state == OrderState::Open),
+        part: match contents.sort {
+            Sort::Whole => None,
+            Sort::Rest(number) | Sort::Remake(number) => Some(number),
+        },
+        remake: if let Sort::Remake(number) = contents.sort { Some(number) } else { None },
         // Everything that this bundle was made of stands in the log up to here.
         audit_head: Some(engine.store.audit_head()?.hex()),
     };

@@ -9,6 +9,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::remake::{finish_cut_off, remake_dir};
 use super::stored::{Places, binding_dir, part_dir};
 use super::work::vault_prefix;
 use super::{find_order, lock};
@@ -73,6 +74,7 @@ pub fn purge(site: &Site, name: &str, reach: Reach) -> Result<Purged, Fault> {
     let stored = find_order(&ledger, name)?;
     let own_bundle = site.outbox().join(stored.key.outbox_path());
     let partial_binding = Places::beside(&own_bundle).partial;
+    finish_cut_off(&own_bundle, &ledger.remakes(stored.pk)?)?;
     let was_purged = stored.state == OrderState::Purged;
     let mut shredded = Shredded::default();
     if !was_purged {
@@ -138,10 +140,11 @@ fn has_no_work(ledger: &Ledger, stored: &StoredOrder, partial_binding: &Path) ->
         .hint(format!("{instead}; `--unfinished` erases it all the same")))
 }
 
-/// The order's own bundle and those of its bindings, as far as they are there.
+/// The order's own bundle and those beside it, as far as they are there.
 fn bundle_dirs(own: &Path) -> Vec<PathBuf> {
     // Also behind a gap: an earlier purge may have been killed in the middle.
-    let beside = (1..=999).flat_map(|number| [part_dir(own, number), binding_dir(own, number)]);
+    let beside =
+        (1..=999).flat_map(|number| [part_dir(own, number), binding_dir(own, number), remake_dir(own, number)]);
     std::iter::once(own.to_owned()).chain(beside).filter(|dir| dir.is_dir()).collect()
 }
 

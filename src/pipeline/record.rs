@@ -30,6 +30,9 @@ use crate::store::{Device, DevicePk, DeviceState, Issue, Outcome};
 /// two nonces, RAND of the authentication test.
 pub(super) const EXTRA_DRAW_LEN: usize = 20 + 16 + 48 + 2 * NONCE_LEN + 16;
 
+/// Random octets that a profile made again takes: matching id, transactionId, otSK.DP, a nonce.
+pub(super) const AGAIN_DRAW_LEN: usize = 20 + 16 + OneTimeKey::RANDOM_LEN + NONCE_LEN;
+
 /// A record that ended with an error.
 pub(super) struct Failed {
     pub(super) device: DevicePk,
@@ -181,25 +184,62 @@ impl Started {
         let goal = match line.binding {
             Binding::Later => Goal::Stored { ppk: Ppk::from_random(key_octets), nonce: ppk_nonce },
             Binding::Now => {
-                let (Some(eid), Some(otpk)) = (&device.eid, &device.euicc_otpk) else {
-                    return Err(name.failed_as(
-                        ErrorClass::Eligibility,
-                        "no EID or no one-time key",
-                        "order it in mode order",
-                    ));
-                };
-                let refused =
-                    |e: bind::BindError| name.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), e.hint());
-                let unserved = |what: String| name.failed_as(ErrorClass::Eligibility, &what, CHAINS);
-                let curve = order.curve_of(otpk).map_err(unserved)?;
-                let one_time = OneTimeKey::from_random(bench, curve, key_octets).map_err(refused)?;
-                let agreement = bind::agree(bench, one_time, eid, otpk, &line.host_id).map_err(refused)?;
-                let parts = Parts { transaction_id: &transaction_id, metadata: &metadata };
+                let draft =
+                    name.agree((order, line), bench, device, (&transaction_id, &metadata), (key_octets, upp.len()))?;
                 issue.transaction_id = Some(transaction_id.0);
-                Goal::Bound(Draft::session(agreement, &parts, upp.len(), bench.sealer()).map_err(refused)?)
+                Goal::Bound(draft)
             }
         };
         Ok(Self { name, upp, credentials, credentials_nonce, prints, card, issue, goal })
+    }
+
+    /// The profile of an exported record once more, octet for octet, for the eUICC and the one-time key that `device` has now.
+    /// Its credentials are those that rest under the batch key: core network, PINs and OTA keys stay as they are.
+    pub(super) fn again(
+        bench: &mut Result<Workbench, ErrorStack>,
+        (order, line): (&OrderWork, &LineWork),
+        device: &Device,
+        octets: &[u8],
+    ) -> Result<Self, Failed> {
+        let name = Name::of(device).ok_or_else(|| Failed::bug(device, "exported without ICCID"))?;
+        let bench = bench.as_mut().map_err(|e| name.failed(e))?;
+        let lost = |what: &str| name.failed_as(ErrorClass::Storage, what, "restore state.db from its last backup");
+        let unfit = |e: PersonaliseError| name.failed_as(e.class(), &e.to_string(), e.hint());
+        let issued = device.issue.as_ref().ok_or_else(|| lost("the ledger holds no issue of it"))?;
+        let sealed = issued.sealed_credentials.as_deref().ok_or_else(|| lost("its credentials were erased"))?;
+        let form = order.batch_key.open(Content::Credentials, &name.iccid, sealed).map_err(|e| lost(&e.to_string()))?;
+        let credentials = line.template.opened(&form).map_err(unfit)?;
+        let prints = order.distinct.prints(&credentials, &line.template_secrets);
+        let prints = prints.map_err(|e| name.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), NEVER_ISSUED))?;
+
+        let mut draw = Draw::new(octets);
+        let drawn = MatchingId::from_random(draw.take().map_err(unfit)?);
+        // The old activation code leads nowhere any more, unless the order itself gave it.
+        let matching_id = device.matching_id.clone().unwrap_or(drawn);
+        let transaction_id = TransactionId(*draw.take().map_err(unfit)?);
+        let key_octets: &[u8; 48] = draw.take().map_err(unfit)?;
+        let credentials_nonce = *draw.take().map_err(unfit)?;
+
+        let identity =
+            Identity { iccid: name.iccid, imsi: device.imsi, msisdn: device.msisdn.as_deref(), vars: &device.vars };
+        let upp = line.template.personalise(&identity, &credentials).map_err(unfit)?;
+        let metadata = line.metadata.for_iccid(&name.iccid);
+        if (upp.sha256(), sha256(&metadata)) != (issued.upp_sha256, issued.metadata_sha256) {
+            return Err(name.failed_as(
+                ErrorClass::CryptoSelfcheck,
+                "the profile is not the one that was issued",
+                AGAIN,
+            ));
+        }
+        let draft = name.agree((order, line), bench, device, (&transaction_id, &metadata), (key_octets, upp.len()))?;
+        let issue = Issue {
+            matching_id: matching_id.as_str().to_owned(),
+            transaction_id: Some(transaction_id.0),
+            metadata_sha256: issued.metadata_sha256,
+            ..Issue::default()
+        };
+        let goal = Goal::Bound(draft);
+        Ok(Self { name, upp, credentials, credentials_nonce, prints, card: None, issue, goal })
     }
 
     /// What the HSM signs; none for a PPP.
@@ -322,8 +362,12 @@ impl Finished {
 
     /// For the ledger: where the octets lie now.
     pub(super) fn into_outcome(self, state: DeviceState, object: &str, offset: u64, length: u64) -> Outcome {
-        let issue = Issue { object: Some(object.to_owned()), offset, length, ..self.issue };
-        Outcome::Issued { state, issue: Box::new(issue) }
+        Outcome::Issued { state, issue: Box::new(self.into_issue(object, offset, length)) }
+    }
+
+    /// What the ledger keeps of it.
+    pub(super) fn into_issue(self, object: &str, offset: u64, length: u64) -> Issue {
+        Issue { object: Some(object.to_owned()), offset, length, ..self.issue }
     }
 }
 
@@ -348,6 +392,27 @@ impl Name {
     pub(super) fn of(device: &Device) -> Option<Self> {
         let record = RecordId { line: device.line, row: device.row };
         device.iccid.map(|iccid| Self { device: device.pk, record, iccid })
+    }
+
+    /// Session keys with the eUICC of the device line, and the place for a profile of this length.
+    fn agree(
+        &self,
+        (order, line): (&OrderWork, &LineWork),
+        bench: &mut Workbench,
+        device: &Device,
+        (transaction_id, metadata): (&TransactionId, &[u8]),
+        (key_octets, upp_len): (&[u8; OneTimeKey::RANDOM_LEN], usize),
+    ) -> Result<OpenDraft, Failed> {
+        let (Some(eid), Some(otpk)) = (&device.eid, &device.euicc_otpk) else {
+            return Err(self.failed_as(ErrorClass::Eligibility, "no EID or no one-time key", "order it in mode order"));
+        };
+        let refused = |e: bind::BindError| self.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), e.hint());
+        let unserved = |what: String| self.failed_as(ErrorClass::Eligibility, &what, CHAINS);
+        let curve = order.curve_of(otpk).map_err(unserved)?;
+        let one_time = OneTimeKey::from_random(bench, curve, key_octets).map_err(refused)?;
+        let agreement = bind::agree(bench, one_time, eid, otpk, &line.host_id).map_err(refused)?;
+        let parts = Parts { transaction_id, metadata };
+        Draft::session(agreement, &parts, upp_len, bench.sealer()).map_err(refused)
     }
 
     pub(super) fn failed(&self, what: &dyn std::fmt::Display) -> Failed {

@@ -17,8 +17,9 @@ use zeroize::Zeroizing;
 
 use super::batch::RunTimes;
 use super::chunk::workbench;
-use super::close::{self, Contents};
+use super::close::{self, Contents, Sort};
 use super::record::{CHAINS, Failed, Name};
+use super::remake::remake_dir;
 use super::sign::ToSign;
 use super::work::{Engine, LineWork, OrderWork, package_object};
 use super::{attest, find_order, lock, prepare, purge, recorded, sign_head, with_engine};
@@ -45,7 +46,7 @@ use crate::telemetry::{Progress, ProgressMode};
 /// Random octets of one binding: transactionId and what makes otSK.DP.
 const DRAW_LEN: usize = 16 + OneTimeKey::RANDOM_LEN;
 /// Records whose packages are in memory at once.
-const GROUP: usize = 1_000;
+pub(super) const GROUP: usize = 1_000;
 
 /// What [`bind_stored`] did.
 #[derive(Debug)]
@@ -141,7 +142,7 @@ fn bind_one<H: Hsm>(
     Ok(Bound { bound, still_stored, refused, failed, bundle })
 }
 
-/// The bundles of an order: its own, those of rows that were held back, those of its bindings, as far as they are there.
+/// The bundles of an order: its own, those of rows that were held back, of its bindings and of its remakes, as far as they are there.
 pub fn bundles_of(site: &Site, order: &OrderKey) -> Result<Vec<PathBuf>, Fault> {
     let own = site.outbox().join(order.outbox_path());
     if !own.join(bundle::MANIFEST).is_file() {
@@ -150,7 +151,8 @@ pub fn bundles_of(site: &Site, order: &OrderKey) -> Result<Vec<PathBuf>, Fault> 
     }
     let rest = (1..).map(|part| part_dir(&own, part)).take_while(|dir| dir.join(bundle::MANIFEST).is_file());
     let bindings = (1..).map(|number| binding_dir(&own, number)).take_while(|dir| dir.is_dir());
-    Ok(std::iter::once(own.clone()).chain(rest).chain(bindings).collect())
+    let remakes = (1..).map(|number| remake_dir(&own, number)).take_while(|dir| dir.is_dir());
+    Ok(std::iter::once(own.clone()).chain(rest).chain(bindings).chain(remakes).collect())
 }
 
 /// Where the bundle `part` of an order goes: 0 is its own, then `<order>+rest-NNN` beside it.
@@ -238,7 +240,7 @@ fn match_keys<'d, H: Hsm>(
     devices: &'d [Device],
     key_file: &Path,
 ) -> Result<(Vec<Pair<'d>>, Vec<RefusedKey>), Fault> {
-    let (keys, refused) = believed_keys(engine, key_file)?;
+    let Believed { keys, refused, .. } = believed_keys(engine, key_file)?;
     let mut taken = eids_of(engine, work)?;
     let mut by_eid: HashMap<Eid, VecDeque<[u8; 65]>> = HashMap::new();
     for (eid, otpk) in &keys {
@@ -254,17 +256,21 @@ fn match_keys<'d, H: Hsm>(
     Ok((pairs, refused))
 }
 
-/// An eUICC and its one-time key.
-type BelievedKey = (Eid, [u8; 65]);
+/// What a key file is good for.
+pub(super) struct Believed {
+    /// eUICCs and one-time keys that are believed and were never used, in the order of the file.
+    pub(super) keys: Vec<(Eid, [u8; 65])>,
+    /// Every eUICC that a line names, used or refused keys too.
+    pub(super) named: HashSet<Eid>,
+    /// Lines that are not believed.
+    pub(super) refused: Vec<RefusedKey>,
+}
 
-/// The keys of a file that are believed and were never used, in the order of the file; checked on all cores.
-fn believed_keys<H: Hsm>(
-    engine: &Engine<'_, H>,
-    key_file: &Path,
-) -> Result<(Vec<BelievedKey>, Vec<RefusedKey>), Fault> {
+/// Reads a key file; its keys are checked on all cores.
+pub(super) fn believed_keys<H: Hsm>(engine: &Engine<'_, H>, key_file: &Path) -> Result<Believed, Fault> {
     let judge = EuiccJudge::new(Trust::load(&engine.site.path("certs/ci"))?.into(), jiff::Timestamp::now())
         .serving(&engine.chains.curves());
-    let (mut keys, mut refused) = (Vec::new(), Vec::new());
+    let (mut keys, mut named, mut refused) = (Vec::new(), HashSet::new(), Vec::new());
     // A key serves one profile, ever; of two lines with one key the first that is believed stands.
     let mut seen = HashSet::new();
     let mut lines = KeyFile::open(key_file)?.peekable();
@@ -283,6 +289,7 @@ fn believed_keys<H: Hsm>(
             judge.check(eid, euicc_otpk, signature, euicc_certificate, eum_certificate)
         });
         for (KeyLine { line_no, eid, .. }, verdict) in group.into_iter().zip(verdicts) {
+            named.insert(eid);
             let mut refuse =
                 |message: String, hint: &str| refused.push(RefusedKey { line_no, message, hint: hint.to_owned() });
             match verdict {
@@ -296,7 +303,7 @@ fn believed_keys<H: Hsm>(
             }
         }
     }
-    Ok((keys, refused))
+    Ok(Believed { keys, named, refused })
 }
 
 const NEW_KEY: &str = "ask the eUICC's maker for another one-time key";
@@ -453,7 +460,7 @@ fn seal_and_claim<H: Hsm>(
     let existing =
         ["ack.json", "rejects.csv"].map(|name| (name.to_owned(), None)).into_iter().chain(packages).collect();
     let counts = Counts { rows, issued: rows, ..Counts::default() };
-    let contents = Contents { stored, work, dir: &places.partial, existing, counts, times };
+    let contents = Contents { stored, work, dir: &places.partial, existing, counts, times, sort: Sort::Whole };
     let mut session = engine.hsm.open_session()?;
     let manifest_sha256 = close::write_bundle(engine, &contents, &mut session, &|visit| {
         done.iter().try_for_each(|device| {

@@ -338,6 +338,19 @@ pub struct ObjectFacts {
     pub bytes: u64,
 }
 
+/// Profiles of an exported order made again by one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remake {
+    /// 1-based within the order; names its bundle.
+    pub number: u32,
+    /// SHA-256 of what was asked for.
+    pub input: [u8; 32],
+    /// Packages made.
+    pub rows: u64,
+    /// Those among them that went to another eUICC than before.
+    pub other_euicc: u64,
+}
+
 /// A refused row as `rejects.csv` tells it. `row` 0: the order or file as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -427,6 +440,15 @@ pub trait Store: Send + Sync {
     /// Claims the one-time keys and records the packages of stored PPPs that were bound, in one transaction.
     /// Each device carries its one-time key and its new issue.
     fn record_binding(&self, order: OrderPk, bound: &[Device], manifest_sha256: &[u8; 32]) -> Result<(), StoreError>;
+    /// Puts the packages of profiles that were made again in the place of the old ones, of which tombstones stay, and claims their
+    /// one-time keys; in one transaction. Each device carries its new eUICC, one-time key and issue.
+    fn record_remake(
+        &self,
+        order: OrderPk,
+        remake: &Remake,
+        made: &[Device],
+        manifest_sha256: &[u8; 32],
+    ) -> Result<(), StoreError>;
     /// Whether a profile was ever bound, or is to be bound, with this one-time key.
     fn one_time_key_used(&self, point: &[u8; 65]) -> Result<bool, StoreError>;
     /// Devices of an order counted by state.

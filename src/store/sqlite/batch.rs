@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::audit;
 use super::claims::one_time_key_x;
 use super::states::forget_marks;
-use super::{Ledger, ORDER_COLUMNS, damaged_column, parsed, read_order, write};
+use super::{Ledger, ORDER_COLUMNS, audit, damaged_column, parsed, read_order, remakes, write};
 use crate::audit::{Event, Head, Log, Word};
 use crate::ids::{Eid, OrderKey};
 use crate::store::{
-    Chunk, ChunkStart, Device, DevicePk, DeviceState, Issue, ObjectFacts, OrderPk, Outcome, Store, StoreError,
+    Chunk, ChunkStart, Device, DevicePk, DeviceState, Issue, ObjectFacts, OrderPk, Outcome, Remake, Store, StoreError,
     StoredOrder, Wrapped,
 };
 
@@ -214,10 +213,7 @@ impl Store for Ledger {
             };
             let eid = device.eid.as_ref().map(|eid| &eid.packed()[..]);
             let device = device.pk;
-            let claim = "INSERT OR IGNORE INTO one_time_keys VALUES (?1, ?2)";
-            if transaction.prepare_cached(claim)?.execute(params![one_time_key_x(point), device.0])? == 0 {
-                return Err(StoreError::Taken { column: "euicc_otpk", value: String::new(), row: None });
-            }
+            claim_one_time_key(&transaction, device, point)?;
             let sql = "UPDATE devices SET state = 'exported', euicc_otpk = ?3, eid = ?4 WHERE pk = ?1 AND order_pk = ?2
                  AND state IN ('prepared', 'exported')
                  AND EXISTS (SELECT 1 FROM issues WHERE device = ?1 AND transaction_id IS NULL)";
@@ -229,6 +225,16 @@ impl Store for Ledger {
         let event = Event::new(Word::StoredBound).order(&audit::order_key(&transaction, order)?);
         let event = event.number("bound", bound.len() as u64).sha256("manifest_sha256", manifest_sha256);
         audit::commit(transaction, &self.log, &event).map(drop)
+    }
+
+    fn record_remake(
+        &self,
+        order: OrderPk,
+        remake: &Remake,
+        made: &[Device],
+        manifest_sha256: &[u8; 32],
+    ) -> Result<(), StoreError> {
+        remakes::record(self, order, (remake, made), manifest_sha256)
     }
 
     fn one_time_key_used(&self, point: &[u8; 65]) -> Result<bool, StoreError> {
@@ -329,8 +335,20 @@ fn record_outcome(
     }
 }
 
-/// Inserts or, for a stored PPP now bound, replaces; the matching id is claimed unless this device has it already.
-fn insert_issue(connection: &Connection, device: DevicePk, issue: &Issue) -> Result<(), StoreError> {
+pub(super) fn claim_one_time_key(
+    transaction: &Transaction<'_>,
+    device: DevicePk,
+    point: &[u8; 65],
+) -> Result<(), StoreError> {
+    let claim = "INSERT OR IGNORE INTO one_time_keys VALUES (?1, ?2)";
+    if transaction.prepare_cached(claim)?.execute(params![one_time_key_x(point), device.0])? == 0 {
+        return Err(StoreError::Taken { column: "euicc_otpk", value: String::new(), row: None });
+    }
+    Ok(())
+}
+
+/// Inserts or, for a stored PPP now bound and a profile made again, replaces; the matching id is claimed unless this device has it already.
+pub(super) fn insert_issue(connection: &Connection, device: DevicePk, issue: &Issue) -> Result<(), StoreError> {
     let claim = "INSERT INTO matching_ids VALUES (?1, ?2)
          ON CONFLICT (matching_id) DO UPDATE SET device = device WHERE device = excluded.device";
     if connection.prepare_cached(claim)?.execute(params![issue.matching_id, device.0])? == 0 {

@@ -10,6 +10,7 @@ mod claims;
 mod overview;
 mod purge;
 mod quota;
+mod remakes;
 mod slots;
 mod states;
 
@@ -42,6 +43,7 @@ const VERSIONS: &[M<'static>] = &[
     M::up("ALTER TABLE orders ADD COLUMN purged_at TEXT"),
     M::up(include_str!("states.sql")).foreign_key_check(),
     M::up(audit::SCHEMA),
+    M::up(include_str!("remakes.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 

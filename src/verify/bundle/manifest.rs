@@ -54,8 +54,10 @@ pub(super) struct NamedOrder {
     pub(super) order_id: Option<String>,
     pub(super) rev: Option<u64>,
     pub(super) order_sha256: Option<String>,
-    /// A bundle of rows that were held back: it answers some of the order's rows.
+    /// A bundle of rows that were held back or made again: it answers some of the order's rows.
     pub(super) part: Option<u32>,
+    /// Made again, perhaps for other eUICCs than were ordered.
+    pub(super) remake: Option<u32>,
 }
 
 /// What the other checks need of the manifest, and the files that are really there.

@@ -71,6 +71,8 @@ struct Comparison<'a> {
     /// Line and row of the order, and the record issued for it; those that are left at the end answer no row.
     by_row: HashMap<(u32, u32), u32>,
     is_bound_later: bool,
+    /// Made again: on the eUICC that the operator named then.
+    is_remade: bool,
 }
 
 impl<'a> Comparison<'a> {
@@ -98,12 +100,13 @@ impl<'a> Comparison<'a> {
                 findings.add(Finding::new(Check::OrderRows, what).of(record.masked()).in_file("results.csv"));
             }
         }
-        Self { order, known, core, by_row, is_bound_later }
+        Self { order, known, core, by_row, is_bound_later, is_remade: false }
     }
 
     fn run(mut self, vouched: &Vouched, findings: &mut Findings) -> HashMap<u32, Wanted> {
         let mut wanted = HashMap::new();
         let (ordered, has) = (self.order.quantity(), vouched.counts.unwrap_or_default().rows);
+        self.is_remade = vouched.order.remake.is_some();
         let is_whole = !self.is_bound_later && vouched.order.part.is_none();
         if has > ordered || (has < ordered && is_whole) {
             let what = format!("{ordered} rows were ordered, the bundle accounts for {has}");
@@ -120,7 +123,7 @@ impl<'a> Comparison<'a> {
                     wanted.insert(index, known);
                 }
                 let core = self.core.row(index as usize).ok().flatten();
-                for what in differences(line, &asked, &record, core.as_ref(), self.is_bound_later) {
+                for what in differences(line, &asked, &record, core.as_ref(), (self.is_bound_later, self.is_remade)) {
                     let of = format!("row {}, {}", asked.row, record.masked());
                     findings.add(Finding::new(Check::OrderMatch, what).of(of).in_file("orders.jsonl"));
                 }
@@ -146,18 +149,18 @@ fn differences(
     asked: &Asked,
     record: &Record,
     core: Option<&CoreRow>,
-    is_bound_later: bool,
+    (is_bound_later, is_remade): (bool, bool),
 ) -> Vec<String> {
     let is_bound = record.package.is_some();
     let mode_fits = match (line.mode.as_str(), is_bound) {
         ("order", false) => record.mode == "order",
         // Stored profiles are bound into bundles of their own.
-        ("order", true) => is_bound_later && record.mode == "prebound",
+        ("order", true) => (is_bound_later || is_remade) && record.mode == "prebound",
         (mode, is_bound) => is_bound && record.mode == mode,
     };
     let eid = record.eid.map(|eid| eid.to_string());
     // A stored profile for no eUICC in particular goes to the one whose key is brought.
-    let eid_is_free = line.mode == "order" && is_bound && asked.eid.is_none();
+    let eid_is_free = is_remade || line.mode == "order" && is_bound && asked.eid.is_none();
     let pairs = [
         ("ICCID", asked.iccid.as_deref() == Some(record.iccid.as_str())),
         ("IMSI", asked.imsi.as_deref() == record.imsi.as_ref().map(|imsi| imsi.as_str())),

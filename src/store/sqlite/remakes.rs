@@ -1,0 +1,74 @@
+//! Profiles made again: the new package takes the old one's place in one transaction, and of the old one a tombstone stays.
+//!
+//! Rule: an ICCID has one live package. The new one-time key is claimed here; the old one stays claimed, and so do both matching ids.
+
+use std::collections::HashSet;
+
+use rusqlite::{Row, Transaction, params};
+
+use super::batch::{claim_one_time_key, insert_issue};
+use super::{Ledger, audit, write};
+use crate::audit::{Event, Word};
+use crate::store::{Device, OrderPk, Remake, StoreError};
+
+impl Ledger {
+    /// The remakes of an order, oldest first.
+    pub fn remakes(&self, order: OrderPk) -> Result<Vec<Remake>, StoreError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT number, input, rows, other_euicc FROM remakes WHERE order_pk = ?1 ORDER BY number",
+        )?;
+        Ok(statement.query_map([order.0], read_remake)?.collect::<Result<_, _>>()?)
+    }
+
+    /// SHA-256 of every package of an order that was replaced.
+    pub fn tombstones(&self, order: OrderPk) -> Result<HashSet<[u8; 32]>, StoreError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT t.sha256 FROM tombstones t JOIN devices d ON d.pk = t.device WHERE d.order_pk = ?1",
+        )?;
+        Ok(statement.query_map([order.0], |row| row.get(0))?.collect::<Result<_, _>>()?)
+    }
+}
+
+/// Puts the packages of `made` in the place of those that its devices have; one transaction with its audit line.
+pub(super) fn record(
+    ledger: &Ledger,
+    order: OrderPk,
+    (remake, made): (&Remake, &[Device]),
+    manifest_sha256: &[u8; 32],
+) -> Result<(), StoreError> {
+    let mut connection = ledger.lock();
+    let transaction = write(&mut connection)?;
+    for device in made {
+        replace(&transaction, order, remake.number, device)?;
+    }
+    let Remake { number, input, rows, other_euicc } = remake;
+    let sql = "INSERT INTO remakes (order_pk, number, input, rows, other_euicc) VALUES (?1, ?2, ?3, ?4, ?5)";
+    transaction.execute(sql, params![order.0, number, input, rows, other_euicc])?;
+    let event = Event::new(Word::OrderRemade).order(&audit::order_key(&transaction, order)?);
+    let event = event.number("remake", (*number).into()).number("rows", *rows).number("other_euicc", *other_euicc);
+    audit::commit(transaction, &ledger.log, &event.sha256("manifest_sha256", manifest_sha256)).map(drop)
+}
+
+fn replace(transaction: &Transaction<'_>, order: OrderPk, remake: u32, device: &Device) -> Result<(), StoreError> {
+    let (pk, Some(point), Some(eid), Some(issue)) = (device.pk, &device.euicc_otpk, &device.eid, &device.issue) else {
+        return Err(StoreError::State(format!("device {} is not bound", device.pk.0)));
+    };
+    let bury = "INSERT INTO tombstones (device, remake, state, eid, euicc_otpk, matching_id, transaction_id, object, offset, length,
+                sha256)
+         SELECT d.pk, ?3, 'revoked', d.eid, d.euicc_otpk, i.matching_id, i.transaction_id, i.object, i.offset, i.length, i.sha256
+         FROM devices d JOIN issues i ON i.device = d.pk
+         WHERE d.pk = ?1 AND d.order_pk = ?2 AND d.state = 'exported' AND i.transaction_id IS NOT NULL";
+    if transaction.prepare_cached(bury)?.execute(params![pk.0, order.0, remake])? != 1 {
+        return Err(StoreError::State(format!("device {} has no exported package", pk.0)));
+    }
+    claim_one_time_key(transaction, pk, point)?;
+    let sql = "UPDATE devices SET eid = ?2, euicc_otpk = ?3 WHERE pk = ?1";
+    transaction.prepare_cached(sql)?.execute(params![pk.0, &eid.packed()[..], &point[..]])?;
+    insert_issue(transaction, pk, issue)
+}
+
+fn read_remake(row: &Row<'_>) -> rusqlite::Result<Remake> {
+    Ok(Remake { number: row.get(0)?, input: row.get(1)?, rows: row.get(2)?, other_euicc: row.get(3)? })
+}
