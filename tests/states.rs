@@ -262,8 +262,8 @@ fn calls_of_a_signature(yard: &Yard, shim: &Shim) -> (u64, u64) {
     yard.run(&["run", "PO-0"]).exits(0); // one package, one manifest
     let each = (calls() - before - opening) / 2;
     yard.order(&["hold", "PO-1", "--release"]).exits(0);
-    assert!(each > 0);
-    (opening, each)
+    assert!(each > 0 && opening >= each);
+    (opening - each, each) // the head of the audit log is signed at the end
 }
 
 #[test]
@@ -308,6 +308,35 @@ fn a_record_that_the_token_refuses_once_is_issued_all_the_same() {
     yard.run(&["run"]).exits(0);
     assert_eq!(shim.injected(TOKEN, "C_Sign"), before + 1);
     assert_eq!(yard.verified(&yard.outbox("PO-1"))["issued"], 6);
+}
+
+#[test]
+fn k_and_opc_that_the_token_will_not_encrypt_fail_their_record_alone_and_only_after_three_attempts() {
+    let mut yard = Yard::demo();
+    let keys = yard.fleet("fleet", 6);
+    yard.prebound_order("PO-1", &keys).submit().exits(0);
+    let mut shim = yard.put_shim();
+    let calls = |shim: &Shim| shim.calls(TOKEN, "C_EncryptInit");
+    // What a run encrypts before its first record, the order's batch key being there: of a held order it has none to encrypt.
+    yard.order(&["hold", "PO-1"]).exits(0);
+    yard.run(&["run"]).exits(5);
+    let before = calls(&shim);
+    yard.run(&["run"]).exits(5);
+    let opening = calls(&shim) - before;
+    yard.order(&["hold", "PO-1", "--release"]).exits(0);
+    // All together, then each alone: K and OPc, both asked twice. The third record is refused whenever it comes.
+    let third = opening + 1 + 2 * 4 + 1;
+    for (from, to) in [(opening + 1, opening + 1), (third, third + 2)] {
+        shim.set(on(&["C_EncryptInit"]).calls(from, to).answers(CKR_DATA_INVALID));
+    }
+    let ran = yard.run(&["run"]).exits(5);
+    assert_eq!(shim.injected(TOKEN, "C_EncryptInit"), 4);
+    assert!(ran.err.contains("row 3") && ran.err.contains("3 attempts"), "{}", ran.err);
+    let results = rows_csv(&yard.outbox("PO-1").join("results.csv"));
+    let told: Vec<&str> = results.iter().map(|r| r["error_class"].as_str()).collect();
+    assert_eq!(told, ["", "", "hsm_mech", "", "", ""]);
+    assert_eq!(yard.verified(&yard.outbox("PO-1"))["issued"], 5);
+    yard.sound(6);
 }
 
 #[test]
