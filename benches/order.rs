@@ -16,7 +16,7 @@ use bindery::fleet::{self, Issuer};
 use bindery::formats::saip::algorithm::Algorithm;
 use bindery::ids::{Eid, Iccid};
 use bindery::order::{
-    CheckKeys, Intake, KeyLine, KeyRefusal, Line, Takes, Targets, TemplateRefusal, Templates, Verdict,
+    CheckKeys, Intake, KeyLine, KeyRefusal, Line, Takes, Targets, TemplateRefusal, Templates, Tenants, Verdict,
 };
 use bindery::pipeline::fan_out::FanOut;
 use bindery::store::sqlite::Ledger;
@@ -59,6 +59,7 @@ fn order(dir: &Path, quantity: u64, members: Value) -> PathBuf {
 /// Submits or checks; the order must be accepted.
 fn take(ledger: &Ledger, dir: &Path, path: &Path, check_keys: CheckKeys<'_>, submit: bool) {
     let targets = Targets {
+        tenants: Tenants::default(),
         eims: vec![],
         cores: vec!["demo".into()],
         transport_keys: vec!["core-demo".into()],

@@ -98,6 +98,9 @@ fn a_fresh_key_of_the_same_device_gets_the_same_profile_in_a_bundle_of_its_own()
     let log = yard.run(&["audit", "show", "--order", "PO-1"]).exits(0).out;
     assert!(log.contains("order-remade"), "{log}");
 
+    let shown = yard.run(&["--json", "order", "show", "PO-1"]).exits(0).json();
+    assert_eq!(shown["orders"][0]["remakes"], json!([{"remake": 1, "rows": 2, "other_euicc": 0}]));
+
     // Asked again, it answers again; asked for more with spent keys, it does nothing.
     let again = yard.remake(&["PO-1", "--rows", "4,2"], &keys).exits(0).json();
     assert_eq!((&again["repeated"], &again["bundle"]), (&json!(true), &made["bundle"]));

@@ -17,7 +17,7 @@ use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::order::{Answer, Intake, Verdict};
 use crate::store::sqlite::{Ledger, OrderSummary};
-use crate::store::{Refusal, Store};
+use crate::store::{Refusal, Remake, Store};
 
 /// Rejected and failed rows that `show` names.
 const SHOWN_ROWS: u32 = 20;
@@ -181,6 +181,8 @@ fn show(context: &Context<'_>, id: &str) -> Result<Exit, Fault> {
                        "error_class": t.error_class, "error": t.error})
             };
             document["troubles"] = troubles.iter().map(trouble).collect();
+            let remake = |r: &Remake| json!({"remake": r.number, "rows": r.rows, "other_euicc": r.other_euicc});
+            document["remakes"] = context.ledger.remakes(order.pk)?.iter().map(remake).collect();
             documents.push(document);
             continue;
         }
@@ -189,6 +191,12 @@ fn show(context: &Context<'_>, id: &str) -> Result<Exit, Fault> {
             states.add_row([order.key.to_string(), state.as_str().to_owned(), devices.to_string()]);
         }
         print(&format!("{states}\n"))?;
+        for remake in context.ledger.remakes(order.pk)? {
+            print(&format!(
+                "remake {}: {} rows, {} for another eUICC\n",
+                remake.number, remake.rows, remake.other_euicc
+            ))?;
+        }
         if !troubles.is_empty() {
             let mut rows = table(&["line", "row", "state", "eid", "class", "error"]);
             for t in troubles {

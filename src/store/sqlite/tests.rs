@@ -402,3 +402,45 @@ fn a_ledger_of_version_four_gets_its_devices_anew_with_every_claim_in_place() {
     assert!(connection.execute("UPDATE devices SET state = 'elsewhere'", []).is_err());
     assert!(connection.execute("INSERT INTO iccids VALUES ('1', 99)", []).is_err(), "claims still need their device");
 }
+
+#[test]
+fn a_ledger_of_version_two_keeps_orders_claims_chunks_and_issues_and_works_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state.db");
+    Migrations::from_slice(&VERSIONS[..2]).to_latest(&mut Connection::open(&path).unwrap()).unwrap();
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(
+        "INSERT INTO orders VALUES (1, 'acme', 'PO-1', 1, 'ab', x'7B7D', x'7B7D', '{}', 'exported', 2, 0, x'0102', '2026-11-21T00:00:00Z');
+         INSERT INTO devices (pk, order_pk, line, row, state, iccid, imsi, vars)
+             VALUES (1, 1, 1, 1, 'exported', '89000123456789012341', '001010123456063', '{\"spn\":\"Acme\"}'),
+                    (2, 1, 1, 2, 'failed', '89000123456789012358', '001010123456064', NULL);
+         INSERT INTO iccids VALUES ('89000123456789012341', 1), ('89000123456789012358', 2);
+         INSERT INTO imsis VALUES ('acme', '001010123456063', 1), ('acme', '001010123456064', 2);
+         INSERT INTO one_time_keys VALUES (zeroblob(32), 1);
+         INSERT INTO matching_ids VALUES ('AAAA-BBBB-CCCC-DDDD', 1);
+         INSERT INTO chunks VALUES (1, 1, 1, 1, 2, 1, zeroblob(32), 100);
+         INSERT INTO issues VALUES (1, 'AAAA-BBBB-CCCC-DDDD', zeroblob(16), 'packages-00001.bpp', 0, 100, zeroblob(32), zeroblob(32),
+             zeroblob(32), x'01', x'02', NULL, x'03');",
+    )
+    .unwrap();
+    drop(old);
+    let ledger = Ledger::open(&path).unwrap();
+    let version: usize = ledger.lock().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, VERSIONS.len());
+    let order = ledger.find_order(&key("PO-1")).unwrap().unwrap();
+    assert_eq!((order.state, order.part, order.sealed_batch_key), (OrderState::Exported, 0, Some(vec![1, 2])));
+    assert_eq!(ledger.counts(order.pk).unwrap(), [(DeviceState::Exported, 1), (DeviceState::Failed, 1)]);
+    let devices = ledger.devices(order.pk, DevicePk(1), DevicePk(2)).unwrap();
+    assert_eq!(devices[0].vars, [("spn".to_owned(), "Acme".to_owned())]);
+    let issue = devices[0].issue.as_ref().unwrap();
+    assert_eq!((issue.length, issue.sealed_credentials.as_deref()), (100, Some(&[3][..])));
+    assert_eq!(ledger.chunks(order.pk).unwrap()[0].object.unwrap().bytes, 100);
+    assert!(ledger.claimed().view().iccid(&devices[1].iccid.unwrap()).unwrap());
+    assert_eq!(
+        ledger.lock().query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get::<_, i64>(0)),
+        Ok(0)
+    );
+    // The log begins with the first change that is made by this version.
+    accept(&ledger, "PO-2", &[device(9)]).unwrap();
+    assert!(ledger.audit_head().unwrap().seq > 0);
+}
