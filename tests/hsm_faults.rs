@@ -403,6 +403,22 @@ fn a_slot_that_is_away_at_the_start_is_done_without() {
 }
 
 #[test]
+fn a_dead_slot_in_the_list_hurts_no_other_slot_of_the_module() {
+    const RECORDS: usize = 100;
+    let (yard, mut shim) = two_slots(RECORDS, "");
+    // It stands before the healthy one in the list.
+    shim.show(TOKEN, &[("hsm-b", "B2"), (TOKEN, "A1")]);
+    shim.set(everywhere().of("hsm-b").dies_in_the_slot_list(DEVICE_ERROR));
+    // In a recovery, too: the one that serves is found again beside it.
+    shim.set(on(&["C_SignInit"]).of(TOKEN).calls(30, 30).answers(DEVICE_ERROR));
+    let ran = yard.run(&["run"]).exits(0);
+    assert!(ran.err.contains("hsm-b") && ran.err.contains("away"), "{}", ran.err);
+    assert!(ran.err.contains("breaker closed"), "{}", ran.err);
+    shim.clear_all();
+    all_is_issued(&yard, RECORDS);
+}
+
+#[test]
 fn a_slot_that_hangs_loses_its_work_to_the_other_and_the_process_still_ends() {
     const RECORDS: usize = 200;
     let (yard, mut shim) = two_slots(RECORDS, "call_deadline_ms = 300");

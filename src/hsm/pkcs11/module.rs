@@ -222,8 +222,16 @@ pub(super) fn slot_by_label(
     let failed = |e: &Error| hsm_error("list the token slots", e);
     let mut found = Vec::new();
     let mut others = Vec::new();
+    let mut mute = None;
     for slot in context.get_slots_with_token().map_err(|e| failed(&e))? {
-        let info = context.get_token_info(slot).map_err(|e| failed(&e))?;
+        // A slot that is still listed while its token is dead may be any token's: it concerns us only if ours is not found.
+        let info = match context.get_token_info(slot) {
+            Ok(info) => info,
+            Err(e) => {
+                mute.get_or_insert_with(|| HsmError { class: FaultClass::Token, ..failed(&e) });
+                continue;
+            }
+        };
         if !info.token_initialized() {
             continue;
         }
@@ -240,6 +248,9 @@ pub(super) fn slot_by_label(
             class: FaultClass::Policy,
             hint: "give each token its own label; Bindery will not choose",
         });
+    }
+    if let Some(error) = mute.filter(|_| found.is_empty()) {
+        return Err(HsmError { what: format!("look for token {label:?}, which none of the slots that answer has"), ..error });
     }
     found.pop().ok_or_else(|| {
         let seen = if others.is_empty() { "no token at all".to_owned() } else { format!("{others:?}") };
