@@ -37,15 +37,18 @@ impl Token {
         }
         let mut named = vec![Named::first(site)];
         for slot in &site.config.hsm.slot {
-            let further = Named::further(slot, &named[0], site);
-            if named.iter().any(|other| other.label == further.label && other.module == further.module) {
-                let what = format!("bindery.toml: two slots name token {:?}", further.label);
-                return Err(Fault::new(Exit::Config, what).hint("name each token once"));
-            }
-            named.push(further);
+            named.push(Named::further(slot, &named[0], site));
         }
         // All modules first: the environment is set before any of them may start threads.
         let loaded = named.iter().map(|slot| slot.load(site)).collect::<Result<Vec<_>, _>>()?;
+        // By the module that was loaded: one library may be named by several paths.
+        let token = |slot: &Loaded<'_>| (slot.named.label.to_owned(), slot.module.number);
+        if let Some(at) =
+            (1..loaded.len()).find(|at| loaded[..*at].iter().any(|other| token(other) == token(&loaded[*at])))
+        {
+            let what = format!("bindery.toml: two slots name token {:?}", loaded[at].named.label);
+            return Err(Fault::new(Exit::Config, what).hint("name each token once"));
+        }
         let mut tokens: Vec<Arc<Self>> = Vec::new();
         let mut away = None;
         for slot in loaded {
