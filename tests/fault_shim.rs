@@ -393,7 +393,7 @@ fn counts_survive_a_kill_to_the_last_call() {
     assert_eq!(after, [before[0] + 50, before[1] + 1]);
 }
 
-/// `cargo test --release --test fault_shim -- --ignored --nocapture overhead`
+/// What a call through the shim costs; run by `make soak`.
 #[test]
 #[ignore = "a measurement"]
 fn overhead() {
@@ -407,7 +407,7 @@ fn overhead() {
     println!("C_GetSessionInfo through the shim: {} ns", start.elapsed().as_nanos() / rounds);
 }
 
-/// The same way: signatures a second of a network HSM with 0.5 ms round trip and four engines of 0.2 ms, by threads.
+/// Run by `make soak`: signatures a second of a network HSM with 0.5 ms round trip and four engines of 0.2 ms, by threads.
 #[test]
 #[ignore = "a measurement"]
 fn network_hsm() {

@@ -22,15 +22,8 @@ use crate::hsm::{FaultClass, HsmError, Role};
 /// token its sessions.
 const GENTLE_ROUNDS: u32 = 4;
 
-/// An attempt is given up after so many deadlines of a call: it makes some hundred calls, and one that is slow but gets on should
-/// not begin anew for ever.
-const ATTEMPT_DEADLINES: u32 = 4;
-
 /// Attempts on one token at most, with those that were given up and still hang: each holds a thread and a session.
 const MOST_ATTEMPTS: usize = 3;
-
-/// How long a round waits for the attempts it began before it looks after others.
-const FIRST_LOOK: Duration = Duration::from_secs(5);
 
 /// What the probe signs: a constant, because a digest from the random source of a doubtful token proves no more.
 pub(super) const PROBE: [u8; 32] = *b"bindery: is this token back? v.1";
@@ -62,7 +55,7 @@ fn one_round(hall: &Arc<Hall>, lost: &Lost, round: u32, attempts: &mut Attempts)
         }
     }
     attempts.begin(hall, &lost.pools);
-    let first_look = Instant::now() + hall.rules.call_deadline.min(FIRST_LOOK);
+    let first_look = Instant::now() + hall.rules.call_deadline.min(hall.rules.pause_to);
     let mut all = true;
     for pool in &lost.pools {
         if hall.stopping() {
@@ -135,12 +128,10 @@ impl Attempts {
                     hall.half_open(pool);
                 }
                 Ok(outcome) => break outcome,
-                Err(RecvTimeoutError::Timeout)
-                    if attempt.began.elapsed() < ATTEMPT_DEADLINES * hall.rules.call_deadline =>
-                {
+                Err(RecvTimeoutError::Timeout) if attempt.began.elapsed() < patience(&hall.rules) => {
                     return None;
                 }
-                Err(RecvTimeoutError::Timeout) => break Err(overdue(hall.rules.call_deadline)),
+                Err(RecvTimeoutError::Timeout) => break Err(overdue(patience(&hall.rules))),
                 Err(RecvTimeoutError::Disconnected) => {
                     break Err(super::stopped("the recovery ended without a result"));
                 }
@@ -177,6 +168,12 @@ fn resume(hall: &Arc<Hall>, pool: usize) {
             tracing::warn!(code = %error.code, "a lane did not start");
         }
     }
+}
+
+/// How long an attempt may take: some hundred calls, of which one may be slow. With a short deadline it gets the longest pause: who
+/// gets on slowly should not begin anew for ever.
+fn patience(rules: &Rules) -> Duration {
+    (2 * rules.call_deadline).max(rules.pause_to)
 }
 
 /// Doubles from round to round up to its end; half to three halves of that, at random.

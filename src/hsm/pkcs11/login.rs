@@ -29,8 +29,8 @@ pub(super) struct PinSource {
 #[derive(Default)]
 struct Kept {
     pin: Option<Arc<UserPin>>,
-    /// Some token took it: it stays even if another refuses it.
-    accepted: bool,
+    /// It stays even if a token refuses it: some token took it, or there is nothing it could be read from again.
+    stays: bool,
 }
 
 /// One PIN of this process: a site, and the slot that has one of its own.
@@ -67,7 +67,7 @@ impl PinSource {
 
     /// A PIN that was read already, of nobody else.
     pub(super) fn holding(site: &Site, pin: UserPin) -> Self {
-        let kept = Kept { pin: Some(Arc::new(pin)), accepted: false };
+        let kept = Kept { pin: Some(Arc::new(pin)), stays: true };
         Self { site: site.clone(), slot: None, kept: Arc::new(Mutex::new(kept)) }
     }
 
@@ -86,8 +86,8 @@ impl PinSource {
     /// One that no token took is read anew the next time: it may have been corrected.
     fn judged(&self, accepted: bool) {
         let mut kept = locked(&self.kept);
-        kept.accepted |= accepted;
-        if !kept.accepted {
+        kept.stays |= accepted;
+        if !kept.stays {
             kept.pin = None;
         }
     }
