@@ -32,8 +32,6 @@ struct Mood {
     every: Option<(usize, FaultClass)>,
     /// Every session fails so after that many calls.
     after: Option<(usize, FaultClass)>,
-    /// How long a signature takes.
-    takes: Duration,
     /// Sessions at a time.
     grant: Option<usize>,
     /// Nothing works until a restart and this is taken back.
@@ -167,11 +165,8 @@ impl HsmSession for FakeSession {
         while token.hang.load(Ordering::SeqCst) || hangs_besides() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let mood = token.mood.lock().unwrap().clone();
-        if !mood.takes.is_zero() {
-            std::thread::sleep(mood.takes);
-        }
         token.in_call.fetch_sub(1, Ordering::SeqCst);
+        let mood = token.mood.lock().unwrap().clone();
         if self.life != token.life.load(Ordering::SeqCst) {
             return Err(fault(FaultClass::Session));
         }
@@ -618,21 +613,6 @@ fn a_lane_given_up_in_the_last_moment_is_counted_out_once_and_takes_no_other_job
     assert!(hall.done(&other));
     assert_eq!(hall.busy(0), 0);
     drop((jobs, tickets));
-}
-
-#[test]
-fn calls_that_last_about_as_long_as_their_deadline_lose_no_job() {
-    let token = FakeToken::new("a", 0, Mood { takes: Duration::from_millis(4), ..Mood::default() });
-    let rules = Rules { call_deadline: Duration::from_millis(4), pause_to: Duration::from_millis(2), ..quick() };
-    let lanes = over(&[(&token, 8)], rules);
-    let until = Instant::now() + Duration::from_millis(1_500);
-    while Instant::now() < until {
-        let tickets: Vec<_> = (0..16).map(|_| lanes.submit(KeyRef(0), digests(1))).collect();
-        for signed in tickets.into_iter().flat_map(Ticket::wait) {
-            let lost = signed.is_err_and(|error| error.code.contains("ended before it answered"));
-            assert!(!lost, "a job was dropped");
-        }
-    }
 }
 
 proptest! {

@@ -331,7 +331,7 @@ impl Recoverable for Token {
     fn revive(&self) -> Result<(), HsmError> {
         let old = {
             let mut login = self.held.login.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *login, Arc::default())
+            std::mem::take(&mut *login)
         };
         drop(old); // may close its anchor, which is a call
         let mut session = self.open_session()?;
