@@ -11,10 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bindery::certs::signature_fits;
-use bindery::config::Site;
+use bindery::config::{Site, SlotConfig};
 use bindery::error::Exit;
 use bindery::hsm::lanes::{Breaker, Lanes, Rules, Signed};
-use bindery::hsm::pkcs11::Token;
+use bindery::hsm::pkcs11::{Token, approver};
 use bindery::hsm::{FaultClass, Hsm, HsmSession, Role};
 use openssl::sha::sha256;
 use yard::Yard;
@@ -27,7 +27,8 @@ const TOKEN: &str = "bindery-demo";
 const DEVICE_ERROR: u64 = 0x30;
 const DEVICE_REMOVED: u64 = 0x32;
 
-/// The table of PKCS#11 codes at a signature.
+/// The table of PKCS#11 codes at a signature, as it is published in `hsm-config/README.md`. It repeats the program's own table on
+/// purpose: the program is judged by it, so it must not be made of it.
 #[rustfmt::skip]
 const ROWS: &[(u64, &str, FaultClass)] = &[
     (0x020, "CKR_DATA_INVALID", Data), (0x021, "CKR_DATA_LEN_RANGE", Data), (0x040, "CKR_ENCRYPTED_DATA_INVALID", Data),
@@ -63,7 +64,7 @@ const ROWS: &[(u64, &str, FaultClass)] = &[
 struct Bench {
     token: Arc<Token>,
     shim: Shim,
-    _yard: Yard,
+    yard: Yard,
 }
 
 /// Calls of the token, by function.
@@ -90,8 +91,10 @@ impl Bench {
         for (name, value) in provider().token_beside(&yard.path("")).into_iter().chain(shim.environment()) {
             bindery::ffi::set_environment(name, value.as_ref());
         }
+        let approvers = yard.site().join("token/pin");
+        bindery::ffi::set_environment("BINDERY_APPROVER_PIN_FILE", approvers.as_ref());
         let token = Arc::new(Token::open(&Site::open(&yard.site()).unwrap()).unwrap());
-        Self { token, shim, _yard: yard }
+        Self { token, shim, yard }
     }
 
     fn lanes(&self, count: usize, rules: Rules) -> Lanes {
@@ -243,6 +246,55 @@ fn a_storm_of_device_errors_is_weathered_by_one_recoverer() {
     assert!(restarts >= 1, "the storm was one");
     assert!(after.login - before.login <= restarts, "a login for each restart at most");
     assert_eq!(bench.shim.finalize_overlaps(), 0, "{}", bench.shim.overlaps_told());
+}
+
+#[test]
+fn a_dying_token_does_not_pass_for_bad_data_where_there_is_no_tag() {
+    let mut bench = Bench::take();
+    let lanes = bench.lanes(1, quick());
+    let mut session = lanes.open_session().unwrap();
+    let [kek, core] = [Role::SiteKek, Role::Operator("core-demo".into())].map(|role| lanes.key(&role).unwrap());
+    bench.shim.set(on(&["C_Decrypt"]).calls(1, 1).answers(0x05));
+    assert_eq!(session.decrypt_blocks(core, &[7; 32]).unwrap().len(), 32);
+    assert_eq!(bench.shim.injected(TOKEN, "C_Decrypt"), 1);
+    // Under GCM the same word is a failed tag.
+    let sealed = session.seal(kek, b"aad", b"at rest").unwrap();
+    bench.shim.clear_all();
+    bench.shim.set(on(&["C_Decrypt"]).answers(0x05));
+    assert_eq!(session.open(kek, b"aad", &sealed).unwrap_err().class, Data);
+    assert_eq!(lanes.health().pools[0].opened, 0);
+}
+
+#[test]
+fn a_token_that_is_in_use_proves_no_second_person() {
+    let bench = Bench::take();
+    let confirmed = |change: &dyn Fn(&mut Site)| {
+        let mut site = Site::open(&bench.yard.site()).unwrap();
+        site.config.ceremony.approver_token = Some(TOKEN.to_owned());
+        change(&mut site);
+        approver::confirm(&site).unwrap_err()
+    };
+    // The operator's own tokens, the first and the further ones.
+    assert_eq!(confirmed(&|_| ()).exit, Exit::Config);
+    let further = SlotConfig {
+        token_label: TOKEN.to_owned(),
+        module: None,
+        profile: None,
+        pin_file: None,
+        pin_env: None,
+        lanes: None,
+    };
+    let one_of_two = confirmed(&|site| {
+        site.config.hsm.token_label = "hsm-a".to_owned();
+        site.config.hsm.slot = vec![further.clone()];
+    });
+    assert_eq!(one_of_two.exit, Exit::Config);
+    // One that this process is logged in to: the PIN is right, but nobody would have looked at it.
+    let logins = bench.shim.calls(TOKEN, "C_Login");
+    let logged_in = confirmed(&|site| site.config.hsm.token_label = "hsm-a".to_owned());
+    assert_eq!(logged_in.exit, Exit::ApprovalMissing);
+    assert!(logged_in.what.contains("logged in to it already"), "{}", logged_in.what);
+    assert_eq!(bench.shim.calls(TOKEN, "C_Login"), logins);
 }
 
 #[test]
@@ -403,6 +455,74 @@ fn a_slot_that_is_away_at_the_start_is_done_without() {
 }
 
 #[test]
+fn a_dead_slot_in_the_list_hurts_no_other_slot_of_the_module() {
+    const RECORDS: usize = 100;
+    let (yard, mut shim) = two_slots(RECORDS, "");
+    // It stands before the healthy one in the list.
+    shim.show(TOKEN, &[("hsm-b", "B2"), (TOKEN, "A1")]);
+    shim.set(everywhere().of("hsm-b").dies_in_the_slot_list(DEVICE_ERROR));
+    // In a recovery, too: the one that serves is found again beside it.
+    shim.set(on(&["C_SignInit"]).of(TOKEN).calls(30, 30).answers(DEVICE_ERROR));
+    let ran = yard.run(&["run"]).exits(0);
+    assert!(ran.err.contains("hsm-b") && ran.err.contains("away"), "{}", ran.err);
+    assert!(ran.err.contains("breaker closed"), "{}", ran.err);
+    shim.clear_all();
+    all_is_issued(&yard, RECORDS);
+}
+
+#[test]
+fn two_paths_of_one_library_are_one_module() {
+    const RECORDS: usize = 100;
+    // The second slot's module is the first one's by another path.
+    let mut yard = Yard::demo();
+    let keys = yard.fleet("fleet", RECORDS);
+    yard.prebound_order("PO-1", &keys).submit().exits(0);
+    let mut shim = yard.put_shim();
+    let link = yard.path("by-another-path.so");
+    std::os::unix::fs::symlink(Shim::module(), &link).unwrap();
+    let second = |label: &str| format!("lanes = 2\n\n[[hsm.slot]]\ntoken_label = {label:?}\nmodule = {link:?}\n");
+    let before = fs::read_to_string(yard.site().join("bindery.toml")).unwrap();
+    configure(&yard, &second(TOKEN));
+    let ran = yard.run(&["run"]).exits(3);
+    assert!(ran.err.contains("two slots name token"), "{}", ran.err);
+    fs::write(yard.site().join("bindery.toml"), before).unwrap();
+    configure(&yard, &second("hsm-b"));
+    shim.show(TOKEN, &[(TOKEN, "A1"), ("hsm-b", "B2")]);
+    let initialised = shim.calls("", "C_Initialize");
+    yard.run(&["doctor"]).exits(0);
+    assert_eq!(shim.calls("", "C_Initialize") - initialised, 1, "one library, one gate");
+    // Both die at once, so that the recoverer restarts the module while the other's lanes may still be in a call.
+    shim.set(on(&["C_Sign"]).round_trip(Duration::from_millis(2)));
+    for token in [TOKEN, "hsm-b"] {
+        shim.set(on(&["C_SignInit"]).of(token).calls(20, 24).answers(DEVICE_ERROR));
+    }
+    let ran = yard.run(&["run"]).exits(0);
+    assert!(ran.err.contains("breaker closed"), "{}", ran.err);
+    assert_eq!(shim.finalize_overlaps(), 0, "{}", shim.overlaps_told());
+    shim.clear_all();
+    all_is_issued(&yard, RECORDS);
+}
+
+#[test]
+fn a_restart_that_the_module_refuses_forgets_no_session() {
+    let mut bench = Bench::take();
+    let (opened, closed) = (bench.shim.calls(TOKEN, "C_OpenSession"), bench.shim.calls(TOKEN, "C_CloseSession"));
+    let lanes = bench.lanes(2, quick());
+    bench.shim.set(on(&["C_Finalize"]).answers(0x05));
+    bench.shim.set(on(&["C_SignInit"]).calls(5, 12).answers(DEVICE_ERROR));
+    let (digests, signed) = bench.sign(&lanes, 200);
+    assert!(signed.iter().zip(&digests).all(|(signed, digest)| bench.fits(digest, signed)));
+    assert!(lanes.health().pools[0].opened >= 1);
+    assert!(bench.shim.injected("", "C_Finalize") >= 1);
+    drop(lanes);
+    // What was opened since is closed, but for the new anchor, in whose place an old one went.
+    let [opened, closed] = [("C_OpenSession", opened), ("C_CloseSession", closed)]
+        .map(|(function, before)| bench.shim.calls(TOKEN, function) - before);
+    assert_eq!(opened, closed);
+    bench.shim.clear_all();
+}
+
+#[test]
 fn a_slot_that_hangs_loses_its_work_to_the_other_and_the_process_still_ends() {
     const RECORDS: usize = 200;
     let (yard, mut shim) = two_slots(RECORDS, "call_deadline_ms = 300");
@@ -414,6 +534,28 @@ fn a_slot_that_hangs_loses_its_work_to_the_other_and_the_process_still_ends() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("past its deadline") && said.contains("breaker open"), "{said}");
+    assert_eq!(shim.finalize_overlaps(), 0, "{}", shim.overlaps_told());
+    shim.clear_all();
+    all_is_issued(&yard, RECORDS);
+}
+
+#[test]
+fn a_recovery_that_hangs_holds_up_no_other_slot_of_its_module() {
+    const RECORDS: usize = 300;
+    let (yard, mut shim) = two_slots(RECORDS, "call_deadline_ms = 300\nrecover_s = 20");
+    shim.set(on(&["C_Sign"]).round_trip(Duration::from_millis(10)));
+    let child = yard.prepared(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually(|| shim.calls("hsm-b", "C_Sign") > 20 && shim.calls(TOKEN, "C_Sign") > 20);
+    let opened = shim.calls("hsm-b", "C_OpenSession");
+    shim.set(on(&["C_OpenSession"]).of("hsm-b").hangs());
+    shim.set(on(&["C_SignInit"]).of("hsm-b").answers(DEVICE_ERROR));
+    eventually(|| shim.calls("hsm-b", "C_OpenSession") > opened); // from here on its recovery hangs
+    shim.set(on(&["C_SignInit"]).of(TOKEN).calls(1, 1).answers(DEVICE_ERROR));
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let back = said.lines().filter(|line| line.contains("breaker closed")).collect::<Vec<_>>();
+    assert!(!back.is_empty() && back.iter().all(|line| line.contains(TOKEN)), "{said}");
     assert_eq!(shim.finalize_overlaps(), 0, "{}", shim.overlaps_told());
     shim.clear_all();
     all_is_issued(&yard, RECORDS);

@@ -292,7 +292,7 @@ pub(super) unsafe extern "C" fn C_GetSlotList(present: CK_BBOOL, list: *mut CK_S
         }
         own.truncate(length as usize);
         let mut ids: Vec<_> = shim.slots.shown(&own, shim.list, &shim.counts).into_iter().collect();
-        ids.retain(|slot| shim.absent(slot).is_none());
+        ids.retain(|slot| shim.absent(slot).is_none() || shim.faults.is_listed(slot.row()));
         // SAFETY: not null, as was looked at above.
         let room = unsafe { std::mem::replace(&mut *count, ids.len() as CK_ULONG) };
         if list.is_null() {

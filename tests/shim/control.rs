@@ -79,10 +79,13 @@ pub(crate) enum Effect {
     Hang,
     /// The token is gone: not in the slot list, `code` for every call, all handles stale for ever. `reinitialise`: it is seen
     /// again only after the rule ended *and* the process called C_Finalize and C_Initialize, as clients of network HSMs need.
+    /// `listed`: C_GetSlotList shows it all the same.
     Vanish {
         code: u64,
         #[serde(default)]
         reinitialise: bool,
+        #[serde(default)]
+        listed: bool,
     },
     /// The user PIN locks after `after` wrong ones, of which `already` were made by others. Survives the process (counts file).
     PinLock {

@@ -132,9 +132,14 @@ impl Faults {
     /// The code of an absent token, and whether it needs a new C_Initialize to be seen again.
     pub(crate) fn vanished(&self, row: usize) -> Option<(CK_RV, bool)> {
         self.state(row, |effect| match *effect {
-            Effect::Vanish { code, reinitialise } => Some((code as CK_RV, reinitialise)),
+            Effect::Vanish { code, reinitialise, .. } => Some((code as CK_RV, reinitialise)),
             _ => None,
         })
+    }
+
+    /// An absent token that the slot list still shows.
+    pub(crate) fn is_listed(&self, row: usize) -> bool {
+        self.state(row, |effect| matches!(effect, Effect::Vanish { listed: true, .. }).then_some(())).is_some()
     }
 
     /// Wrong PINs that lock, and those made by others.

@@ -1,7 +1,8 @@
 //! One lane: a thread with a session of its own, and what it does when the token fails it.
 //!
 //! By class of the fault: data and policy are the item's own outcome (data leaves the session as it was); a lost session costs
-//! one more try on a fresh one; what that does not cure, and a lost token, opens the breaker and the work goes to others.
+//! one more try on a fresh one; what that does not cure, and a lost token, opens the breaker and the work goes to others. A policy
+//! fault that leaves us without a session is no item's: the token goes out.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,7 +71,7 @@ impl Slip {
         }
     }
 
-    fn is_stuck(&self) -> bool {
+    pub(super) fn is_stuck(&self) -> bool {
         self.stuck.load(Relaxed)
     }
 
@@ -84,7 +85,7 @@ impl Slip {
         self.hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self) -> Instant {
+    pub(super) fn begin(&self) -> Instant {
         let now = Instant::now();
         self.call_began.store(now.duration_since(self.born).as_micros() as u64 + 1, Relaxed);
         now
@@ -137,23 +138,19 @@ impl Lane {
     /// Until the lanes stop, the token is not to be used any more, or there are lanes enough.
     pub(super) fn work(mut self) {
         while let Some(job) = self.hall.take(self.slip.pool) {
-            let went = self.serve(job);
-            let goes_on = match went {
-                Ok(()) if self.slip.is_stuck() => self.come_back(), // given up at the last moment
-                Ok(()) => {
-                    self.hall.done(self.slip.pool);
-                    true
-                }
+            let goes_on = match self.serve(job) {
+                Ok(()) => self.hall.done(&self.slip) || self.come_back(),
                 Err(Trouble::Token(error, generation)) => {
                     self.hall.fault(self.slip.pool, generation, &error);
                     self.bounce(&error)
                 }
+                Err(Trouble::NoSession(error)) if self.hall.may_retire(&self.slip) => {
+                    self.lay_back(&error);
+                    false
+                }
                 Err(Trouble::NoSession(error)) => {
-                    let retires = self.hall.may_retire(&self.slip);
-                    if !retires {
-                        self.hall.fault(self.slip.pool, self.hall.generation(self.slip.pool), &error);
-                    }
-                    self.bounce(&error) && !retires
+                    self.hall.fault(self.slip.pool, self.hall.generation(self.slip.pool), &error);
+                    self.bounce(&error)
                 }
                 Err(Trouble::Stuck | Trouble::Item(_)) => self.come_back(),
             };
@@ -251,6 +248,8 @@ impl Lane {
             }
             let is_old = had_session && generation != hall.generation(pool);
             match error.class {
+                // Not the item's: the token as it came back (with another key) is not the one that was opened.
+                FaultClass::Policy if never_opened => return Err(Trouble::Token(error, generation)),
                 FaultClass::Data | FaultClass::Policy => return Err(Trouble::Item(error)),
                 FaultClass::Session if never_opened && error.is_session_count() => {
                     return Err(Trouble::NoSession(error));
@@ -264,16 +263,22 @@ impl Lane {
 
     /// Lays the work back for others; goes on (and waits for its pool), unless it was given up meanwhile.
     fn bounce(&mut self, error: &HsmError) -> bool {
-        let Some(in_hand) = self.slip.hand().take() else { return self.come_back() };
-        self.hall.done(self.slip.pool);
-        if let Some(job) = in_hand.put_down() {
+        let is_listed = self.hall.done(&self.slip);
+        self.lay_back(error);
+        is_listed || self.come_back()
+    }
+
+    /// Empties the hand, unless the watch has.
+    fn lay_back(&self, error: &HsmError) {
+        let in_hand = self.slip.hand().take();
+        if let Some(job) = in_hand.and_then(InHand::put_down) {
             self.hall.put_back(job, error);
         }
-        true
     }
 
     /// After the watch gave it up: a new slip if the pool has too few lanes, else the end.
     fn come_back(&mut self) -> bool {
+        self.lay_back(&stopped("the lane was given up")); // the watch has emptied the hand; a job dropped with it would be lost
         self.close_session();
         self.slip = Slip::new(self.slip.pool);
         self.hall.came_back(&self.slip)

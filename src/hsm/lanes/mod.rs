@@ -156,9 +156,9 @@ impl Lanes {
         let modules: std::collections::BTreeSet<usize> =
             lanes.hall.seats.iter().map(|seat| seat.token.module()).collect();
         for module in modules {
-            lanes.spawn("hsm-recover".into(), move |hall| recover::run(hall, module))?;
+            spawn_other(&lanes.hall, "hsm-recover", move |hall| recover::run(hall, module))?;
         }
-        lanes.spawn("hsm-watch".into(), watch)?;
+        spawn_other(&lanes.hall, "hsm-watch", watch)?;
         Ok(lanes)
     }
 
@@ -196,19 +196,6 @@ impl Lanes {
             spawn_lane(Lane::new(&self.hall, pool, Some(session)))?;
         }
         Ok(())
-    }
-
-    fn spawn(&self, name: String, work: impl FnOnce(&Arc<Hall>) + Send + 'static) -> Result<(), HsmError> {
-        let hall = Arc::clone(&self.hall);
-        hall.thread_begins();
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
-            work(&hall);
-            hall.thread_ends();
-        });
-        thread.map(drop).map_err(|e| {
-            self.hall.thread_ends();
-            stopped(&e.to_string())
-        })
     }
 }
 
@@ -282,6 +269,20 @@ fn spawn_lane(lane: Lane) -> Result<(), HsmError> {
     let hall = lane.hall();
     std::thread::Builder::new().name("hsm-lane".into()).spawn(move || lane.work()).map(drop).map_err(|e| {
         hall.leave(&slip);
+        stopped(&e.to_string())
+    })
+}
+
+/// A thread that is no lane.
+fn spawn_other(hall: &Arc<Hall>, name: &str, work: impl FnOnce(&Arc<Hall>) + Send + 'static) -> Result<(), HsmError> {
+    let own = Arc::clone(hall);
+    hall.thread_begins();
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        work(&own);
+        own.thread_ends();
+    });
+    thread.map(drop).map_err(|e| {
+        hall.thread_ends();
         stopped(&e.to_string())
     })
 }

@@ -26,6 +26,17 @@ pub(super) fn hsm_error(what: impl Into<String>, error: &Error) -> HsmError {
     HsmError { what: what.into(), code, class, hint: hint(class) }
 }
 
+/// The error of C_Decrypt under AES-GCM. SoftHSM 2.6.1 has no other word for a failed tag check than CKR_GENERAL_ERROR; in a mode
+/// without a tag the same word is the session's fault, for there is nothing an item could be wrong in.
+pub(super) fn opening_error(what: impl Into<String>, error: &Error) -> HsmError {
+    match error {
+        Error::Pkcs11(RvError::GeneralError, Function::Decrypt) => {
+            HsmError { class: Data, hint: hint(Data), ..hsm_error(what, error) }
+        }
+        _ => hsm_error(what, error),
+    }
+}
+
 fn hint(class: FaultClass) -> &'static str {
     match class {
         Data => "this item was not processed, the others are not affected",
@@ -65,8 +76,6 @@ const SESSIONLESS: &[Function] = &[
 
 /// Where the function tells more than the code: this class instead of the table's.
 const BY_FUNCTION: &[(RvError, &[Function], FaultClass)] = &[
-    // A failed tag check: SoftHSM 2.6.1 has no other word for it than this.
-    (RvError::GeneralError, &[Function::Decrypt], Data),
     // A client that cannot reach its HSM says so in these words, before any session is there to be replaced.
     (RvError::GeneralError, SESSIONLESS, Token),
     (RvError::FunctionFailed, SESSIONLESS, Token),
@@ -189,9 +198,16 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_tag_check_is_the_datas_fault() {
-        assert_eq!(met(0x005, Function::Decrypt).class, Data);
-        assert_eq!(met(0x005, Function::Encrypt).class, Session);
+    fn a_failed_tag_check_is_the_datas_fault_and_nothing_else_of_that_code_is() {
+        let opening = |number, function| {
+            let error = Rv::from(number).into_result(function).unwrap_err();
+            opening_error("test", &error).class
+        };
+        assert_eq!(opening(0x005, Function::Decrypt), Data);
+        assert_eq!(opening(0x005, Function::DecryptInit), Session);
+        assert_eq!(opening(0x030, Function::Decrypt), Token);
+        // Under a mode without a tag.
+        assert_eq!(met(0x005, Function::Decrypt).class, Session);
     }
 
     #[test]

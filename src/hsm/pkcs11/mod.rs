@@ -89,8 +89,12 @@ struct Held {
     points: Vec<Option<[u8; 65]>>,
     /// What the keys did at the start; whoever comes back has to do the same.
     witness: OnceLock<Witness>,
-    login: Mutex<Option<Arc<Login>>>,
+    login: Mutex<Arc<LoginCell>>,
 }
+
+/// Where one login is made, by one caller while the others wait. A recovery puts a new one in its place: who hangs in a call in the
+/// old one holds up nobody but those who wait there already, and their watch gives them up.
+type LoginCell = Mutex<Option<Arc<Login>>>;
 
 /// A token in one life of its module. Sessions hold it, so that the anchor outlives them.
 struct Login {
@@ -172,7 +176,7 @@ impl Token {
             firmware: info.firmware_version().to_string(),
             keys: rules.len(),
             mechanisms: profile.mechanisms.clone(),
-            max_lanes: profile.limits.lanes.min(granted_lanes(&info)),
+            max_lanes: profile.limits.most_lanes(granted_sessions(&info)),
         };
         let held = Held {
             module,
@@ -186,7 +190,7 @@ impl Token {
             lanes,
             points: login.keys.iter().map(|key| key.point).collect(),
             witness: OnceLock::new(),
-            login: Mutex::new(Some(Arc::new(login))),
+            login: Mutex::new(Arc::new(Mutex::new(Some(Arc::new(login))))),
         };
         let token = Self { held: Arc::new(held) };
         let mut session = token.open_session()?;
@@ -208,7 +212,8 @@ impl Held {
 
     /// The login of today; made anew by the first who needs it.
     fn login(&self) -> Result<Arc<Login>, HsmError> {
-        let mut login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
+        let cell = Arc::clone(&self.login.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut login = cell.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(today) = login.as_ref().filter(|login| login.is_good()) {
             return Ok(Arc::clone(today));
         }
@@ -325,8 +330,11 @@ impl Recoverable for Token {
     }
 
     fn revive(&self) -> Result<(), HsmError> {
-        let old = self.held.login.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(old);
+        let old = {
+            let mut login = self.held.login.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *login)
+        };
+        drop(old); // may close its anchor, which is a call
         let mut session = self.open_session()?;
         match self.held.witness.get() {
             Some(witness) => witness.check(&self.held.facts.label, &mut session),
@@ -343,11 +351,11 @@ fn anchor(module: &Module, slot: Slot, info: &TokenInfo, pin: &PinSource) -> Res
     Ok(anchor)
 }
 
-/// What the token's own limit leaves for lanes: one session is the anchor's, one the probe's after a recovery.
-fn granted_lanes(info: &TokenInfo) -> usize {
+/// Sessions that the token itself says it has, if it says so.
+fn granted_sessions(info: &TokenInfo) -> Option<usize> {
     match info.max_session_count() {
-        Limit::Max(max) => usize::try_from(max).unwrap_or(usize::MAX).saturating_sub(2).max(1),
-        Limit::Infinite | Limit::Unavailable => usize::MAX,
+        Limit::Max(max) => usize::try_from(max).ok(),
+        Limit::Infinite | Limit::Unavailable => None,
     }
 }
 

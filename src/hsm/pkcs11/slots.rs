@@ -41,9 +41,17 @@ impl Token {
             )
             .hint("leave it out for 30 seconds"));
         }
-        let named = Named::every(site)?;
+        let named = Named::every(site);
         // All modules first: the environment is set before any of them may start threads.
         let loaded = named.iter().map(|slot| slot.load(site)).collect::<Result<Vec<_>, _>>()?;
+        // By the module that was loaded: one library may be named by several paths.
+        let token = |slot: &Loaded<'_>| (slot.named.label.to_owned(), slot.module.number);
+        if let Some(at) =
+            (1..loaded.len()).find(|at| loaded[..*at].iter().any(|other| token(other) == token(&loaded[*at])))
+        {
+            let what = format!("bindery.toml: two slots name token {:?}", loaded[at].named.label);
+            return Err(Fault::new(Exit::Config, what).hint("name each token once"));
+        }
         let mut tokens: Vec<Arc<Self>> = Vec::new();
         let mut away = None;
         for slot in loaded {
@@ -71,7 +79,7 @@ impl Token {
         if site.config.hsm.slot.is_empty() {
             return Ok(());
         }
-        let named = Named::every(site)?;
+        let named = Named::every(site);
         let loaded = named.iter().map(|slot| slot.load(site)).collect::<Result<Vec<_>, _>>()?;
         let mut tokens = Vec::new();
         for slot in loaded {
@@ -94,7 +102,7 @@ impl Token {
             return Ok(());
         }
         let here = Named::chosen(site, slot)?.label;
-        for other in Named::every(site)?.iter().filter(|other| other.label != here) {
+        for other in Named::every(site).iter().filter(|other| other.label != here) {
             let token = other.load(site)?.open(Wanted::Present).map_err(|error| of_slot(other.label, error))?;
             if token.rules().iter().any(|there| there.label == rule.label) {
                 let what = format!(
@@ -210,7 +218,7 @@ impl<'a> Named<'a> {
 
     /// The slot with this label; none is the first.
     pub(super) fn chosen(site: &'a Site, slot: Option<&str>) -> Result<Self, Fault> {
-        let mut every = Self::every(site)?;
+        let mut every = Self::every(site);
         let Some(label) = slot else { return Ok(every.swap_remove(0)) };
         let named: Vec<usize> = (0..every.len()).filter(|at| every[*at].label == label).collect();
         match named[..] {
@@ -224,17 +232,12 @@ impl<'a> Named<'a> {
     }
 
     /// All of a site, the first first.
-    fn every(site: &'a Site) -> Result<Vec<Self>, Fault> {
+    fn every(site: &'a Site) -> Vec<Self> {
         let mut named = vec![Self::first(site)];
         for slot in &site.config.hsm.slot {
-            let further = Self::further(slot, &named[0], site);
-            if named.iter().any(|other| other.label == further.label && other.module == further.module) {
-                let what = format!("bindery.toml: two slots name token {:?}", further.label);
-                return Err(Fault::new(Exit::Config, what).hint("name each token once"));
-            }
-            named.push(further);
+            named.push(Self::further(slot, &named[0], site));
         }
-        Ok(named)
+        named
     }
 
     /// What a slot does not say is as with the first.
