@@ -37,7 +37,7 @@ pub(super) struct Open {
     session: Box<dyn HsmSession>,
     /// The pool's when it was opened.
     generation: u64,
-    signed: u64,
+    has_signed: bool,
 }
 
 /// Why a call has no result.
@@ -100,23 +100,27 @@ impl Open {
     /// A session of this seat's token, for the pool as it is now.
     pub(super) fn of(hall: &Hall, pool: usize) -> Result<Self, HsmError> {
         let generation = hall.generation(pool); // before: a recovery meanwhile makes the session an old one
-        Ok(Self { session: hall.seats[pool].token.open()?, generation, signed: 0 })
+        Ok(Self { session: hall.seats[pool].token.open()?, generation, has_signed: false })
     }
 
-    /// Signs; the first signature of a session, and one in so many, must verify with the key's public half.
-    fn sign(&mut self, seat: &Seat, one_in: u64, key: KeyRef, digest: &[u8; 32]) -> Signed {
+    /// Signs; the first signature of a session must verify at once.
+    fn sign(&mut self, seat: &Seat, key: KeyRef, digest: &[u8; 32]) -> Signed {
         let signature = self.session.sign(key, digest)?;
-        let is_sample = self.signed == 0 || (one_in != 0 && self.signed.is_multiple_of(one_in));
-        if is_sample && !signature_fits(&seat.token.public_point(key)?, digest, &signature) {
-            return Err(HsmError {
-                what: format!("sign on {}", seat.token.name()),
-                code: "the signature does not verify with the key's public half".into(),
-                class: FaultClass::Token,
-                hint: "the HSM signs with another key or wrongly: do not use it before its maker has explained it",
-            });
+        if !self.has_signed && !signature_fits(&seat.token.public_point(key)?, digest, &signature) {
+            return Err(wrong_signature(seat));
         }
-        self.signed += 1;
+        self.has_signed = true;
         Ok(signature)
+    }
+}
+
+/// A token that signs with another key or wrongly would ruin packages without a word.
+fn wrong_signature(seat: &Seat) -> HsmError {
+    HsmError {
+        what: format!("sign on {}", seat.token.name()),
+        code: "the signature does not verify with the key's public half".into(),
+        class: FaultClass::Token,
+        hint: "the HSM signs with another key or wrongly: do not use it before its maker has explained it",
     }
 }
 
@@ -168,10 +172,10 @@ impl Lane {
             Work::Call { call, .. } => Some(Arc::clone(call)),
             Work::Sign { .. } => None,
         };
-        *self.slip.hand() = Some(InHand::of(job));
+        *self.slip.hand() = Some(InHand::of(job, Arc::clone(&self.hall.seats[self.slip.pool].token)));
         match call {
             Some(call) => {
-                let outcome = settled(self.attempt(|open, _, _| call(&mut *open.session)))?;
+                let outcome = settled(self.attempt(|open, _| call(&mut *open.session)))?;
                 let Some(InHand { job, .. }) = self.slip.hand().take() else { return Err(Trouble::Stuck) };
                 if let Work::Call { answer, .. } = job.work {
                     let _ = answer.send(outcome); // nobody may be waiting any more
@@ -182,7 +186,8 @@ impl Lane {
         }
     }
 
-    /// Digest after digest; every outcome goes into the hand, where the watch finds it should the next call hang.
+    /// Digest after digest; every outcome goes into the hand, where the watch finds it should the next call hang. The last
+    /// signature is verified before any of the job goes out: of a token that goes wrong and stays so none does.
     fn sign_all(&mut self) -> Result<(), Trouble> {
         let mut outcome = None;
         loop {
@@ -195,8 +200,9 @@ impl Lane {
                 match in_hand.next_digest() {
                     Some(next) => next,
                     None => {
-                        let rest = hand.take().and_then(InHand::put_down);
                         drop(hand);
+                        self.vouch()?;
+                        let rest = self.slip.hand().take().and_then(InHand::put_down);
                         // Nothing can be left of it; were it otherwise, its ticket would hear so.
                         rest.into_iter().for_each(|job| job.fail(&stopped("a digest was left over")));
                         return Ok(());
@@ -204,7 +210,7 @@ impl Lane {
                 }
             };
             let (key, digest) = next;
-            let signed = settled(self.attempt(|open, seat, one_in| open.sign(seat, one_in, key, &digest)))?;
+            let signed = settled(self.attempt(|open, seat| open.sign(seat, key, &digest)))?;
             if signed.is_ok() {
                 self.hall.seats[self.slip.pool].tally.signatures.fetch_add(1, Relaxed);
             }
@@ -212,8 +218,21 @@ impl Lane {
         }
     }
 
+    /// The job in hand is done: whether it may go out. After an error nothing of it has, and the session is not used again.
+    fn vouch(&mut self) -> Result<(), Trouble> {
+        if self.slip.hand().as_ref().is_none_or(InHand::is_sound) {
+            return Ok(());
+        }
+        let pool = self.slip.pool;
+        let error = wrong_signature(&self.hall.seats[pool]);
+        self.hall.seats[pool].tally.fault(&error.code);
+        let generation = self.session.as_ref().map_or_else(|| self.hall.generation(pool), |open| open.generation);
+        self.close_session();
+        Err(Trouble::Token(error, generation))
+    }
+
     /// One call, once more on a fresh session if the first was lost.
-    fn attempt<T>(&mut self, call: impl Fn(&mut Open, &Seat, u64) -> Result<T, HsmError>) -> Result<T, Trouble> {
+    fn attempt<T>(&mut self, call: impl Fn(&mut Open, &Seat) -> Result<T, HsmError>) -> Result<T, Trouble> {
         let mut is_second = false;
         loop {
             let had_session = self.session.is_some();
@@ -228,7 +247,7 @@ impl Lane {
             let (generation, result) = match opened {
                 Ok(open) => {
                     let generation = open.generation;
-                    (generation, call(self.session.insert(open), seat, hall.rules.verify_one_in))
+                    (generation, call(self.session.insert(open), seat))
                 }
                 Err(error) => (hall.generation(pool), Err(error)),
             };

@@ -32,10 +32,17 @@ pub(super) const PROBE: [u8; 32] = *b"bindery: is this token back? v.1";
 pub(super) fn run(hall: &Arc<Hall>, module: usize) {
     let mut round = 0;
     let mut attempts = Attempts::default();
+    let mut back_since: Option<Instant> = None;
     while let Some(lost) = hall.lost(module) {
+        // A token that proves itself with a signature and fails at once in another call is as good as lost: the pauses go on growing.
+        match back_since.take() {
+            Some(since) if since.elapsed() >= hall.rules.pause_to => round = 0,
+            Some(_) => hall.rest(pause(&hall.rules, round)),
+            None => {}
+        }
         round += 1;
         if one_round(hall, &lost, round, &mut attempts) {
-            round = 0;
+            back_since = Some(Instant::now());
         } else {
             hall.rest(pause(&hall.rules, round));
         }

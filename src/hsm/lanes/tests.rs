@@ -441,6 +441,19 @@ fn a_token_that_signs_with_another_key_is_found_by_its_first_signature() {
 }
 
 #[test]
+fn of_a_token_that_goes_wrong_in_the_middle_no_signature_goes_out() {
+    for _ in 0..10 {
+        let [a, b] = [("a", 0), ("b", 1)].map(|(name, module)| FakeToken::new(name, module, Mood::default()));
+        let lanes = over(&[(&a, 2), (&b, 2)], quick());
+        let digests = digests(2_000);
+        let ticket = lanes.submit(KeyRef(0), digests.clone());
+        eventually(|| a.inner.signed.lock().unwrap().len() > 20);
+        a.mood(|mood| mood.wrong_key = true);
+        assert!(all_fit(&ticket.wait(), &digests));
+    }
+}
+
+#[test]
 fn a_key_exchanged_in_between_is_found_by_the_next_sample() {
     let token = FakeToken::new("a", 0, Mood::default());
     let lanes = over(&[(&token, 1)], Rules { verify_one_in: 10, recover_for: Duration::from_millis(50), ..quick() });
@@ -510,7 +523,7 @@ fn the_token_with_less_outstanding_work_for_its_size_gets_the_next() {
     let lanes = over(&[(&small, 1), (&large, 4)], quick());
     std::thread::sleep(Duration::from_millis(50)); // all lanes wait
     [&small, &large].iter().for_each(|token| token.inner.hang.store(true, Ordering::SeqCst));
-    let ticket = lanes.submit(KeyRef(0), digests(4 * JOB_DIGESTS));
+    let ticket = lanes.submit(KeyRef(0), digests(4 * MOST_DIGESTS));
     eventually(|| [&small, &large].iter().map(|token| token.inner.in_call.load(Ordering::SeqCst)).sum::<usize>() == 4);
     assert!(large.inner.in_call.load(Ordering::SeqCst) >= 3, "four jobs: one on the small, three on the large");
     [&small, &large].iter().for_each(|token| token.inner.hang.store(false, Ordering::SeqCst));

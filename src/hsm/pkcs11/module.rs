@@ -28,6 +28,8 @@ const TOKENDIR: &str = "directories.tokendir";
 const QUIESCE: Duration = Duration::from_secs(2);
 /// The same at the end of the process.
 const LAST_QUIESCE: Duration = Duration::from_millis(500);
+/// What C_Finalize may take there.
+const LAST_FINALISE: Duration = Duration::from_secs(5);
 /// Between two looks at the gate.
 const STEP: Duration = Duration::from_millis(1);
 
@@ -96,7 +98,13 @@ pub(super) fn load_from(site: &Site, module: &Path) -> Result<Arc<Module>, Fault
             .hint("check hsm.module in bindery.toml and the HSM client's own configuration")
     };
     let context = Pkcs11::new(&path).map_err(|e| unusable(&e))?;
-    initialise(&context).map_err(|e| {
+    let (limit, calling) = (Duration::from_millis(site.config.hsm.call_deadline_ms), context.clone());
+    let initialised = within(limit, move || initialise(&calling)).ok_or_else(|| {
+        let what = format!("load PKCS#11 module {}: C_Initialize did not answer", path.display());
+        Fault::new(Exit::HsmUnusable, what)
+            .hint("the HSM's client waits for something: check its configuration and the network")
+    })?;
+    initialised.map_err(|e| {
         // Not ours to share: whoever initialised it (a proxy that loads this library as well) would finalise it under our calls.
         let shared = matches!(e, Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _));
         if shared {
@@ -125,14 +133,14 @@ pub(super) fn load_from(site: &Site, module: &Path) -> Result<Arc<Module>, Fault
 pub fn shut_down() -> bool {
     login::forget_pins();
     let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut all = true;
-    for module in &loaded.modules {
-        match module.quiesce(LAST_QUIESCE) {
-            Some(quiet) => _ = module.finalise(&quiet),
-            None => all = false,
-        }
-    }
-    all
+    // C_Finalize is a call, too, and can hang.
+    let ended = loaded.modules.iter().cloned().map(|module| {
+        within(LAST_QUIESCE + LAST_FINALISE, move || {
+            module.quiesce(LAST_QUIESCE).map(|quiet| _ = module.finalise(&quiet))
+        })
+    });
+    let quiet = ended.fold(true, |all, ended| all && ended.flatten().is_some());
+    quiet && !LEFT_BEHIND.load(Ordering::SeqCst)
 }
 
 impl Module {
@@ -235,6 +243,20 @@ impl Drop for Quiet<'_> {
         self.module.closing.store(false, Ordering::Release);
     }
 }
+
+/// A call on a thread of its own, which is left behind when it takes longer than that: no call can be taken back.
+pub(super) fn within<R: Send + 'static>(limit: Duration, call: impl FnOnce() -> R + Send + 'static) -> Option<R> {
+    let (tell, told) = crossbeam_channel::bounded(1);
+    let spawned = std::thread::Builder::new().name("hsm-call".into()).spawn(move || _ = tell.send(call()));
+    let answer = spawned.ok().and_then(|_| told.recv_timeout(limit).ok());
+    if answer.is_none() {
+        LEFT_BEHIND.store(true, Ordering::SeqCst);
+    }
+    answer
+}
+
+/// Some call of [`within`] did not come back in time.
+static LEFT_BEHIND: AtomicBool = AtomicBool::new(false);
 
 fn initialise(context: &Pkcs11) -> Result<(), Error> {
     // Without OS_LOCKING_OK SoftHSM switches its locks off altogether.

@@ -117,7 +117,12 @@ impl HsmSession for Session {
         let failed = |e: &Error| call.failed(format!("sign with {label}"), e);
         // Digest and signature have fixed sizes: modules sign 20 or 65 octets just as gladly.
         let signature = call.session.sign(&Mechanism::Ecdsa, handle, digest).map_err(|e| failed(&e))?;
-        signature.as_slice().try_into().map_err(|e| failed(&Error::TryFromSlice(e)))
+        signature.as_slice().try_into().map_err(|_| HsmError {
+            what: format!("sign with {label}"),
+            code: format!("a signature of {} octets came back, not of 64", signature.len()),
+            class: FaultClass::Token,
+            hint: "the HSM answers wrongly: do not use it before its maker has explained it",
+        })
     }
 
     fn random(&mut self, out: &mut [u8]) -> Result<(), HsmError> {
