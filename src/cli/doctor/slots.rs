@@ -134,12 +134,10 @@ impl Report {
                 // Why it did not open stands above.
                 (PinState::Good, None) => _ = self.add("slot", State::Warn, slot.grants()),
             }
-            if slot.lacks_what_it_needs() {
-                self.add("mechanisms", State::Fail(Exit::HsmUnusable), slot.mechanisms_told())
-                    .hint("enable them in the HSM's policy; `bindery doctor --mechanisms` shows the table");
-            } else {
-                self.add("mechanisms", State::Ok, slot.mechanisms_told());
-            }
+            let state = if slot.lacks_what_it_needs() { State::Fail(Exit::HsmUnusable) } else { State::Ok };
+            self.add("mechanisms", state, slot.mechanisms_told())
+                .rest("... see `doctor --mechanisms`")
+                .hint("enable them in the HSM's policy; `bindery doctor --mechanisms` shows the table");
             self.slots.push(slot);
         }
     }
