@@ -65,6 +65,11 @@ fn brainpool_fleet(yard: &Yard, name: &str, eids: usize) -> Vec<Value> {
     let lines = elsewhere.fleet_with("fleet", eids, &on_curve);
     fs::create_dir(yard.path(name)).unwrap();
     fs::copy(elsewhere.path("fleet/euicc.jsonl"), yard.path(name).join("euicc.jsonl")).unwrap();
+    // Their CI is believed: what is wrong with them is the curve alone.
+    for ci in files_below(&elsewhere.site().join("certs/ci")) {
+        let to = yard.site().join("certs/ci").join(format!("{name}-{}", ci.file_name().unwrap().to_str().unwrap()));
+        fs::copy(ci, to).unwrap();
+    }
     lines
 }
 

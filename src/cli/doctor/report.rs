@@ -58,8 +58,10 @@ impl Report {
     /// For people: at most 24 lines of 80 columns, however much is wrong.
     pub fn to_screen(&self) -> String {
         let mut lines = Vec::new();
-        for lines_each in [3, 2, 1] {
-            lines = self.findings.iter().flat_map(|finding| finding.lines(lines_each)).collect();
+        // What is right gives way first.
+        for (wrong, right) in [(3, 3), (3, 2), (3, 1), (2, 1), (1, 1)] {
+            let most = |finding: &Finding| if finding.state == State::Ok { right } else { wrong };
+            lines = self.findings.iter().flat_map(|finding| finding.lines(most(finding))).collect();
             if lines.len() < LINES {
                 break;
             }
