@@ -45,7 +45,7 @@ fn certificates(bundle: &Path) -> Vec<(String, Nid)> {
     all
 }
 
-/// Lines of a fleet on both curves, as [`mixed`](Yard::fleet_with) makes it, also where the token has one curve only.
+/// Lines of a fleet on both curves in turn, also where the token knows one only.
 fn mixed_fleet(yard: &Yard, name: &str, eids: usize) -> Vec<Value> {
     if provider() == Provider::SoftHsm {
         return yard.fleet_with(name, eids, &["--curve", "mixed"]);

@@ -177,7 +177,7 @@ impl Purpose {
 pub enum Origin {
     /// In the token: CKA_LOCAL, CKA_ALWAYS_SENSITIVE and CKA_NEVER_EXTRACTABLE are true.
     Generated,
-    /// Elsewhere: the same three are false.
+    /// Elsewhere: the same three are false, or not told.
     Imported,
 }
 
