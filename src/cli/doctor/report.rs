@@ -124,8 +124,8 @@ impl State {
     }
 }
 
-/// Breaks at blanks, and inside words that are longer than a line. Of what does not fit into `most` lines whole words are left out,
-/// and `rest` stands there.
+/// Breaks at blanks, and inside words that are longer than a line. What does not fit into `most` lines is left out in whole
+/// words, and `rest` stands there.
 fn wrapped(text: &str, width: usize, most: usize, rest: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -146,10 +146,14 @@ fn wrapped(text: &str, width: usize, most: usize, rest: &str) -> Vec<String> {
     if lines.len() > most {
         lines.truncate(most);
         if let Some(last) = lines.last_mut() {
-            while !last.is_empty() && last.chars().count() + 1 + rest.chars().count() > width {
-                last.truncate(last.rfind(' ').unwrap_or(0));
+            let room = width.saturating_sub(1 + rest.chars().count());
+            while last.chars().count() > room {
+                match last.rfind(' ') {
+                    Some(blank) => last.truncate(blank),
+                    None => *last = last.chars().take(room).collect(), // one word, a path or a label
+                }
             }
-            *last = format!("{last} {rest}").trim_start().to_owned();
+            *last = format!("{last} {rest}");
         }
     }
     lines
@@ -178,7 +182,7 @@ mod tests {
         let lines = wrapped("CKM_ONE: handled; CKM_TWO: refused", 20, 1, "see there");
         assert_eq!(lines, ["CKM_ONE: see there"]);
         assert_eq!(wrapped("CKM_ONE: handled", 20, 1, "see there"), ["CKM_ONE: handled"]);
-        assert_eq!(wrapped(&"x".repeat(50), 20, 1, "..."), ["..."]);
+        assert_eq!(wrapped(&"x".repeat(50), 20, 1, "..."), [format!("{} ...", "x".repeat(16))]);
     }
 
     #[test]
