@@ -21,7 +21,7 @@ demo: setup
 
 # The tests that depend on what a PKCS#11 token does; they run on every provider.
 HSM_SUITE = --test hsm_demo_site --test hsm_attacks --test hsm_processes --test token --test exits --test fault_shim --test main_job \
-	--test hsm_faults --test purge --test resume
+	--test hsm_faults --test purge --test resume --test doctor --test curves --test import --test ceremony --test memory
 
 test: setup kryoptic
 	cargo test --locked

@@ -95,4 +95,6 @@ pub(crate) enum Effect {
     },
     /// Sessions of one process at most: in C_GetTokenInfo, and CKR_SESSION_COUNT beyond.
     SessionLimit { max: u64 },
+    /// These mechanisms (numbers) are in no list of the token, and CKR_MECHANISM_INVALID for whoever asks about one.
+    HideMechanisms { numbers: Vec<u64> },
 }

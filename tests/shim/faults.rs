@@ -120,6 +120,7 @@ impl Faults {
                     }
                 }
                 Effect::Vanish { .. } | Effect::PinLock { .. } | Effect::SessionLimit { .. } => {}
+                Effect::HideMechanisms { .. } => {}
             }
         }
         verdict.not_before = match served {
@@ -156,6 +157,15 @@ impl Faults {
             Effect::SessionLimit { max } => Some(max),
             _ => None,
         })
+    }
+
+    /// Mechanisms that the token is to lack.
+    pub(crate) fn hidden_mechanisms(&self, row: usize) -> Vec<u64> {
+        let hidden = self.state(row, |effect| match effect {
+            Effect::HideMechanisms { numbers } => Some(numbers.clone()),
+            _ => None,
+        });
+        hidden.unwrap_or_default()
     }
 
     fn state<T>(&self, row: usize, of: impl Fn(&Effect) -> Option<T>) -> Option<T> {

@@ -128,6 +128,11 @@ impl Fault {
         self.with(Effect::SessionLimit { max })
     }
 
+    /// The token does not list these mechanisms.
+    pub(crate) fn hides_mechanisms(self, numbers: &[u64]) -> Self {
+        self.with(Effect::HideMechanisms { numbers: numbers.to_vec() })
+    }
+
     fn with(mut self, effect: Effect) -> Self {
         self.0.effect = effect;
         self

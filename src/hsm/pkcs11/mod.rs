@@ -135,6 +135,11 @@ impl Token {
         self.lane_count(self.held.lanes)
     }
 
+    /// Lanes the site asks for, also those that profile or token do not allow; what [`Self::lanes`] gives where it does not say.
+    pub fn lanes_asked(&self) -> usize {
+        if self.held.lanes == 0 { self.lanes() } else { self.held.lanes }
+    }
+
     /// The key of one epoch, whatever its state.
     pub fn key_of(&self, role: &Role, epoch: u32) -> Result<KeyRef, HsmError> {
         let at = self.held.rules.iter().position(|rule| rule.role == *role && rule.epoch == epoch);

@@ -142,7 +142,9 @@ impl KeyRoom {
         let mechanism = wrap::mechanism(under.kind, self.profile.forms);
         let template = wrap::template_of(rule, id, &self.profile);
         let unwrapped = call.session.unwrap_key(&mechanism, unwrapping, wrapped, &template);
-        unwrapped.map(drop).map_err(|e| hsm_error(format!("unwrap key {} with {}", rule.label, under.label), &e))
+        unwrapped
+            .map(drop)
+            .map_err(|e| wrap::refused(hsm_error(format!("unwrap key {} with {}", rule.label, under.label), &e)))
     }
 
     /// The check value's whole block of the key that is wrapped here, seen before it is made: unwrapped once into an object of this
