@@ -257,7 +257,10 @@ impl Lane {
                 return Err(Trouble::Stuck);
             }
             let error = match result {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    seat.tally.served.fetch_add(1, Relaxed);
+                    return Ok(value);
+                }
                 Err(error) => error,
             };
             seat.tally.fault(&error.code);

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -32,21 +33,26 @@ pub(super) const PROBE: [u8; 32] = *b"bindery: is this token back? v.1";
 pub(super) fn run(hall: &Arc<Hall>, module: usize) {
     let mut round = 0;
     let mut attempts = Attempts::default();
-    let mut back_since: Option<Instant> = None;
+    let mut served_then: Option<u64> = None;
     while let Some(lost) = hall.lost(module) {
-        // A token that proves itself with a signature and fails at once in another call is as good as lost: the pauses go on growing.
-        match back_since.take() {
-            Some(since) if since.elapsed() >= hall.rules.pause_to => round = 0,
+        // A token that proves itself with a signature and fails in the next call is as good as lost: the pauses go on growing.
+        match served_then.take() {
+            Some(then) if served(hall, &lost) > then => round = 0,
             Some(_) => hall.rest(pause(&hall.rules, round)),
             None => {}
         }
         round += 1;
         if one_round(hall, &lost, round, &mut attempts) {
-            back_since = Some(Instant::now());
+            served_then = Some(served(hall, &lost));
         } else {
             hall.rest(pause(&hall.rules, round));
         }
     }
+}
+
+/// Calls of the work that went well on these pools; the recoverer's own do not count.
+fn served(hall: &Hall, lost: &Lost) -> u64 {
+    lost.pools.iter().map(|pool| hall.seats[*pool].tally.served.load(Relaxed)).sum()
 }
 
 /// Whether every lost pool serves again or never will.
