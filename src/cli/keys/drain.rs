@@ -99,8 +99,9 @@ fn accepted_under(site: &Site, rule: &KeyRule, names: &BTreeSet<&str>) -> Result
         let names_it = body["lines"]
             .as_array()
             .is_some_and(|lines| lines.iter().any(|line| calls(&site.config.export.core, line, names)));
-        let is_epoch = policy.rule_at(&rule.role, accepted).is_some_and(|used| used.epoch == rule.epoch);
-        if names_it && is_epoch {
+        // Of an epoch that is gone already nothing keeps this one.
+        let used = policy.rule_at(&rule.role, accepted).ok().flatten();
+        if names_it && used.is_some_and(|used| used.epoch == rule.epoch) {
             needed_by.push(format!("order {}", order.key));
         }
     }

@@ -299,7 +299,13 @@ impl Hsm for Token {
     }
 
     fn key_at(&self, role: &Role, accepted: Timestamp) -> Result<KeyRef, HsmError> {
-        let rule = self.held.policy.rule_at(role, accepted).ok_or_else(|| no_such_key(&role.to_string()))?;
+        let rule = self.held.policy.rule_at(role, accepted).map_err(|gone| HsmError {
+            what: format!("choose the key {role} of an order accepted at {accepted}"),
+            code: gone.to_string(),
+            class: FaultClass::Policy,
+            hint: "no other key serves it: cancel the order, or let the epoch drain again in the key policy while the token has its key",
+        })?;
+        let rule = rule.ok_or_else(|| no_such_key(&role.to_string()))?;
         self.key_of(role, rule.epoch)
     }
 
