@@ -550,7 +550,34 @@ fn a_key_wrapped_by_its_operator_comes_in_without_ever_being_clear_here() {
     let ran = approved("000000", 8);
     assert!(ran.err.contains("another check value"), "{}", ran.err);
     fs::remove_dir_all(&dir).unwrap();
+    // What was approved is this file: the same key wrapped again has the same check value and is not it.
+    import(&cmac(&key), &[]).exits(13);
+    let args = ["keys", "approval", &plan, "--out", dir.to_str().unwrap(), "--custodian", "anna"];
+    fs::write(hall.yard.path("s.json"), hall.yard.run(&args).exits(0).out).unwrap();
+    hall.sign("s.json", "anna");
+    let shown = fs::read(&wrapped).unwrap();
+    hall.wrap_oaep("site/requests/import-main-1.pub.pem", "component-raw", "key.wrapped");
+    let approval = hall.path("s.json");
+    let ran = import(&cmac(&key), &["--approve", &approval]).exits(3);
+    assert!(ran.err.contains("begun otherwise"), "{}", ran.err);
+    let ran = hall.ceremony(&plan, &["--out", dir.to_str().unwrap(), "--approve", &approval]).exits(8);
+    assert!(ran.err.contains("SHA-256 is not the one"), "{}", ran.err);
+    fs::write(&wrapped, shown).unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    // An import key that only waits is not unwrapped with; the plan names the epoch that was active.
+    let policy = hall.yard.site().join("key-policy.toml");
+    let text = fs::read_to_string(&policy).unwrap();
+    let at = text.find("role = \"import:main\"").expect("declared");
+    let start = text[..at].rfind("[[key]]").unwrap();
+    let end = text[at..].find("[[key]]").map_or(text.len(), |next| at + next);
+    let next = text[start..end].replace("import/main/1", "import/main/2").replace("epoch = 1", "epoch = 2");
+    let next = next.replace("\"active\"", "\"pending\"");
+    let next: String = next.lines().filter(|line| !line.starts_with("active_from")).map(|l| format!("{l}\n")).collect();
+    fs::write(&policy, format!("{text}\n{next}")).unwrap();
     approved(&cmac(&key), 0);
+    assert!(fs::read_to_string(&plan).unwrap().contains("under_epoch = 1\n"));
+    assert_eq!(lines_json(&dir.join("transcript.jsonl"))[0]["result"]["under"], "bindery/import/main/1");
+    fs::write(&policy, fs::read_to_string(&policy).unwrap().replace(&next, "")).unwrap();
 
     let list = hall.yard.run(&["--json", "keys", "status"]).exits(0).json();
     let of = |epoch: u64| {

@@ -23,7 +23,20 @@ use crate::error::{Exit, Fault};
 use crate::hsm::Role;
 use crate::hsm::pkcs11::Token;
 use crate::hsm::policy::epoch::PolicyFile;
-use crate::hsm::policy::{KeyPolicy, KeyState};
+use crate::hsm::policy::{KeyPolicy, KeyRule, KeyState};
+
+/// The import key that a plan names: the epoch it says, else the active one; never one that is not in use.
+pub fn import_rule<'a>(policy: &'a KeyPolicy, role: &Role, epoch: Option<u32>) -> Result<&'a KeyRule, Fault> {
+    let rule = match epoch {
+        None => policy.rule(role),
+        Some(epoch) => policy.in_use().find(|rule| (&rule.role, rule.epoch) == (role, epoch)),
+    };
+    rule.ok_or_else(|| {
+        let which = epoch.map_or("active epoch".to_owned(), |epoch| format!("epoch {epoch} in use"));
+        Fault::new(Exit::Config, format!("the key policy has no {which} of {role}"))
+            .hint(format!("`bindery keys list` shows its epochs; `bindery keys rotate {role}` makes the next"))
+    })
+}
 
 /// Takes a drained epoch out of use; refused while anything needs it, naming what.
 pub fn retire(site: &Site, role: &Role, epoch: u32, helpers: &Helpers<'_>) -> Result<(), Fault> {

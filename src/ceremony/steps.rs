@@ -76,13 +76,13 @@ pub(super) fn perform(
             let seen = announced::seen_of_components(&token, &rule, &key)?;
             Ok(announced::told(made, (kcv, *kcv_method), seen))
         }
-        Step::Unwrap { under, file, kcv, kcv_method, .. } => {
+        Step::Unwrap { under, under_epoch, file, wrapped_sha256, kcv, kcv_method, .. } => {
             let rule = bench.rule(role, epoch, Origin::Imported)?;
             let path = bench.ceremony.plan.directory.join(file);
             let wrapped = std::fs::read(&path).map_err(|e| Fault::file(&path, &e))?;
+            wrapped_sha256.check(&path, &wrapped)?; // a check value of 3 octets alone can be met by trying keys
             let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
-            let under = policy.epochs(under).into_iter().find(|rule| rule.state != KeyState::Retired).cloned();
-            let under = under.ok_or_else(|| Fault::new(Exit::Config, "the key policy declares no such import key"))?;
+            let under = super::import_rule(&policy, under, *under_epoch)?.clone();
             let check = (kcv, *kcv_method);
             let on_trial = announced::seen_on_trial(bench.room, (&rule, &under), &wrapped, check)?;
             if let Some(own) = state.begun_id(bench.step) {
@@ -107,7 +107,7 @@ pub(super) fn perform(
                 }
             };
             let mut result = announced::told(made, check, seen);
-            result["wrapped_sha256"] = json!(HEXLOWER.encode(&sha256(&wrapped)));
+            result["wrapped_sha256"] = json!(wrapped_sha256.as_str());
             result["under"] = json!(under.label);
             Ok(result)
         }
@@ -119,12 +119,18 @@ pub(super) fn perform(
             files::write_whole(&bench.ceremony.dir.join(&name), pem.as_bytes(), 0o644)?;
             Ok(json!({ "file": name, "sha256": HEXLOWER.encode(&sha256(pem.as_bytes())) }))
         }
-        Step::Certificate { files, .. } => {
-            let chain: Vec<_> = files.iter().map(|file| bench.ceremony.plan.directory.join(file)).collect();
+        Step::Certificate { files, files_sha256, .. } => {
+            let paths = files.iter().map(|file| bench.ceremony.plan.directory.join(file));
+            let chain = certify::read_files(paths)?;
+            for ((path, octets), approved) in chain.iter().zip(files_sha256) {
+                approved.check(path, octets)?;
+            }
+            let hashes: Vec<_> = chain.iter().map(|(_, octets)| HEXLOWER.encode(&sha256(octets))).collect();
             let token = bench.ceremony.token()?;
             let begun = bench.ceremony.helpers.begun_orders;
             let installed = certify::install(site, &token, (role, epoch), &chain, now, begun)?;
-            Ok(json!({ "leaf_sha256": installed.fingerprint, "not_after": installed.not_after.to_string() }))
+            let not_after = installed.not_after.to_string();
+            Ok(json!({ "leaf_sha256": installed.fingerprint, "not_after": not_after, "files_sha256": hashes }))
         }
         Step::Activate { .. } => {
             if matches!(role, Role::DpAuth(_) | Role::DpPb(_) | Role::Manifest) {

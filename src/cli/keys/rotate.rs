@@ -223,7 +223,8 @@ impl Certificate {
         let epoch = newest(policy, &role, epoch)?;
         let token = Token::open_present(site)?;
         let begun = || drain::begun_orders(site);
-        let installed = certify::install(site, &token, (&role, epoch), &files, Timestamp::now(), begun)?;
+        let installed =
+            certify::install(site, &token, (&role, epoch), &certify::read_files(files)?, Timestamp::now(), begun)?;
         let (sha256, not_after) = (&installed.fingerprint, installed.not_after.to_string());
         if json {
             let role = role.to_string();
