@@ -330,6 +330,16 @@ fn from_a_plan_and_an_empty_token_to_a_site_that_issues_profiles() {
     let before = fs::read(hall.dir().join("transcript.jsonl")).unwrap();
     hall.ceremony(&plan, &[]).exits(0);
     assert_eq!(fs::read(hall.dir().join("transcript.jsonl")).unwrap(), before);
+    // What was approved can still be proved, without the files that were given.
+    for line in hall.transcript() {
+        let [approval, signature] =
+            ["approval_sha256", "approval_signature_sha256"].map(|name| line[name].as_str().unwrap());
+        let kept = format!("site/ceremonies/plan/approvals/{}-{}.json", &approval[..16], &signature[..16]);
+        let key = format!("{}.key", line["approved_by"].as_str().unwrap());
+        assert!(hall.openssl(&["dgst", "-sha256", "-prverify", &key, "-signature", &format!("{kept}.sig"), &kept]));
+        assert_eq!(HEXLOWER.encode(&openssl::sha::sha256(&fs::read(hall.yard.path(&kept)).unwrap())), approval);
+        assert_eq!(line["custodian_key_sha256"].as_str().unwrap().len(), 64);
+    }
 
     hall.yard.run(&["doctor"]).exits(0);
     hall.issues("PO-1", &hall.operators_copy());
@@ -413,6 +423,49 @@ fn a_ceremony_killed_again_and_again_does_every_step_once() {
     hall.yard.run(&["keys", "status"]).exits(7); // no transport key was in this plan
     let ids: std::collections::BTreeSet<_> = transcript.iter().map(|line| line["result"]["id"].to_string()).collect();
     assert_eq!(ids.len(), 7);
+}
+
+#[test]
+fn a_transcript_that_the_audit_key_did_not_sign_is_neither_believed_nor_signed() {
+    let hall = Hall::empty();
+    // Nothing is done before there is a key that signs what was done.
+    let plan = hall.plan(&generate("manifest"));
+    let approval = hall.approval("m.json", &plan, "anna", "1", "anna");
+    let ran = hall.ceremony(&plan, &["--approve", &approval]).exits(3);
+    assert!(ran.err.contains("no audit key"), "{}", ran.err);
+    fs::remove_dir_all(hall.dir()).unwrap();
+
+    let plan = hall.plan(&(generate("audit") + &generate("site-kek")));
+    let one = hall.approval("a.json", &plan, "anna", "1", "anna");
+    hall.ceremony(&plan, &["--approve", &one]).exits(13);
+    assert!(hall.transcript_verifies(), "signed with its first line");
+    let all = hall.approval("b.json", &plan, "anna", "1-2", "anna");
+    let file = hall.dir().join("transcript.jsonl");
+    let [good, signature] = ["transcript.jsonl", "transcript.sig"].map(|name| fs::read(hall.dir().join(name)).unwrap());
+    // The next line as the program would chain it: step 2 was never done.
+    let mut forged: Value = serde_json::from_slice(&good).unwrap();
+    let last = std::str::from_utf8(&good).unwrap().trim_end();
+    forged["previous_sha256"] = HEXLOWER.encode(&openssl::sha::sha256(last.as_bytes())).into();
+    forged["step"] = 2.into();
+    let refused = |why: &str| {
+        let there = fs::read(hall.dir().join("transcript.sig")).ok();
+        let ran = hall.ceremony(&plan, &["--approve", &all]).exits(8);
+        assert!(ran.err.contains(why), "{why}: {}", ran.err);
+        assert_eq!(fs::read(hall.dir().join("transcript.sig")).ok(), there, "signed again");
+    };
+    let with = |line: &Value| fs::write(&file, format!("{last}\n{line}\n")).unwrap();
+    with(&forged);
+    refused("line 2 is not of step 2");
+    forged["role"] = "site-kek".into();
+    with(&forged);
+    refused("transcript.sig");
+    fs::remove_file(hall.dir().join("transcript.sig")).unwrap();
+    refused("transcript.sig");
+    fs::write(&file, &good).unwrap();
+    refused("transcript.sig");
+    fs::write(hall.dir().join("transcript.sig"), signature).unwrap();
+    hall.ceremony(&plan, &["--approve", &all]).exits(0);
+    assert!(hall.transcript_verifies());
 }
 
 #[test]

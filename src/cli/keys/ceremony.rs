@@ -115,6 +115,10 @@ impl Propose {
             return Err(Fault::new(Exit::Config, format!("{:?} is no custodian of this site", self.custodian))
                 .hint("[ceremony.custodians] in bindery.toml lists them"));
         }
+        if self.custodian == plan.script.operator {
+            return Err(Fault::new(Exit::Config, format!("{:?} is the operator of this plan", self.custodian))
+                .hint("an operator approves nothing of her own: name another custodian"));
+        }
         let second = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap_or(at);
         let now = second(Timestamp::now());
         let approval = Approval {
@@ -181,7 +185,7 @@ impl Import {
         // Begun and not finished: also when the last step switched and was killed before it could say so.
         let is_begun = |epoch| {
             let dir = directory(epoch);
-            dir.join("plan.toml").exists() && !dir.join("transcript.sig").exists()
+            Plan::load(&dir.join("plan.toml")).is_ok_and(|plan| !conduct::is_finished(&dir, &plan))
         };
         let next = match newest {
             None => 1,

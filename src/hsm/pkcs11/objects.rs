@@ -21,7 +21,7 @@ use super::login::log_in;
 use super::module::Module;
 use super::slots::Named;
 pub use super::wrap::{EncryptBlock, Trial};
-use super::{mechanisms_there, module, module_restarted, no_such_key, wrap};
+use super::{mechanisms_there, module, module_restarted, no_such_key, public_point, wrap};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::hsm::policy::{KeyKind, KeyRule, Purpose};
@@ -181,6 +181,16 @@ impl KeyRoom {
             }
         }
         Ok(())
+    }
+
+    /// The public point of a signing key; none when the token has no such key, or more than one.
+    pub fn point(&self, rule: &KeyRule) -> Result<Option<[u8; 65]>, HsmError> {
+        let Some(curve) = rule.kind.curve() else { return Ok(None) };
+        let call = self.enter()?;
+        let found = call.session.find_objects(&Half::Public.search(&rule.label));
+        let found = found.map_err(|e| hsm_error(format!("look for key {}", rule.label), &e))?;
+        let [public] = found[..] else { return Ok(None) };
+        public_point(call.session, public, (&rule.label, curve)).map(Some)
     }
 
     /// The public half of an import key, PEM (SubjectPublicKeyInfo): operators wrap under it.
