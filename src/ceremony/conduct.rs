@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use openssl::ecdsa::EcdsaSig;
 use openssl::sha::sha256;
 
-use super::Plan;
 use super::approval::{Approved, Asked, Custodians};
 use super::component::Source;
 use super::plan::Step;
 use super::state::State;
 use super::steps::{self, Bench};
 use super::transcript::{Line, Transcript};
+use super::{Need, Plan};
 use crate::certs::point;
 use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
@@ -23,8 +23,8 @@ use crate::hsm::pkcs11::{KeyRoom, Token, approver};
 use crate::hsm::policy::{KeyPolicy, KeyRule};
 use crate::hsm::{Hsm, HsmSession, Role};
 
-/// Asks what still needs an epoch; the answer is words for people, none when nothing does.
-pub type StillNeeds<'a> = dyn Fn(&Token, &KeyRule) -> Result<Vec<String>, Fault> + 'a;
+/// Asks what still needs an epoch; none when nothing does.
+pub type StillNeeds<'a> = dyn Fn(&Token, &KeyRule) -> Result<Vec<Need>, Fault> + 'a;
 
 /// What a ceremony asks of the rooms it does not know.
 pub struct Helpers<'a> {

@@ -17,6 +17,9 @@ pub mod transcript;
 
 pub use conduct::{Ceremony, Helpers, Outcome};
 pub use plan::Plan;
+pub use state::{Waiting, waiting};
+
+use std::collections::BTreeSet;
 
 use crate::config::Site;
 use crate::error::{Exit, Fault};
@@ -38,31 +41,45 @@ pub fn import_rule<'a>(policy: &'a KeyPolicy, role: &Role, epoch: Option<u32>) -
     })
 }
 
+/// Something that still needs an epoch.
+pub struct Need {
+    /// In words for people.
+    pub what: String,
+    /// How it comes to need it no more.
+    pub remedy: &'static str,
+}
+
 /// Takes a drained epoch out of use; refused while anything needs it, naming what.
 pub fn retire(site: &Site, role: &Role, epoch: u32, helpers: &Helpers<'_>) -> Result<(), Fault> {
+    check_retirement(site, role, epoch, helpers)?;
     let path = site.path(&site.config.hsm.policy);
-    let policy = KeyPolicy::load(&path)?;
-    let rule = policy.rule_of(role, epoch);
-    let rule =
-        rule.ok_or_else(|| Fault::new(Exit::Config, format!("the key policy declares no epoch {epoch} of {role}")))?;
-    match rule.state {
-        KeyState::Retired => return Ok(()),
-        KeyState::Active => {
-            return Err(Fault::new(Exit::Config, format!("{role} epoch {epoch} is the active one"))
-                .hint(format!("`bindery keys rotate {role}` makes the next; this one drains then")));
-        }
-        KeyState::Draining => {
-            let needed_by = (helpers.still_needs)(&Token::open(site)?, rule)?;
-            if !needed_by.is_empty() {
-                let what = format!("{role} epoch {epoch} is still needed by {}", needed_by.join(", "));
-                return Err(
-                    Fault::new(Exit::Config, what).hint("finish these orders first (`bindery run`, `bindery bind`)")
-                );
-            }
-        }
-        KeyState::Pending => {}
+    if KeyPolicy::load(&path)?.rule_of(role, epoch).is_some_and(|rule| rule.state == KeyState::Retired) {
+        return Ok(());
     }
     let mut file = PolicyFile::open(&path)?;
     file.set_state(role, epoch, KeyState::Retired, (helpers.now)())?;
     file.write().map(drop)
+}
+
+/// The refusals of [`retire`], and no change.
+pub fn check_retirement(site: &Site, role: &Role, epoch: u32, helpers: &Helpers<'_>) -> Result<(), Fault> {
+    let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
+    let rule = policy.rule_of(role, epoch);
+    let rule =
+        rule.ok_or_else(|| Fault::new(Exit::Config, format!("the key policy declares no epoch {epoch} of {role}")))?;
+    match rule.state {
+        KeyState::Retired | KeyState::Pending => Ok(()),
+        KeyState::Active => Err(Fault::new(Exit::Config, format!("{role} epoch {epoch} is the active one"))
+            .hint(format!("`bindery keys rotate {role}` makes the next; this one drains then"))),
+        KeyState::Draining => {
+            let needed_by = (helpers.still_needs)(&Token::open(site)?, rule)?;
+            if needed_by.is_empty() {
+                return Ok(());
+            }
+            let names: Vec<&str> = needed_by.iter().map(|need| need.what.as_str()).collect();
+            let remedies: BTreeSet<&str> = needed_by.iter().map(|need| need.remedy).collect();
+            let what = format!("{role} epoch {epoch} is still needed by {}", names.join(", "));
+            Err(Fault::new(Exit::Config, what).hint(remedies.into_iter().collect::<Vec<_>>().join("; ")))
+        }
+    }
 }

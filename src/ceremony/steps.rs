@@ -12,7 +12,7 @@ use super::certify::{self, Subject};
 use super::component::{self, Component, Source};
 use super::conduct::Ceremony;
 use super::plan::{Plan, Step};
-use super::state::State;
+use super::state::{State, component_aad};
 use crate::config::files;
 use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::objects::KeyId;
@@ -271,6 +271,6 @@ impl Bench<'_> {
 
     /// What a sealed component is: this ceremony's, of this step.
     fn aad(&self, state: &State, step: usize) -> Vec<u8> {
-        format!("bindery.component/1|{}|{step}", state.ceremony).into_bytes()
+        component_aad(&state.ceremony, step)
     }
 }
