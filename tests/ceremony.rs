@@ -21,6 +21,8 @@ use bindery::certs::{Curve, DpRole};
 use bindery::config::Site;
 use bindery::hsm::pkcs11::KeyRoom;
 use bindery::hsm::policy::{self, KeyPolicy};
+use cryptoki::context::Pkcs11;
+use cryptoki::object::{Attribute, ObjectClass};
 use data_encoding::{HEXLOWER, HEXUPPER};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
@@ -223,6 +225,30 @@ fn child_destroys_every_key() {
     for rule in &KeyPolicy::load(&site.path("key-policy.toml")).unwrap().keys {
         assert_ne!(room.destroy(rule).unwrap(), 0, "{}", rule.label);
     }
+}
+
+const HALF: &str = "BINDERY_TEST_HALF";
+
+/// Not a test by itself.
+#[test]
+#[ignore = "started by the other tests, with a site in the environment"]
+fn child_leaves_half_a_key() {
+    let site = Site::open(std::env::var_os(SITE).unwrap().as_ref()).unwrap();
+    let class = match std::env::var(HALF).unwrap().as_str() {
+        "public" => ObjectClass::PRIVATE_KEY,
+        _ => ObjectClass::PUBLIC_KEY,
+    };
+    let room = KeyRoom::open(&site).unwrap(); // loads, initialises and logs in: the login is the process's
+    let module = Pkcs11::new(site.path(&site.config.hsm.module)).unwrap();
+    let slots = module.get_slots_with_initialized_token().unwrap();
+    let label = &site.config.hsm.token_label;
+    let slot = slots.into_iter().find(|slot| module.get_token_info(*slot).unwrap().label() == label).unwrap();
+    let pkcs11 = module.open_rw_session(slot).unwrap();
+    let wanted = [Attribute::Class(class), Attribute::Label(b"bindery/dppb/p256/2".to_vec())];
+    let found = pkcs11.find_objects(&wanted).unwrap();
+    assert_eq!(found.len(), 1);
+    pkcs11.destroy_object(found[0]).unwrap();
+    drop(room);
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -705,10 +731,30 @@ fn a_kek_rotates_drains_and_retires_when_nothing_opens_with_it() {
     let eids: Vec<&str> = keys.iter().map(|key| key["eid"].as_str().unwrap()).collect();
     yard.stored_order("PO-1", &eids).submit().exits(0);
     yard.run(&["run"]).exits(0); // the PPPs rest in the vault under a batch key, that under KEK 1
+    // A component waits for the other one, sealed under KEK 1.
+    let waits = component_step("transport:op-7", 1, "anna", &cmac(&bytes(COMPONENTS[0])))
+        + &component_step("transport:op-7", 2, "berta", &cmac(&bytes(COMPONENTS[1])))
+        + &combine_step("transport:op-7", &cmac(&whole_key()), "aes-cmac-zeros");
+    let plan = hall.plan(&waits);
+    let anna = hall.approval("w.json", &plan, "anna", "1", "anna");
+    let [first, _] = hall.component_files();
+    hall.ceremony(&plan, &["--approve", &anna, "--component-file", &first]).exits(13);
     yard.run(&["keys", "rotate", "site-kek"]).exits(0);
     yard.run(&["doctor"]).exits(0); // the OP opens with the older epoch
     let ran = yard.run(&["keys", "retire", "site-kek", "1"]).exits(3);
-    assert!(ran.err.contains("OP (op.sealed)"), "{}", ran.err);
+    assert!(ran.err.contains("OP (op.sealed)") && ran.err.contains("keys import-op"), "{}", ran.err);
+    assert!(ran.err.contains("component of step 1"), "{}", ran.err);
+    // What opens with no KEK is not taken for something that needs none.
+    let op = fs::read(yard.site().join("op.sealed")).unwrap();
+    let mut damaged = op.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    fs::write(yard.site().join("op.sealed"), damaged).unwrap();
+    let ran = yard.run(&["keys", "retire", "site-kek", "1"]).exits(8);
+    assert!(ran.err.contains("op.sealed") && ran.err.contains("no site KEK"), "{}", ran.err);
+    fs::write(yard.site().join("op.sealed"), op).unwrap();
+    fs::remove_dir_all(hall.dir()).unwrap();
+    let ran = yard.run(&["keys", "retire", "site-kek", "1"]).exits(3);
+    assert!(!ran.err.contains("component"), "{}", ran.err);
     // Destruction: only what is retired, only with an approval.
     let destroy = ["keys", "retire", "site-kek", "1", "--destroy", "--operator", "olga"];
     yard.run(&destroy).exits(3);
@@ -803,6 +849,60 @@ fn a_certificate_whose_installation_is_cut_off_is_finished_by_the_same_command()
     assert_eq!(aside.len(), 1, "{aside:?}");
     assert_eq!(fs::read(aside[0].join("dppb.pem")).unwrap(), before, "the way back");
     hall.issues("PO-1", &hall.first_copy());
+}
+
+#[test]
+fn a_key_pair_that_was_cut_off_between_its_halves_is_named_and_made_whole() {
+    let hall = Hall::demo();
+    let yard = &hall.yard;
+    let halve = |half: &str| {
+        let halved = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "child_leaves_half_a_key"])
+            .env(SITE, yard.site())
+            .env(HALF, half)
+            .env("KRYOPTIC_CONF", yard.path("kryoptic.conf"))
+            .output()
+            .unwrap();
+        assert!(halved.status.success(), "{halved:?}");
+    };
+    yard.run(&["keys", "rotate", "dppb"]).exits(0);
+    let written = yard.site().join("ceremonies/rotate-dppb-2/key-id");
+    let id = fs::read(&written).unwrap();
+    for half in ["public", "private"] {
+        halve(half);
+        let status = yard.run(&["--json", "keys", "status"]).exits(0).json();
+        let key = status["keys"].as_array().unwrap().iter().find(|key| key["label"] == "bindery/dppb/p256/2").unwrap();
+        assert_eq!(key["state"], "half a key", "{half}");
+        // Of another id it is somebody else's, and stays.
+        fs::write(&written, "00".repeat(16)).unwrap();
+        let ran = yard.run(&["keys", "rotate", "dppb"]).exits(7);
+        assert!(ran.err.contains(&format!("only its {half} half")), "{}", ran.err);
+        fs::write(&written, &id).unwrap();
+        yard.run(&["keys", "rotate", "dppb"]).exits(0);
+        let status = yard.run(&["--json", "keys", "status"]).exits(0).json();
+        let key = status["keys"].as_array().unwrap().iter().find(|key| key["label"] == "bindery/dppb/p256/2").unwrap();
+        assert_eq!(key["state"], "as declared", "{half}");
+    }
+    let request = yard.run(&["keys", "csr", "dppb"]).exits(0).out;
+    hall.certify(DpRole::Pb, &point_of(&request), "new.pem");
+    yard.run(&["keys", "certificate", "dppb", &hall.path("new.pem")]).exits(0);
+    hall.issues("PO-1", &hall.first_copy());
+}
+
+#[test]
+fn two_commands_never_change_the_keys_of_a_site_at_once() {
+    let hall = Hall::demo();
+    let lock = fs::File::create(hall.yard.site().join("keys.lock")).unwrap();
+    lock.lock().unwrap();
+    let before = fs::read(hall.yard.site().join("key-policy.toml")).unwrap();
+    for changing in [&["keys", "rotate", "audit"][..], &["keys", "retire", "dppb", "1"]] {
+        let ran = hall.yard.run(changing).exits(10);
+        assert!(ran.err.contains("another command changes keys"), "{}", ran.err);
+    }
+    hall.yard.run(&["keys", "list"]).exits(0);
+    assert_eq!(fs::read(hall.yard.site().join("key-policy.toml")).unwrap(), before);
+    drop(lock);
+    hall.yard.run(&["keys", "rotate", "audit"]).exits(0);
 }
 
 #[test]
