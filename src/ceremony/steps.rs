@@ -73,7 +73,9 @@ pub(super) fn perform(
             component::check(&key, kcv, *kcv_method, "the combined key")?;
             bench.make(&rule, state, |id, _| Ok(bench.room.create(&rule, id, key.expose())?))?;
             let (made, token) = bench.made(&rule)?;
-            let seen = announced::seen_of_components(&token, &rule, &key)?;
+            let of_zeros = announced::block_of_components(&key)?;
+            let seen = announced::seen_of_components(&token, &rule, of_zeros)?;
+            bench.pin(&token, &rule, Some(of_zeros))?;
             Ok(announced::told(made, (kcv, *kcv_method), seen))
         }
         Step::Unwrap { under, under_epoch, file, wrapped_sha256, kcv, kcv_method, .. } => {
@@ -91,6 +93,7 @@ pub(super) fn perform(
             }
             bench.make(&rule, state, |id, _| Ok(bench.room.unwrap(&rule, id, &under, &wrapped)?))?;
             let (made, token) = bench.made(&rule)?;
+            let (on_trial, of_zeros) = on_trial.unzip();
             let seen = match announced::seen_of_key(&token, &rule, check).map(|seen| seen.or(on_trial)) {
                 Ok(Some(seen)) => seen,
                 // Not the key that was announced, or nobody can tell: it must not stay under this label. The next try chooses the
@@ -106,6 +109,7 @@ pub(super) fn perform(
                     return Err(fault);
                 }
             };
+            bench.pin(&token, &rule, of_zeros)?;
             let mut result = announced::told(made, check, seen);
             result["wrapped_sha256"] = json!(wrapped_sha256.as_str());
             result["under"] = json!(under.label);
@@ -232,6 +236,16 @@ impl Bench<'_> {
         }
         let id = state.begin(self.step)?;
         make(&id, state)
+    }
+
+    /// Pins the check value of a key that came in: from now on every start compares it.
+    fn pin(&self, token: &Token, rule: &KeyRule, of_zeros: Option<announced::Block>) -> Result<(), Fault> {
+        let Some(kcv) = announced::to_pin(token, rule, of_zeros)? else { return Ok(()) };
+        let site = self.ceremony.site;
+        let path = site.path(&site.config.hsm.policy);
+        let mut file = PolicyFile::open(&path)?;
+        file.pin(&rule.role, rule.epoch, &kcv)?;
+        file.write().map(drop)
     }
 
     /// What the transcript says of a key that is there now, and the token, which compared and tried it.

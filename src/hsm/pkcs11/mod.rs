@@ -45,6 +45,7 @@ use super::policy::{KeyPolicy, KeyRule, KeyState, MechanismName, Purpose, compar
 use super::profile::{Forms, HsmProfile, Limits};
 use super::{FaultClass, Hsm, HsmError, KeyRef, Recoverable, Role};
 use crate::certs::Curve;
+use crate::config::CheckValue;
 
 /// An open token: logged in, its keys compared with the policy and tried. Cheap to clone, usable by many threads.
 #[derive(Clone)]
@@ -106,6 +107,8 @@ struct Login {
 struct HeldKey {
     label: String,
     purpose: Purpose,
+    /// The check value that the policy pins.
+    kcv: Option<CheckValue>,
     working: ObjectHandle,
     /// The public half of a pair on a curve.
     point: Option<[u8; 65]>,
@@ -386,7 +389,14 @@ fn resolve(session: &Pkcs11Session, rule: &KeyRule, unknown: &[String]) -> Resul
         Ok(compare(&rule.label, expected.into_iter(), numbers, &found, unknown)?)
     };
     check(half, working, rule.expected().collect(), &numbers)?;
-    let mut held = HeldKey { label: rule.label.clone(), purpose: rule.purpose, working, point: None, rsa: None };
+    let mut held = HeldKey {
+        label: rule.label.clone(),
+        purpose: rule.purpose,
+        kcv: rule.kcv.clone(),
+        working,
+        point: None,
+        rsa: None,
+    };
     if half == Half::Private {
         let public = find_one(session, rule, Half::Public)?;
         check(Half::Public, public, rule.public.iter().map(|(a, v)| (*a, *v)).collect(), &[])?;

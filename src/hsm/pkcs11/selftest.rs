@@ -48,6 +48,9 @@ fn encrypts(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(
     if answer[..16] != answer[16..] || answer[..16] == [0; 16] {
         return Err(failed(key, "does not encrypt as AES-ECB does"));
     }
+    if key.kcv.as_ref().is_some_and(|pinned| !pinned.agrees_with(&answer[..16])) {
+        return Err(failed(key, PINNED));
+    }
     match session.attribute(key, AttributeType::CheckValue)? {
         Some(Attribute::CheckValue(check)) if !check.is_empty() && !answer.starts_with(&check) => {
             Err(failed(key, "encrypts otherwise than its check value says"))
@@ -56,8 +59,20 @@ fn encrypts(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(
     }
 }
 
-/// A decrypt-only key cannot be asked to encrypt: equal blocks must give equal blocks, and other ones.
+const PINNED: &str = "is another key: its check value is not the one that the key policy pins (kcv)";
+
+/// A decrypt-only key cannot be asked to encrypt: equal blocks must give equal blocks, and other ones. A pinned block must decrypt
+/// to zeros; a pinned value of 3 octets is compared with what the token tells, if it tells anything.
 fn decrypts(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(), HsmError> {
+    if let Some(pinned) = &key.kcv {
+        let is_it = match pinned.as_block() {
+            Some(block) => session.decrypt_blocks(reference, block)?[..] == [0; 16],
+            None => session.check_value(reference)?.is_none_or(|told| pinned.agrees_with(&told)),
+        };
+        if !is_it {
+            return Err(failed(key, PINNED));
+        }
+    }
     let answer = session.decrypt_blocks(reference, &[0; 32])?;
     if answer[..16] == answer[16..] && answer[..16] != [0; 16] {
         Ok(())

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 use super::{BRAINPOOL, BUILT_IN, KeyPolicy, KeyRule, OPERATOR, Origin, Role};
+use crate::config::CheckValue;
 use crate::error::{Exit, Fault};
 
 /// Where an epoch stands.
@@ -128,6 +129,7 @@ impl<'a> PolicyFile<'a> {
         };
         table.decor_mut().set_prefix(format!("\n# Epoch {epoch} of {role}.\n"));
         table.remove("active_from");
+        table.remove("kcv");
         let label = label(&table, role, epoch);
         table.insert("role", value(role.to_string()));
         table.insert("label", value(label));
@@ -146,17 +148,18 @@ impl<'a> PolicyFile<'a> {
 
     /// Moves one epoch on.
     pub fn set_state(&mut self, role: &Role, epoch: u32, state: KeyState, now: Timestamp) -> Result<(), Fault> {
-        let (name, wanted) = (role.to_string(), i64::from(epoch));
-        let told = |table: &Table| table.get("epoch").and_then(Item::as_integer).unwrap_or(1);
-        let table = self.keys()?.iter_mut().find(|table| says(table, "role", &name) && told(table) == wanted);
-        let Some(table) = table else {
-            return Err(Fault::new(Exit::Config, format!("the key policy declares no epoch {epoch} of {role}")));
-        };
-        table.insert("epoch", value(wanted));
+        let table = self.table(role, epoch)?;
+        table.insert("epoch", value(i64::from(epoch)));
         table.insert("state", value(state.as_str()));
         if state == KeyState::Active {
             table.insert("active_from", value(now.to_string()));
         }
+        Ok(())
+    }
+
+    /// Writes the check value of a key that came in, for every start to compare.
+    pub fn pin(&mut self, role: &Role, epoch: u32, kcv: &CheckValue) -> Result<(), Fault> {
+        self.table(role, epoch)?.insert("kcv", value(kcv.to_string()));
         Ok(())
     }
 
@@ -181,6 +184,13 @@ impl<'a> PolicyFile<'a> {
     fn policy(&self) -> Result<KeyPolicy, Fault> {
         KeyPolicy::parse(&self.text.to_string())
             .map_err(|what| Fault::new(Exit::Config, format!("{}: {what}", self.path.display())))
+    }
+
+    fn table(&mut self, role: &Role, epoch: u32) -> Result<&mut Table, Fault> {
+        let (name, wanted) = (role.to_string(), i64::from(epoch));
+        let told = |table: &Table| table.get("epoch").and_then(Item::as_integer).unwrap_or(1);
+        let table = self.keys()?.iter_mut().find(|table| says(table, "role", &name) && told(table) == wanted);
+        table.ok_or_else(|| Fault::new(Exit::Config, format!("the key policy declares no epoch {epoch} of {role}")))
     }
 
     fn keys(&mut self) -> Result<&mut ArrayOfTables, Fault> {
@@ -289,6 +299,21 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(BUILT_IN.lines().next().unwrap()), "{text}");
         assert!(text.contains("# SK.DPauth.ECDSA"));
+    }
+
+    #[test]
+    fn a_pinned_check_value_is_one_epochs_and_only_of_keys_that_work_on_blocks() {
+        let (_dir, path) = file(BUILT_IN);
+        let role = Role::Transport("core-demo".into());
+        let kcv = CheckValue::try_from("a1b2c3".to_owned()).unwrap();
+        let mut open = PolicyFile::open(&path).unwrap();
+        open.pin(&role, 1, &kcv).unwrap();
+        open.add_epoch(&role, 2, Origin::Imported).unwrap();
+        let policy = open.write().unwrap();
+        assert_eq!([1, 2].map(|epoch| policy.rule_of(&role, epoch).unwrap().kcv.clone()), [Some(kcv.clone()), None]);
+        let mut open = PolicyFile::open(&path).unwrap();
+        open.pin(&Role::SiteKek, 1, &kcv).unwrap();
+        assert!(open.write().unwrap_err().what.contains("kcv"));
     }
 
     #[test]
