@@ -227,6 +227,22 @@ fn child_destroys_every_key() {
     }
 }
 
+const ROLE: &str = "BINDERY_TEST_ROLE";
+const VALUE: &str = "BINDERY_TEST_VALUE";
+
+/// Not a test by itself.
+#[test]
+#[ignore = "started by the other tests, with a site in the environment"]
+fn child_exchanges_a_key() {
+    let site = Site::open(std::env::var_os(SITE).unwrap().as_ref()).unwrap();
+    let policy = KeyPolicy::load(&site.path("key-policy.toml")).unwrap();
+    let rule = policy.rule(&std::env::var(ROLE).unwrap().parse().unwrap()).unwrap();
+    let room = KeyRoom::open(&site).unwrap();
+    let id: [u8; 16] = room.find(rule).unwrap().unwrap().try_into().unwrap();
+    assert_eq!(room.destroy(rule).unwrap(), 1);
+    room.create(rule, &id, &bytes(&std::env::var(VALUE).unwrap())).unwrap();
+}
+
 const HALF: &str = "BINDERY_TEST_HALF";
 
 /// Not a test by itself.
@@ -711,6 +727,13 @@ fn an_order_keeps_the_transport_key_it_was_accepted_with_and_that_epoch_does_not
     let ran = yard.run(&["keys", "retire", "transport:core-demo", "1"]).exits(3);
     assert!(ran.err.contains("PO-1"), "{}", ran.err);
     yard.run(&["keys", "retire", "transport:core-demo", "2"]).exits(3); // the active one
+    // Retired by hand under it, its epoch is not replaced by another.
+    let policy = yard.site().join("key-policy.toml");
+    let text = fs::read_to_string(&policy).unwrap();
+    fs::write(&policy, text.replacen("state = \"draining\"", "state = \"retired\"", 1)).unwrap();
+    let ran = yard.run(&["run"]).exits(7);
+    assert!(ran.err.contains("transport:core-demo epoch 1") && ran.err.contains("retired"), "{}", ran.err);
+    fs::write(&policy, text).unwrap();
     yard.run(&["run"]).exits(0);
     std::thread::sleep(Duration::from_millis(1_100));
     yard.prebound_order("PO-2", &yard.fleet("later", 2)).submit().exits(0);
@@ -810,6 +833,14 @@ fn a_signing_key_rotates_with_its_certificate_and_the_old_one_works_until_then()
     yard.run(&[&destroy[..], &["--approve", &hall.path("d.json")]].concat()).exits(0);
     assert_eq!(lines_json(&dir.join("transcript.jsonl"))[0]["result"]["objects"], 2);
     hall.issues("PO-3", &hall.first_copy());
+    // Of an epoch that drains, nothing happens before the approval: not even its retirement.
+    yard.run(&["keys", "rotate", "audit"]).exits(0);
+    let destroy = ["keys", "retire", "audit", "1", "--destroy", "--operator", "olga"];
+    let ran = yard.run(&destroy).exits(13);
+    assert!(ran.err.contains("step 1 (retire audit epoch 1)"), "{}", ran.err);
+    let list = yard.run(&["--json", "keys", "list"]).exits(0).json();
+    let is_it = |key: &&Value| key["role"] == "audit" && key["epoch"] == 1;
+    assert_eq!(list["keys"].as_array().unwrap().iter().find(is_it).unwrap()["epoch_state"], "draining");
 }
 
 #[test]
@@ -873,6 +904,7 @@ fn a_key_pair_that_was_cut_off_between_its_halves_is_named_and_made_whole() {
         let status = yard.run(&["--json", "keys", "status"]).exits(0).json();
         let key = status["keys"].as_array().unwrap().iter().find(|key| key["label"] == "bindery/dppb/p256/2").unwrap();
         assert_eq!(key["state"], "half a key", "{half}");
+        assert!(yard.run(&["doctor"]).exits(0).out.contains("bindery/dppb/p256/2: half a key"));
         // Of another id it is somebody else's, and stays.
         fs::write(&written, "00".repeat(16)).unwrap();
         let ran = yard.run(&["keys", "rotate", "dppb"]).exits(7);
@@ -903,6 +935,45 @@ fn two_commands_never_change_the_keys_of_a_site_at_once() {
     assert_eq!(fs::read(hall.yard.site().join("key-policy.toml")).unwrap(), before);
     drop(lock);
     hall.yard.run(&["keys", "rotate", "audit"]).exits(0);
+}
+
+#[test]
+fn a_key_put_in_the_place_of_another_with_the_same_attributes_stops_the_start() {
+    let hall = Hall::demo();
+    let role = "operator:op-7";
+    let parts = hall.in_components("pinned", &whole_key());
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    hall.import(role, 1, &parts, &["anna", "berta"]).1.exits(0);
+    hall.import("transport:op-7", 1, &parts, &["anna", "berta"]).1.exits(0);
+    hall.yard.run(&["doctor"]).exits(0);
+    let policy = KeyPolicy::load(&hall.yard.site().join("key-policy.toml")).unwrap();
+    let block = KcvMethod::AesEcbZeros.block_of_key(&whole_key()).unwrap();
+    let pinned = |role: &str| policy.rule(&role.parse().unwrap()).unwrap().kcv.as_ref().unwrap().to_string();
+    assert_eq!(pinned(role), HEXUPPER.encode(&block));
+    assert_eq!(pinned("transport:op-7"), HEXUPPER.encode(&block[..3]));
+    for role in [role, "transport:op-7", "transport:core-demo", "operator:core-demo"] {
+        assert_eq!(pinned(role).len(), if role.starts_with("operator") { 32 } else { 6 });
+        let exchange = |value: &[u8]| {
+            let exchanged = Command::new(std::env::current_exe().unwrap())
+                .args(["--ignored", "--exact", "child_exchanges_a_key"])
+                .env(SITE, hall.yard.site())
+                .env(ROLE, role)
+                .env(VALUE, HEXLOWER.encode(value))
+                .env("KRYOPTIC_CONF", hall.yard.path("kryoptic.conf"))
+                .output()
+                .unwrap();
+            assert!(exchanged.status.success(), "{exchanged:?}");
+        };
+        let own = match role.ends_with("op-7") {
+            true => whole_key(),
+            false => bytes(fs::read_to_string(hall.first_copy()).unwrap().trim()),
+        };
+        exchange(&[0x77; 32]);
+        let ran = hall.yard.run(&["run"]).exits(7);
+        assert!(ran.err.contains(&role.replace(':', "/")) && ran.err.contains("another key"), "{}", ran.err);
+        exchange(&own);
+        hall.yard.run(&["run"]).exits(0);
+    }
 }
 
 #[test]

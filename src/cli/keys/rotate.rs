@@ -179,8 +179,11 @@ impl Retire {
     pub(super) fn run(self, site: &Site, json: bool) -> Result<Exit, Fault> {
         let Self { role, epoch, destroy, operator, on, approvals } = self;
         let slot = on.further(site);
-        drain::with_helpers(site, |helpers| ceremonies::retire(site, &role, epoch, &helpers))?;
         if let Some(operator) = operator.filter(|_| destroy) {
+            // Nothing changes before the approval is there: retiring is a step of the same plan.
+            drain::with_helpers(site, |helpers| ceremonies::check_retirement(site, &role, epoch, &helpers))?;
+            let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
+            let is_retired = policy.rule_of(&role, epoch).is_some_and(|rule| rule.state == KeyState::Retired);
             let dir = ceremony_directory(site, &format!("destroy-{}", file_name(&role, epoch)), slot);
             let path = dir.join("plan.toml");
             files::make_directory(&dir, 0o750)?;
@@ -188,11 +191,14 @@ impl Retire {
                 let quoted = |text: String| toml::Value::String(text).to_string();
                 let (title, role) = (quoted(format!("Destruction of {role} epoch {epoch}")), quoted(role.to_string()));
                 let head = format!("schema = \"{}\"\ntitle = {title}\noperator = {}\n", plan::SCHEMA, quoted(operator));
-                let text = format!("{head}\n[[step]]\ndo = \"destroy\"\nrole = {role}\nepoch = {epoch}\n");
+                let step = |word: &str| format!("\n[[step]]\ndo = \"{word}\"\nrole = {role}\nepoch = {epoch}\n");
+                let retire = if is_retired { String::new() } else { step("retire") };
+                let text = format!("{head}{retire}{}", step("destroy"));
                 files::write_whole(&path, text.as_bytes(), 0o644)?;
             }
             return ceremony::conduct(site, (&Plan::load(&path)?, &dir, slot), &approvals, &[], json);
         }
+        drain::with_helpers(site, |helpers| ceremonies::retire(site, &role, epoch, &helpers))?;
         if json {
             say!("{}", json!({ "role": role.to_string(), "epoch": epoch, "state": "retired" }));
         } else {
