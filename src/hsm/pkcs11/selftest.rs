@@ -6,6 +6,7 @@ use cryptoki::object::{Attribute, AttributeType};
 
 use super::{HeldKey, Login, Session};
 use crate::certs::point::{public_key, verifies};
+use crate::config::CheckValue;
 use crate::hsm::policy::Purpose;
 use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef};
 
@@ -64,17 +65,19 @@ const PINNED: &str = "is another key: its check value is not the one that the ke
 /// A decrypt-only key cannot be asked to encrypt: equal blocks must give equal blocks, and other ones. A pinned block must decrypt
 /// to zeros; a pinned value of 3 octets is compared with what the token tells, if it tells anything.
 fn decrypts(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(), HsmError> {
-    if let Some(pinned) = &key.kcv {
-        let is_it = match pinned.as_block() {
-            Some(block) => session.decrypt_blocks(reference, block)?[..] == [0; 16],
-            None => session.check_value(reference)?.is_none_or(|told| pinned.agrees_with(&told)),
-        };
-        if !is_it {
-            return Err(failed(key, PINNED));
-        }
+    let mut asked = vec![0; 32];
+    let pinned = key.kcv.as_ref().and_then(CheckValue::as_block);
+    asked.extend(pinned.into_iter().flatten()); // in the same call
+    let answer = session.decrypt_blocks(reference, &asked)?;
+    let is_pinned = match (&key.kcv, pinned) {
+        (Some(_), Some(_)) => answer[32..] == [0; 16],
+        (Some(short), None) => session.check_value(reference)?.is_none_or(|told| short.agrees_with(&told)),
+        (None, _) => true,
+    };
+    if !is_pinned {
+        return Err(failed(key, PINNED));
     }
-    let answer = session.decrypt_blocks(reference, &[0; 32])?;
-    if answer[..16] == answer[16..] && answer[..16] != [0; 16] {
+    if answer[..16] == answer[16..32] && answer[..16] != [0; 16] {
         Ok(())
     } else {
         Err(failed(key, "does not decrypt as AES-ECB does"))
