@@ -23,7 +23,24 @@ pub(super) fn hsm_error(what: impl Into<String>, error: &Error) -> HsmError {
         }
         other => (format!("{other}"), Data),
     };
-    HsmError { what: what.into(), code, class, hint: hint(class) }
+    let hint = hint_of(error).unwrap_or_else(|| hint(class));
+    HsmError { what: what.into(), code, class, hint }
+}
+
+/// States of a PIN that no other value of it cures.
+fn hint_of(error: &Error) -> Option<&'static str> {
+    let Error::Pkcs11(code, _) = error else { return None };
+    Some(match code {
+        RvError::PinLocked => "the token's security officer has to unlock it (C_InitPIN); no PIN is taken until then",
+        RvError::PinExpired => {
+            "the PIN has to be changed before it logs in: its holder or the token's security officer does it"
+        }
+        RvError::UserPinNotInitialized => "the token's security officer has to set the user PIN first (C_InitPIN)",
+        RvError::UserAnotherAlreadyLoggedIn => {
+            "another user type is logged in to the token, its security officer most likely: that session has to log out first"
+        }
+        _ => return None,
+    })
 }
 
 /// The error of C_Decrypt under AES-GCM. SoftHSM 2.6.1 has no other word for a failed tag check than CKR_GENERAL_ERROR; in a mode
@@ -194,6 +211,17 @@ mod tests {
         for (number, name, class) in STANDARD {
             let error = met(*number, Function::Sign);
             assert_eq!((error.code.as_str(), error.class), (*name, *class));
+        }
+    }
+
+    #[test]
+    fn a_pin_that_no_other_value_cures_names_the_security_officer() {
+        for (number, officer) in
+            [(0x0A0, false), (0x0A2, false), (0x0A3, true), (0x0A4, true), (0x102, true), (0x104, true)]
+        {
+            let hint = met(number, Function::Login).hint;
+            assert_eq!(hint.contains("security officer"), officer, "{number:#x}: {hint}");
+            assert_ne!(hint.contains("correct the PIN"), officer, "{number:#x}: {hint}");
         }
     }
 

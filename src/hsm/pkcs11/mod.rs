@@ -45,6 +45,7 @@ use super::policy::{KeyPolicy, KeyRule, KeyState, MechanismName, Purpose, compar
 use super::profile::{Forms, HsmProfile, Limits};
 use super::{FaultClass, Hsm, HsmError, KeyRef, Recoverable, Role};
 use crate::certs::Curve;
+use crate::config::CheckValue;
 
 /// An open token: logged in, its keys compared with the policy and tried. Cheap to clone, usable by many threads.
 #[derive(Clone)]
@@ -110,6 +111,8 @@ struct Login {
 struct HeldKey {
     label: String,
     purpose: Purpose,
+    /// The check value that the policy pins.
+    kcv: Option<CheckValue>,
     working: ObjectHandle,
     /// The public half of a pair on a curve.
     point: Option<[u8; 65]>,
@@ -309,7 +312,13 @@ impl Hsm for Token {
     }
 
     fn key_at(&self, role: &Role, accepted: Timestamp) -> Result<KeyRef, HsmError> {
-        let rule = self.held.policy.rule_at(role, accepted).ok_or_else(|| no_such_key(&role.to_string()))?;
+        let rule = self.held.policy.rule_at(role, accepted).map_err(|gone| HsmError {
+            what: format!("choose the key {role} of an order accepted at {accepted}"),
+            code: gone.to_string(),
+            class: FaultClass::Policy,
+            hint: "no other key serves it: cancel the order, or let the epoch drain again in the key policy while the token has its key",
+        })?;
+        let rule = rule.ok_or_else(|| no_such_key(&role.to_string()))?;
         self.key_of(role, rule.epoch)
     }
 
@@ -393,7 +402,14 @@ fn resolve(session: &Pkcs11Session, rule: &KeyRule, unknown: &[String]) -> Resul
         Ok(compare(&rule.label, expected.into_iter(), numbers, &found, unknown)?)
     };
     check(half, working, rule.expected().collect(), &numbers)?;
-    let mut held = HeldKey { label: rule.label.clone(), purpose: rule.purpose, working, point: None, rsa: None };
+    let mut held = HeldKey {
+        label: rule.label.clone(),
+        purpose: rule.purpose,
+        kcv: rule.kcv.clone(),
+        working,
+        point: None,
+        rsa: None,
+    };
     if half == Half::Private {
         let public = find_one(session, rule, Half::Public)?;
         check(Half::Public, public, rule.public.iter().map(|(a, v)| (*a, *v)).collect(), &[])?;
