@@ -157,6 +157,7 @@ fn send(session: &Pkcs11Session, info: &TokenInfo, source: &PinSource) -> Result
     let pin = source.pin()?;
     let digest = digest(info, &pin);
     if has(&REFUSED, &digest) {
+        source.judged(false);
         return refuse(
             info,
             "the token refused the PIN before; it is not sent again",
