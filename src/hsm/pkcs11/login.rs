@@ -36,7 +36,8 @@ struct Kept {
 /// One PIN of this process: a site, and the slot that has one of its own.
 type Owner = (PathBuf, Option<String>);
 
-/// PINs of this process; wiped by [`forget_pins`].
+/// PINs of this process. Each is wiped when nobody works with its token any more, but for one that cannot be read again (a pipe); that
+/// one by [`forget_pins`].
 static KEPT: Mutex<Vec<(Owner, Arc<Mutex<Kept>>)>> = Mutex::new(Vec::new());
 
 /// Digests of what was refused, each with the token that refused it. Salted: they must not help who reads this memory.
@@ -89,6 +90,15 @@ impl PinSource {
         kept.stays |= accepted;
         if !kept.stays {
             kept.pin = None;
+        }
+    }
+}
+
+impl Drop for PinSource {
+    fn drop(&mut self) {
+        // This one and the list's: nobody else's.
+        if Arc::strong_count(&self.kept) <= 2 && UserPin::can_be_read_again(&self.site, self.slot.as_ref()) {
+            *locked(&self.kept) = Kept::default();
         }
     }
 }

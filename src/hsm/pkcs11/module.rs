@@ -139,8 +139,8 @@ pub fn shut_down() -> bool {
             module.quiesce(LAST_QUIESCE).map(|quiet| _ = module.finalise(&quiet))
         })
     });
-    let quiet = ended.fold(true, |all, ended| all && ended.flatten().is_some());
-    quiet && !LEFT_BEHIND.load(Ordering::SeqCst)
+    let stuck = ended.filter(|ended| !matches!(ended, Some(Some(())))).count();
+    stuck == 0 && !LEFT_BEHIND.load(Ordering::SeqCst)
 }
 
 impl Module {
