@@ -21,7 +21,7 @@ demo: setup
 
 # The tests that depend on what a PKCS#11 token does; they run on every provider.
 HSM_SUITE = --test hsm_demo_site --test hsm_attacks --test hsm_processes --test token --test exits --test fault_shim --test main_job \
-	--test hsm_faults --test purge --test resume
+	--test hsm_faults --test purge --test resume --test doctor --test curves --test import --test ceremony --test memory
 
 test: setup kryoptic
 	cargo test --locked
@@ -49,6 +49,7 @@ soak: setup
 	sh examples/million.sh target/release/bindery target/million 1000000
 	cargo build --locked --examples
 	BINDERY_TEST_EXITS=200 cargo test --locked --test exits
+	cargo test --release --locked --examples --test fault_shim -- --ignored --nocapture overhead network_hsm
 	BINDERY_TEST_AWAY_S=30 BINDERY_TEST_RECORDS=20000 cargo test --release --locked --examples --test hsm_faults vanishes
 
 # SQLite has two static tables of one name, which AddressSanitizer takes for a fault.

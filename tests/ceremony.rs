@@ -21,6 +21,8 @@ use bindery::certs::{Curve, DpRole};
 use bindery::config::Site;
 use bindery::hsm::pkcs11::KeyRoom;
 use bindery::hsm::policy::{self, KeyPolicy};
+use cryptoki::context::Pkcs11;
+use cryptoki::object::{Attribute, ObjectClass};
 use data_encoding::{HEXLOWER, HEXUPPER};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
@@ -225,6 +227,46 @@ fn child_destroys_every_key() {
     }
 }
 
+const ROLE: &str = "BINDERY_TEST_ROLE";
+const VALUE: &str = "BINDERY_TEST_VALUE";
+
+/// Not a test by itself.
+#[test]
+#[ignore = "started by the other tests, with a site in the environment"]
+fn child_exchanges_a_key() {
+    let site = Site::open(std::env::var_os(SITE).unwrap().as_ref()).unwrap();
+    let policy = KeyPolicy::load(&site.path("key-policy.toml")).unwrap();
+    let rule = policy.rule(&std::env::var(ROLE).unwrap().parse().unwrap()).unwrap();
+    let room = KeyRoom::open(&site).unwrap();
+    let id: [u8; 16] = room.find(rule).unwrap().unwrap().try_into().unwrap();
+    assert_eq!(room.destroy(rule).unwrap(), 1);
+    room.create(rule, &id, &bytes(&std::env::var(VALUE).unwrap())).unwrap();
+}
+
+const HALF: &str = "BINDERY_TEST_HALF";
+
+/// Not a test by itself.
+#[test]
+#[ignore = "started by the other tests, with a site in the environment"]
+fn child_leaves_half_a_key() {
+    let site = Site::open(std::env::var_os(SITE).unwrap().as_ref()).unwrap();
+    let class = match std::env::var(HALF).unwrap().as_str() {
+        "public" => ObjectClass::PRIVATE_KEY,
+        _ => ObjectClass::PUBLIC_KEY,
+    };
+    let room = KeyRoom::open(&site).unwrap(); // loads, initialises and logs in: the login is the process's
+    let module = Pkcs11::new(site.path(&site.config.hsm.module)).unwrap();
+    let slots = module.get_slots_with_initialized_token().unwrap();
+    let label = &site.config.hsm.token_label;
+    let slot = slots.into_iter().find(|slot| module.get_token_info(*slot).unwrap().label() == label).unwrap();
+    let pkcs11 = module.open_rw_session(slot).unwrap();
+    let wanted = [Attribute::Class(class), Attribute::Label(b"bindery/dppb/p256/2".to_vec())];
+    let found = pkcs11.find_objects(&wanted).unwrap();
+    assert_eq!(found.len(), 1);
+    pkcs11.destroy_object(found[0]).unwrap();
+    drop(room);
+}
+
 fn bytes(hex: &str) -> Vec<u8> {
     HEXLOWER.decode(hex.as_bytes()).unwrap()
 }
@@ -330,6 +372,16 @@ fn from_a_plan_and_an_empty_token_to_a_site_that_issues_profiles() {
     let before = fs::read(hall.dir().join("transcript.jsonl")).unwrap();
     hall.ceremony(&plan, &[]).exits(0);
     assert_eq!(fs::read(hall.dir().join("transcript.jsonl")).unwrap(), before);
+    // What was approved can still be proved, without the files that were given.
+    for line in hall.transcript() {
+        let [approval, signature] =
+            ["approval_sha256", "approval_signature_sha256"].map(|name| line[name].as_str().unwrap());
+        let kept = format!("site/ceremonies/plan/approvals/{}-{}.json", &approval[..16], &signature[..16]);
+        let key = format!("{}.key", line["approved_by"].as_str().unwrap());
+        assert!(hall.openssl(&["dgst", "-sha256", "-prverify", &key, "-signature", &format!("{kept}.sig"), &kept]));
+        assert_eq!(HEXLOWER.encode(&openssl::sha::sha256(&fs::read(hall.yard.path(&kept)).unwrap())), approval);
+        assert_eq!(line["custodian_key_sha256"].as_str().unwrap().len(), 64);
+    }
 
     hall.yard.run(&["doctor"]).exits(0);
     hall.issues("PO-1", &hall.operators_copy());
@@ -413,6 +465,49 @@ fn a_ceremony_killed_again_and_again_does_every_step_once() {
     hall.yard.run(&["keys", "status"]).exits(7); // no transport key was in this plan
     let ids: std::collections::BTreeSet<_> = transcript.iter().map(|line| line["result"]["id"].to_string()).collect();
     assert_eq!(ids.len(), 7);
+}
+
+#[test]
+fn a_transcript_that_the_audit_key_did_not_sign_is_neither_believed_nor_signed() {
+    let hall = Hall::empty();
+    // Nothing is done before there is a key that signs what was done.
+    let plan = hall.plan(&generate("manifest"));
+    let approval = hall.approval("m.json", &plan, "anna", "1", "anna");
+    let ran = hall.ceremony(&plan, &["--approve", &approval]).exits(3);
+    assert!(ran.err.contains("no audit key"), "{}", ran.err);
+    fs::remove_dir_all(hall.dir()).unwrap();
+
+    let plan = hall.plan(&(generate("audit") + &generate("site-kek")));
+    let one = hall.approval("a.json", &plan, "anna", "1", "anna");
+    hall.ceremony(&plan, &["--approve", &one]).exits(13);
+    assert!(hall.transcript_verifies(), "signed with its first line");
+    let all = hall.approval("b.json", &plan, "anna", "1-2", "anna");
+    let file = hall.dir().join("transcript.jsonl");
+    let [good, signature] = ["transcript.jsonl", "transcript.sig"].map(|name| fs::read(hall.dir().join(name)).unwrap());
+    // The next line as the program would chain it: step 2 was never done.
+    let mut forged: Value = serde_json::from_slice(&good).unwrap();
+    let last = std::str::from_utf8(&good).unwrap().trim_end();
+    forged["previous_sha256"] = HEXLOWER.encode(&openssl::sha::sha256(last.as_bytes())).into();
+    forged["step"] = 2.into();
+    let refused = |why: &str| {
+        let there = fs::read(hall.dir().join("transcript.sig")).ok();
+        let ran = hall.ceremony(&plan, &["--approve", &all]).exits(8);
+        assert!(ran.err.contains(why), "{why}: {}", ran.err);
+        assert_eq!(fs::read(hall.dir().join("transcript.sig")).ok(), there, "signed again");
+    };
+    let with = |line: &Value| fs::write(&file, format!("{last}\n{line}\n")).unwrap();
+    with(&forged);
+    refused("line 2 is not of step 2");
+    forged["role"] = "site-kek".into();
+    with(&forged);
+    refused("transcript.sig");
+    fs::remove_file(hall.dir().join("transcript.sig")).unwrap();
+    refused("transcript.sig");
+    fs::write(&file, &good).unwrap();
+    refused("transcript.sig");
+    fs::write(hall.dir().join("transcript.sig"), signature).unwrap();
+    hall.ceremony(&plan, &["--approve", &all]).exits(0);
+    assert!(hall.transcript_verifies());
 }
 
 #[test]
@@ -550,7 +645,34 @@ fn a_key_wrapped_by_its_operator_comes_in_without_ever_being_clear_here() {
     let ran = approved("000000", 8);
     assert!(ran.err.contains("another check value"), "{}", ran.err);
     fs::remove_dir_all(&dir).unwrap();
+    // What was approved is this file: the same key wrapped again has the same check value and is not it.
+    import(&cmac(&key), &[]).exits(13);
+    let args = ["keys", "approval", &plan, "--out", dir.to_str().unwrap(), "--custodian", "anna"];
+    fs::write(hall.yard.path("s.json"), hall.yard.run(&args).exits(0).out).unwrap();
+    hall.sign("s.json", "anna");
+    let shown = fs::read(&wrapped).unwrap();
+    hall.wrap_oaep("site/requests/import-main-1.pub.pem", "component-raw", "key.wrapped");
+    let approval = hall.path("s.json");
+    let ran = import(&cmac(&key), &["--approve", &approval]).exits(3);
+    assert!(ran.err.contains("begun otherwise"), "{}", ran.err);
+    let ran = hall.ceremony(&plan, &["--out", dir.to_str().unwrap(), "--approve", &approval]).exits(8);
+    assert!(ran.err.contains("SHA-256 is not the one"), "{}", ran.err);
+    fs::write(&wrapped, shown).unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    // An import key that only waits is not unwrapped with; the plan names the epoch that was active.
+    let policy = hall.yard.site().join("key-policy.toml");
+    let text = fs::read_to_string(&policy).unwrap();
+    let at = text.find("role = \"import:main\"").expect("declared");
+    let start = text[..at].rfind("[[key]]").unwrap();
+    let end = text[at..].find("[[key]]").map_or(text.len(), |next| at + next);
+    let next = text[start..end].replace("import/main/1", "import/main/2").replace("epoch = 1", "epoch = 2");
+    let next = next.replace("\"active\"", "\"pending\"");
+    let next: String = next.lines().filter(|line| !line.starts_with("active_from")).map(|l| format!("{l}\n")).collect();
+    fs::write(&policy, format!("{text}\n{next}")).unwrap();
     approved(&cmac(&key), 0);
+    assert!(fs::read_to_string(&plan).unwrap().contains("under_epoch = 1\n"));
+    assert_eq!(lines_json(&dir.join("transcript.jsonl"))[0]["result"]["under"], "bindery/import/main/1");
+    fs::write(&policy, fs::read_to_string(&policy).unwrap().replace(&next, "")).unwrap();
 
     let list = hall.yard.run(&["--json", "keys", "status"]).exits(0).json();
     let of = |epoch: u64| {
@@ -605,6 +727,13 @@ fn an_order_keeps_the_transport_key_it_was_accepted_with_and_that_epoch_does_not
     let ran = yard.run(&["keys", "retire", "transport:core-demo", "1"]).exits(3);
     assert!(ran.err.contains("PO-1"), "{}", ran.err);
     yard.run(&["keys", "retire", "transport:core-demo", "2"]).exits(3); // the active one
+    // Retired by hand under it, its epoch is not replaced by another.
+    let policy = yard.site().join("key-policy.toml");
+    let text = fs::read_to_string(&policy).unwrap();
+    fs::write(&policy, text.replacen("state = \"draining\"", "state = \"retired\"", 1)).unwrap();
+    let ran = yard.run(&["run"]).exits(7);
+    assert!(ran.err.contains("transport:core-demo epoch 1") && ran.err.contains("retired"), "{}", ran.err);
+    fs::write(&policy, text).unwrap();
     yard.run(&["run"]).exits(0);
     std::thread::sleep(Duration::from_millis(1_100));
     yard.prebound_order("PO-2", &yard.fleet("later", 2)).submit().exits(0);
@@ -625,10 +754,30 @@ fn a_kek_rotates_drains_and_retires_when_nothing_opens_with_it() {
     let eids: Vec<&str> = keys.iter().map(|key| key["eid"].as_str().unwrap()).collect();
     yard.stored_order("PO-1", &eids).submit().exits(0);
     yard.run(&["run"]).exits(0); // the PPPs rest in the vault under a batch key, that under KEK 1
+    // A component waits for the other one, sealed under KEK 1.
+    let waits = component_step("transport:op-7", 1, "anna", &cmac(&bytes(COMPONENTS[0])))
+        + &component_step("transport:op-7", 2, "berta", &cmac(&bytes(COMPONENTS[1])))
+        + &combine_step("transport:op-7", &cmac(&whole_key()), "aes-cmac-zeros");
+    let plan = hall.plan(&waits);
+    let anna = hall.approval("w.json", &plan, "anna", "1", "anna");
+    let [first, _] = hall.component_files();
+    hall.ceremony(&plan, &["--approve", &anna, "--component-file", &first]).exits(13);
     yard.run(&["keys", "rotate", "site-kek"]).exits(0);
     yard.run(&["doctor"]).exits(0); // the OP opens with the older epoch
     let ran = yard.run(&["keys", "retire", "site-kek", "1"]).exits(3);
-    assert!(ran.err.contains("OP (op.sealed)"), "{}", ran.err);
+    assert!(ran.err.contains("OP (op.sealed)") && ran.err.contains("keys import-op"), "{}", ran.err);
+    assert!(ran.err.contains("component of step 1"), "{}", ran.err);
+    // What opens with no KEK is not taken for something that needs none.
+    let op = fs::read(yard.site().join("op.sealed")).unwrap();
+    let mut damaged = op.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    fs::write(yard.site().join("op.sealed"), damaged).unwrap();
+    let ran = yard.run(&["keys", "retire", "site-kek", "1"]).exits(8);
+    assert!(ran.err.contains("op.sealed") && ran.err.contains("no site KEK"), "{}", ran.err);
+    fs::write(yard.site().join("op.sealed"), op).unwrap();
+    fs::remove_dir_all(hall.dir()).unwrap();
+    let ran = yard.run(&["keys", "retire", "site-kek", "1"]).exits(3);
+    assert!(!ran.err.contains("component"), "{}", ran.err);
     // Destruction: only what is retired, only with an approval.
     let destroy = ["keys", "retire", "site-kek", "1", "--destroy", "--operator", "olga"];
     yard.run(&destroy).exits(3);
@@ -684,6 +833,14 @@ fn a_signing_key_rotates_with_its_certificate_and_the_old_one_works_until_then()
     yard.run(&[&destroy[..], &["--approve", &hall.path("d.json")]].concat()).exits(0);
     assert_eq!(lines_json(&dir.join("transcript.jsonl"))[0]["result"]["objects"], 2);
     hall.issues("PO-3", &hall.first_copy());
+    // Of an epoch that drains, nothing happens before the approval: not even its retirement.
+    yard.run(&["keys", "rotate", "audit"]).exits(0);
+    let destroy = ["keys", "retire", "audit", "1", "--destroy", "--operator", "olga"];
+    let ran = yard.run(&destroy).exits(13);
+    assert!(ran.err.contains("step 1 (retire audit epoch 1)"), "{}", ran.err);
+    let list = yard.run(&["--json", "keys", "list"]).exits(0).json();
+    let is_it = |key: &&Value| key["role"] == "audit" && key["epoch"] == 1;
+    assert_eq!(list["keys"].as_array().unwrap().iter().find(is_it).unwrap()["epoch_state"], "draining");
 }
 
 #[test]
@@ -723,6 +880,100 @@ fn a_certificate_whose_installation_is_cut_off_is_finished_by_the_same_command()
     assert_eq!(aside.len(), 1, "{aside:?}");
     assert_eq!(fs::read(aside[0].join("dppb.pem")).unwrap(), before, "the way back");
     hall.issues("PO-1", &hall.first_copy());
+}
+
+#[test]
+fn a_key_pair_that_was_cut_off_between_its_halves_is_named_and_made_whole() {
+    let hall = Hall::demo();
+    let yard = &hall.yard;
+    let halve = |half: &str| {
+        let halved = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "child_leaves_half_a_key"])
+            .env(SITE, yard.site())
+            .env(HALF, half)
+            .env("KRYOPTIC_CONF", yard.path("kryoptic.conf"))
+            .output()
+            .unwrap();
+        assert!(halved.status.success(), "{halved:?}");
+    };
+    yard.run(&["keys", "rotate", "dppb"]).exits(0);
+    let written = yard.site().join("ceremonies/rotate-dppb-2/key-id");
+    let id = fs::read(&written).unwrap();
+    for half in ["public", "private"] {
+        halve(half);
+        let status = yard.run(&["--json", "keys", "status"]).exits(0).json();
+        let key = status["keys"].as_array().unwrap().iter().find(|key| key["label"] == "bindery/dppb/p256/2").unwrap();
+        assert_eq!(key["state"], "half a key", "{half}");
+        assert!(yard.run(&["doctor"]).exits(0).out.contains("bindery/dppb/p256/2: half a key"));
+        // Of another id it is somebody else's, and stays.
+        fs::write(&written, "00".repeat(16)).unwrap();
+        let ran = yard.run(&["keys", "rotate", "dppb"]).exits(7);
+        assert!(ran.err.contains(&format!("only its {half} half")), "{}", ran.err);
+        fs::write(&written, &id).unwrap();
+        yard.run(&["keys", "rotate", "dppb"]).exits(0);
+        let status = yard.run(&["--json", "keys", "status"]).exits(0).json();
+        let key = status["keys"].as_array().unwrap().iter().find(|key| key["label"] == "bindery/dppb/p256/2").unwrap();
+        assert_eq!(key["state"], "as declared", "{half}");
+    }
+    let request = yard.run(&["keys", "csr", "dppb"]).exits(0).out;
+    hall.certify(DpRole::Pb, &point_of(&request), "new.pem");
+    yard.run(&["keys", "certificate", "dppb", &hall.path("new.pem")]).exits(0);
+    hall.issues("PO-1", &hall.first_copy());
+}
+
+#[test]
+fn two_commands_never_change_the_keys_of_a_site_at_once() {
+    let hall = Hall::demo();
+    let lock = fs::File::create(hall.yard.site().join("keys.lock")).unwrap();
+    lock.lock().unwrap();
+    let before = fs::read(hall.yard.site().join("key-policy.toml")).unwrap();
+    for changing in [&["keys", "rotate", "audit"][..], &["keys", "retire", "dppb", "1"]] {
+        let ran = hall.yard.run(changing).exits(10);
+        assert!(ran.err.contains("another command changes keys"), "{}", ran.err);
+    }
+    hall.yard.run(&["keys", "list"]).exits(0);
+    assert_eq!(fs::read(hall.yard.site().join("key-policy.toml")).unwrap(), before);
+    drop(lock);
+    hall.yard.run(&["keys", "rotate", "audit"]).exits(0);
+}
+
+#[test]
+fn a_key_put_in_the_place_of_another_with_the_same_attributes_stops_the_start() {
+    let hall = Hall::demo();
+    let role = "operator:op-7";
+    let parts = hall.in_components("pinned", &whole_key());
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    hall.import(role, 1, &parts, &["anna", "berta"]).1.exits(0);
+    hall.import("transport:op-7", 1, &parts, &["anna", "berta"]).1.exits(0);
+    hall.yard.run(&["doctor"]).exits(0);
+    let policy = KeyPolicy::load(&hall.yard.site().join("key-policy.toml")).unwrap();
+    let block = KcvMethod::AesEcbZeros.block_of_key(&whole_key()).unwrap();
+    let pinned = |role: &str| policy.rule(&role.parse().unwrap()).unwrap().kcv.as_ref().unwrap().to_string();
+    assert_eq!(pinned(role), HEXUPPER.encode(&block));
+    assert_eq!(pinned("transport:op-7"), HEXUPPER.encode(&block[..3]));
+    for role in [role, "transport:op-7", "transport:core-demo", "operator:core-demo"] {
+        assert_eq!(pinned(role).len(), if role.starts_with("operator") { 32 } else { 6 });
+        let exchange = |value: &[u8]| {
+            let exchanged = Command::new(std::env::current_exe().unwrap())
+                .args(["--ignored", "--exact", "child_exchanges_a_key"])
+                .env(SITE, hall.yard.site())
+                .env(ROLE, role)
+                .env(VALUE, HEXLOWER.encode(value))
+                .env("KRYOPTIC_CONF", hall.yard.path("kryoptic.conf"))
+                .output()
+                .unwrap();
+            assert!(exchanged.status.success(), "{exchanged:?}");
+        };
+        let own = match role.ends_with("op-7") {
+            true => whole_key(),
+            false => bytes(fs::read_to_string(hall.first_copy()).unwrap().trim()),
+        };
+        exchange(&[0x77; 32]);
+        let ran = hall.yard.run(&["run"]).exits(7);
+        assert!(ran.err.contains(&role.replace(':', "/")) && ran.err.contains("another key"), "{}", ran.err);
+        exchange(&own);
+        hall.yard.run(&["run"]).exits(0);
+    }
 }
 
 #[test]

@@ -45,6 +45,34 @@ fn certificates(bundle: &Path) -> Vec<(String, Nid)> {
     all
 }
 
+/// Lines of a fleet on both curves in turn, also where the token knows one only.
+fn mixed_fleet(yard: &Yard, name: &str, eids: usize) -> Vec<Value> {
+    if provider() == Provider::SoftHsm {
+        return yard.fleet_with(name, eids, &["--curve", "mixed"]);
+    }
+    let own = yard.fleet(name, eids / 2);
+    let others = brainpool_fleet(yard, &format!("{name}-brainpool"), eids / 2);
+    own.into_iter().zip(others).flat_map(|(own, other)| [own, other]).collect()
+}
+
+/// Lines of a fleet on brainpoolP256r1; where the token does not know the curve, the eUICCs are those of another demo site.
+fn brainpool_fleet(yard: &Yard, name: &str, eids: usize) -> Vec<Value> {
+    let on_curve = ["--curve", "brainpool"];
+    if provider() == Provider::SoftHsm {
+        return yard.fleet_with(name, eids, &on_curve);
+    }
+    let elsewhere = Yard::on(Provider::SoftHsm);
+    let lines = elsewhere.fleet_with("fleet", eids, &on_curve);
+    fs::create_dir(yard.path(name)).unwrap();
+    fs::copy(elsewhere.path("fleet/euicc.jsonl"), yard.path(name).join("euicc.jsonl")).unwrap();
+    // Their CI is believed: what is wrong with them is the curve alone.
+    for ci in files_below(&elsewhere.site().join("certs/ci")) {
+        let to = yard.site().join("certs/ci").join(format!("{name}-{}", ci.file_name().unwrap().to_str().unwrap()));
+        fs::copy(ci, to).unwrap();
+    }
+    lines
+}
+
 /// A site that was made before the second curve: no keys of it in the policy, no chains, no test PKI.
 fn p256_only() -> Yard {
     let yard = Yard::demo();
@@ -63,7 +91,7 @@ fn p256_only() -> Yard {
 /// On a token that does not know the second curve: its eUICCs are refused row by row.
 fn a_mixed_fleet_is_refused_in_part(order_id: &str) {
     let yard = Yard::demo();
-    let keys = yard.fleet_with("fleet", 4, &["--curve", "mixed"]);
+    let keys = mixed_fleet(&yard, "fleet", 4);
     let mut order = yard.prebound_order(order_id, &keys);
     order.submit().exits(4);
     let rejects = rows_csv(&yard.outbox(order_id).join("rejects.csv"));
@@ -121,16 +149,20 @@ fn a_mixed_fleet_gets_each_package_under_the_chain_on_its_own_curve() {
 #[test]
 fn profiles_stored_under_random_keys_are_bound_on_the_curve_of_the_euicc_that_comes() {
     let yard = Yard::demo();
-    let keys = yard.fleet_with("fleet", 6, &["--curve", "mixed"]);
+    let keys = mixed_fleet(&yard, "fleet", 6);
     let eids: Vec<&str> = keys.iter().map(|key| key["eid"].as_str().unwrap()).collect();
     yard.stored_order("CU-2", &eids).submit().exits(0);
     yard.run(&["run"]).exits(0);
     assert_eq!(certificates(&yard.outbox("CU-2")).len(), 3, "no eUICC yet, so the usual chains");
     let file = yard.path("fleet/euicc.jsonl");
     if provider() == Provider::Kryoptic {
-        let ran = yard.run(&["bind", "CU-2", "--euicc-data", file.to_str().unwrap()]);
-        assert_ne!(ran.code, 0, "{}", ran.out);
+        // Refused are the eUICCs on the curve that the token does not know, and the profiles wait for others.
+        let file_of_others = yard.path("fleet-brainpool/euicc.jsonl");
+        let ran = yard.run(&["bind", "CU-2", "--euicc-data", file_of_others.to_str().unwrap()]).exits(12);
         assert!(ran.err.contains("no DPauth and DPpb on that curve"), "{}", ran.err);
+        yard.run(&["bind", "CU-2", "--euicc-data", file.to_str().unwrap()]).exits(0);
+        assert_eq!(certificates(&yard.outbox("CU-2+bound-001")).len(), 3);
+        assert!(verify(&yard, &yard.outbox("CU-2+bound-001"), "fleet").exits(0).out.contains("PASS"));
         return;
     }
     yard.run(&["bind", "CU-2", "--euicc-data", file.to_str().unwrap()]).exits(0);
@@ -154,7 +186,7 @@ fn a_site_without_chains_on_a_curve_refuses_its_euiccs_and_spends_nothing() {
     let yard = p256_only();
     let screen = yard.run(&["doctor"]).exits(0).out;
     assert!(screen.contains("P-256 only; eUICCs on brainpoolP256r1 are refused"), "{screen}");
-    let keys = yard.fleet_with("fleet", 4, &["--curve", "mixed"]);
+    let keys = mixed_fleet(&yard, "fleet", 4);
     let mut order = yard.prebound_order("CU-4", &keys);
     assert_eq!(order.submit().exits(4).json()["verdict"], "rejected");
     for table in ["orders", "devices"] {
@@ -173,11 +205,27 @@ fn a_site_without_chains_on_a_curve_refuses_its_euiccs_and_spends_nothing() {
     let eids: Vec<&str> = keys.iter().map(|key| key["eid"].as_str().unwrap()).collect();
     yard.stored_order("CU-5", &eids).submit().exits(0);
     yard.run(&["run"]).exits(0);
-    let more = yard.fleet_with("more", 4, &["--curve", "brainpool"]);
+    let more = brainpool_fleet(&yard, "more", 4);
     assert!(more.iter().all(|key| euicc_curve(key) == BRAINPOOL));
     let file = yard.path("more/euicc.jsonl");
     let refused = yard.run(&["bind", "CU-5", "--euicc-data", file.to_str().unwrap()]).exits(12);
     assert!(refused.err.contains("no DPauth and DPpb on that curve"), "{}", refused.err);
+}
+
+#[test]
+fn a_demo_makes_euiccs_on_the_curves_of_its_token_and_says_which_it_cannot() {
+    let yard = Yard::demo();
+    for curve in ["mixed", "brainpool"] {
+        let out = yard.path(curve);
+        let args = ["fleet", "make", "--eids", "2", "--out", out.to_str().unwrap(), "--curve", curve];
+        if provider() == Provider::SoftHsm {
+            yard.run(&args).exits(0);
+            continue;
+        }
+        let ran = yard.run(&args).exits(3);
+        assert!(ran.err.contains("brainpoolP256r1") && ran.err.contains("does not make such keys"), "{}", ran.err);
+        assert!(!out.exists(), "half a fleet");
+    }
 }
 
 #[test]

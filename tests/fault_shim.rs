@@ -281,6 +281,17 @@ fn a_token_that_was_away_knows_no_old_handle() {
 }
 
 #[test]
+fn a_dead_token_may_stay_in_the_slot_list() {
+    let mut bench = Bench::take();
+    bench.shim.show(TOKEN, &[("hsm-a", "A1"), ("hsm-b", "B2")]);
+    bench.restart();
+    bench.shim.set(everywhere().of("hsm-a").dies_in_the_slot_list(CKR_DEVICE_ERROR));
+    let slots = bench.context.get_slots_with_token().unwrap();
+    let told = slots.iter().map(|slot| code(bench.context.get_token_info(*slot)).map(|info| info.label().to_owned()));
+    assert_eq!(told.collect::<Vec<_>>(), [Err(RvError::DeviceError), Ok("hsm-b".to_owned())]);
+}
+
+#[test]
 fn a_token_may_come_back_only_for_who_initialises_anew() {
     let mut bench = Bench::take();
     let (session, object) = bench.open(TOKEN);
@@ -382,7 +393,7 @@ fn counts_survive_a_kill_to_the_last_call() {
     assert_eq!(after, [before[0] + 50, before[1] + 1]);
 }
 
-/// `cargo test --release --test fault_shim -- --ignored --nocapture overhead`
+/// What a call through the shim costs; run by `make soak`.
 #[test]
 #[ignore = "a measurement"]
 fn overhead() {
@@ -396,7 +407,7 @@ fn overhead() {
     println!("C_GetSessionInfo through the shim: {} ns", start.elapsed().as_nanos() / rounds);
 }
 
-/// The same way: signatures a second of a network HSM with 0.5 ms round trip and four engines of 0.2 ms, by threads.
+/// Run by `make soak`: signatures a second of a network HSM with 0.5 ms round trip and four engines of 0.2 ms, by threads.
 #[test]
 #[ignore = "a measurement"]
 fn network_hsm() {

@@ -232,8 +232,11 @@ fn the_cores_copy_decrypts_what_the_token_encrypted_in_bulk() {
     let operator = token.key(&Role::Operator("core-demo".into())).unwrap();
     assert_eq!(session.decrypt_blocks(operator, &encrypted).unwrap()[..], blocks[..]);
     assert_eq!(session.decrypt_blocks(operator, &[0; 17]).unwrap_err().class, FaultClass::Data);
-    let told = session.check_value(operator).unwrap().unwrap();
-    assert!(session.encrypt_blocks(token.key(&role).unwrap(), &[0; 16]).unwrap().starts_with(&told) && told.len() >= 3);
+    let zeros = session.encrypt_blocks(token.key(&role).unwrap(), &[0; 16]).unwrap();
+    match (session.check_value(operator).unwrap(), provider()) {
+        (Some(told), Provider::SoftHsm) => assert!(zeros.starts_with(&told) && told.len() >= 3),
+        (told, provider) => assert_eq!((told, provider), (None, Provider::Kryoptic), "kryoptic tells no check value"),
+    }
     let odd = session.encrypt_blocks(token.key(&role).unwrap(), &[0; 17]).unwrap_err();
     assert_eq!(odd.class, FaultClass::Data);
 }

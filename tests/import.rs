@@ -18,6 +18,8 @@ use data_encoding::{HEXLOWER, HEXUPPER};
 use openssl::aes::{AesKey, wrap_key};
 use openssl::symm::{Cipher, Crypter, Mode};
 use serde_json::{Value, json};
+use yard::provider::{Provider, provider};
+use yard::shim::Shim;
 use yard::{Order, Yard};
 
 const OPERATOR_KEY: [u8; 32] = *b"the operator's own key: 32 octet";
@@ -48,8 +50,10 @@ impl Ground {
         let own = demo.replace("operator:core-demo", "operator:acme").replace("operator/core-demo", "operator/acme");
         fs::write(&policy, format!("{text}\n{own}")).unwrap();
         let kcv = HEXUPPER.encode(&ecb(&OPERATOR_KEY, &[0; 16])[..3]);
+        // A token that tells no check value refuses to be asked for one: the mistaken entry below keeps its own.
+        let kcv = if tells_check_values() { format!("kcv = \"{kcv}\"\n") } else { String::new() };
         let imports = format!(
-            "\n[import.acme]\nkey = \"acme\"\nscheme = \"aes-ecb\"\nkcv = \"{kcv}\"\n\
+            "\n[import.acme]\nkey = \"acme\"\nscheme = \"aes-ecb\"\n{kcv}\
              [import.acme-kw]\nkey = \"acme\"\nscheme = \"aes-kw\"\n\
              [import.acme-cbc]\nkey = \"acme\"\nscheme = \"aes-cbc\"\niv = \"prefix\"\n\
              [import.acme-op]\nkey = \"acme\"\nscheme = \"aes-ecb\"\nop = \"acme-op.sealed\"\n\
@@ -94,6 +98,11 @@ impl Ground {
         let plain = |text: &str| aes(&key, Mode::Decrypt, &HEXLOWER.decode(text.as_bytes()).unwrap());
         rows.iter().map(|row| (plain(&row["ki_enc"]), plain(&row["opc_enc"]))).collect()
     }
+}
+
+/// CKA_CHECK_VALUE: kryoptic has none.
+fn tells_check_values() -> bool {
+    provider() == Provider::SoftHsm
 }
 
 /// As a key ceremony does it: the attributes are those of the key policy.
@@ -275,12 +284,16 @@ fn a_site_that_lacks_the_key_or_has_another_is_told_before_anything_is_issued() 
         assert_eq!(rejects[0]["value"], name);
     }
     ground.order("IMP-51", (50, 1), "mistaken", BOTH, &wrapped(51, 1)).submit().exits(0);
-    let ran = ground.yard.run(&["run", "IMP-51"]).exits(7);
-    assert!(ran.err.contains("check value") && ran.err.contains("[import.mistaken]"), "{}", ran.err);
+    // A key with another check value, or a token that cannot say: nothing is decrypted either way.
+    let (code, why) =
+        if tells_check_values() { (7, "another check value") } else { (3, "does not tell the check value") };
+    let ran = ground.yard.run(&["run", "IMP-51"]).exits(code);
+    assert!(ran.err.contains(why) && ran.err.contains("[import.mistaken]"), "{}", ran.err);
     // Once the entry is right the order goes on.
     let config = ground.yard.site().join("bindery.toml");
     let kcv = HEXUPPER.encode(&ecb(&OPERATOR_KEY, &[0; 16])[..3]);
-    fs::write(&config, fs::read_to_string(&config).unwrap().replace("\"000000\"", &format!("\"{kcv}\""))).unwrap();
+    let right = if tells_check_values() { format!("kcv = \"{kcv}\"") } else { String::new() };
+    fs::write(&config, fs::read_to_string(&config).unwrap().replace("kcv = \"000000\"", &right)).unwrap();
     ground.yard.run(&["run", "IMP-51"]).exits(0);
     assert_eq!(ground.core("IMP-51"), [secrets(51, 0)]);
 }
@@ -381,8 +394,12 @@ fn calls_of(ground: &Ground, id: &str, cells: &[String]) -> usize {
     let line = config.lines().find(|line| line.starts_with("module = ")).unwrap();
     fs::write(&file, config.replace(line, &format!("module = \"{spy}\""))).unwrap();
     let log = ground.yard.path("spy.log");
-    let module = line.split('"').nth(1).unwrap();
-    let ran = ground.yard.run_with(&["run", id], &[("PKCS11SPY", module), ("PKCS11SPY_OUTPUT", log.to_str().unwrap())]);
+    // The fault shim between, for it speaks v2.40 alone: calls through a module's v3 interface the spy lets pass unseen.
+    let (module, shim) = (Shim::module(), Shim::before(line.split('"').nth(1).unwrap()));
+    let environment = shim.environment();
+    let mut variables: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    variables.extend([("PKCS11SPY", module.to_str().unwrap()), ("PKCS11SPY_OUTPUT", log.to_str().unwrap())]);
+    let ran = ground.yard.run_with(&["run", id], &variables);
     fs::write(&file, &config).unwrap();
     ran.exits(0);
     let log = String::from_utf8_lossy(&fs::read(log).unwrap()).into_owned();

@@ -4,6 +4,8 @@
 mod yard;
 
 use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
 
 use yard::Yard;
 use yard::provider::{Provider, provider};
@@ -33,6 +35,33 @@ fn a_wrong_pin_reaches_the_token_exactly_once() {
         assert_eq!(shim.calls("bindery-demo", "C_Login"), logins, "{command:?}");
     }
     assert_eq!(shim.wrong_pins("bindery-demo"), 3);
+}
+
+/// A pipe can be read once; these commands open the token several times.
+#[test]
+fn a_pin_from_a_pipe_lasts_for_the_whole_command() {
+    let mut yard = Yard::demo();
+    let pin = fs::read_to_string(yard.site().join("token/pin")).unwrap();
+    fs::remove_file(yard.site().join("token/pin")).unwrap(); // there is no other source
+    let shim = yard.put_shim();
+    let piped = |args: &[&str], pin: &str| {
+        let mut command = yard.prepared(args);
+        command.env("BINDERY_PIN_FD", "0").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(pin.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for role in ["manifest", "site-kek"] {
+        let (code, said) = piped(&["keys", "rotate", role], &pin);
+        assert_eq!(code, Some(0), "{role}: {said}");
+    }
+    // And one that is refused is sent once, as ever.
+    let (before, wrong) = (shim.calls("bindery-demo", "C_Login"), shim.wrong_pins("bindery-demo"));
+    let (code, said) = piped(&["keys", "rotate", "manifest"], "000000");
+    assert!(code == Some(7) && said.contains("PIN"), "{said}");
+    assert_eq!(shim.calls("bindery-demo", "C_Login") - before, 1);
+    assert_eq!(shim.wrong_pins("bindery-demo") - wrong, 1);
 }
 
 #[test]

@@ -14,6 +14,9 @@ use crate::hsm::pkcs11::{KeyRoom, Token};
 use crate::hsm::policy::{KeyRule, Purpose};
 use crate::hsm::{FaultClass, Hsm, HsmError, HsmSession};
 
+/// What a key makes of a block of zeros, whole.
+pub(super) type Block = [u8; 16];
+
 /// A check value and how it is made.
 pub(super) type Announced<'a> = (&'a CheckValue, KcvMethod);
 
@@ -52,10 +55,31 @@ pub(super) fn told(mut made: Value, (kcv, method): Announced<'_>, seen: Seen) ->
     made
 }
 
-/// Of a key of components, whose check value was compared in memory: the token works with just this key.
-pub(super) fn seen_of_components(token: &Token, rule: &KeyRule, own: &Component) -> Result<Seen, Fault> {
+/// The check value to pin in the key policy: of a key that encrypts 3 octets; of one that decrypts the whole block, if `of_zeros` is
+/// what its key makes of zeros, else what the token tells. None where nobody can see one.
+pub(super) fn to_pin(token: &Token, rule: &KeyRule, of_zeros: Option<Block>) -> Result<Option<CheckValue>, Fault> {
+    let key = token.key_of(&rule.role, rule.epoch)?;
+    let mut session = token.open_session()?;
+    Ok(match (rule.purpose, of_zeros) {
+        (Purpose::Encrypt, _) => {
+            session.encrypt_blocks(key, &[0; 16])?.as_slice().try_into().ok().map(CheckValue::of_block)
+        }
+        (Purpose::Decrypt, Some(block)) if session.decrypt_blocks(key, &block)?[..] == [0; 16] => {
+            CheckValue::try_from(block.to_vec()).ok()
+        }
+        (Purpose::Decrypt, _) => session.check_value(key)?.and_then(|told| CheckValue::try_from(told).ok()),
+        _ => None,
+    })
+}
+
+/// What the components' key makes of a block of zeros.
+pub(super) fn block_of_components(own: &Component) -> Result<Block, Fault> {
     let of_zeros = KcvMethod::AesEcbZeros.block_of_key(own.expose());
-    let of_zeros = of_zeros.map_err(|e| Fault::new(Exit::Bug, format!("OpenSSL: {e}")))?;
+    of_zeros.map_err(|e| Fault::new(Exit::Bug, format!("OpenSSL: {e}")))
+}
+
+/// Of a key of components, whose check value was compared in memory: the token works with just this key.
+pub(super) fn seen_of_components(token: &Token, rule: &KeyRule, of_zeros: Block) -> Result<Seen, Fault> {
     let key = token.key_of(&rule.role, rule.epoch)?;
     let mut session = token.open_session()?;
     let (agrees, seen) = match rule.purpose {
@@ -66,14 +90,18 @@ pub(super) fn seen_of_components(token: &Token, rule: &KeyRule, own: &Component)
     if agrees { Ok(seen) } else { Err(another(rule, "its components")) }
 }
 
-/// Of a key that is about to be unwrapped; none when the token does not unwrap it for this question.
+/// Of a key that is about to be unwrapped, with what it makes of zeros; none when the token does not unwrap it for this question.
 pub(super) fn seen_on_trial(
     room: &KeyRoom,
     (rule, under): (&KeyRule, &KeyRule),
     wrapped: &[u8],
     (kcv, method): Announced<'_>,
-) -> Result<Option<Seen>, Fault> {
-    let trial = room.trial(rule, under, wrapped, |encrypt| method.block(encrypt))?;
+) -> Result<Option<(Seen, Block)>, Fault> {
+    let mut of_zeros = [0; 16];
+    let trial = room.trial(rule, under, wrapped, |encrypt| {
+        of_zeros = encrypt(&[0; 16])?;
+        method.block(encrypt)
+    })?;
     if let Some(trial) = &trial
         && !kcv.agrees_with(&trial.block)
     {
@@ -89,7 +117,7 @@ pub(super) fn seen_on_trial(
             Err(Fault::new(Exit::IntegrityFailure, what)
                 .hint("correct `type` in the key policy, or ask for the right key"))
         }
-        _ => Ok(trial.map(|_| Seen::Trial)),
+        _ => Ok(trial.map(|_| (Seen::Trial, of_zeros))),
     }
 }
 

@@ -15,7 +15,7 @@ use openssl::sign::Verifier;
 use openssl::x509::X509;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Site;
+use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
 
 /// Schema word of an approval.
@@ -48,6 +48,12 @@ pub struct Approved {
     pub approval: Approval,
     /// SHA-256 of its file, lower-case hex, for the transcript.
     pub sha256: String,
+    /// SHA-256 of its signature's file.
+    pub signature_sha256: String,
+    /// SHA-256 of the custodian's public key, SubjectPublicKeyInfo in DER.
+    pub key_sha256: String,
+    text: Vec<u8>,
+    signature: Vec<u8>,
 }
 
 /// The custodians of a site with their public keys.
@@ -97,12 +103,15 @@ impl Custodians {
         if !verified.unwrap_or(false) {
             return Err(worthless(format!("the signature is not {:?}'s", approval.custodian)));
         }
-        Ok(Approved { approval, sha256: data_encoding::HEXLOWER.encode(&sha256(&text)) })
+        let hex = |octets: &[u8]| data_encoding::HEXLOWER.encode(&sha256(octets));
+        let key = key.public_key_to_der().map_err(|e| Fault::new(Exit::Bug, format!("OpenSSL: {e}")))?;
+        let hashes = (hex(&text), hex(&signature), hex(&key));
+        Ok(Approved { approval, sha256: hashes.0, signature_sha256: hashes.1, key_sha256: hashes.2, text, signature })
     }
 
-    /// Names, for messages.
-    pub fn names(&self) -> String {
-        self.0.keys().cloned().collect::<Vec<_>>().join(", ")
+    /// Names of those who can approve what this operator does, for messages.
+    pub fn names_besides(&self, operator: &str) -> String {
+        self.0.keys().filter(|name| *name != operator).cloned().collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -121,6 +130,16 @@ pub struct Asked<'a> {
 }
 
 impl Approved {
+    /// Copies text and signature into a ceremony's directory, as `approvals/HASH-HASH.json` and its `.sig`: later it is there to be
+    /// verified, with the custodian's key and `openssl dgst`.
+    pub fn keep_in(&self, dir: &Path) -> Result<(), Fault> {
+        let dir = dir.join("approvals");
+        files::make_directory(&dir, 0o750)?;
+        let file = dir.join(format!("{}-{}.json", &self.sha256[..16], &self.signature_sha256[..16]));
+        files::write_whole(&file, &self.text, 0o640)?;
+        files::write_whole(&signature_of(&file), &self.signature, 0o640)
+    }
+
     /// Why it does not carry this step now; `None` when it does.
     pub fn objection(&self, asked: &Asked<'_>, now: Timestamp) -> Option<String> {
         let Approval { ceremony, plan_sha256, steps, not_before, not_after, custodian, .. } = &self.approval;
@@ -167,7 +186,8 @@ mod tests {
             not_after: "2026-05-01T18:00:00Z".parse().unwrap(),
             custodian: "anna".into(),
         };
-        Approved { approval, sha256: String::new() }
+        let [sha256, signature_sha256, key_sha256] = std::array::from_fn(|_| String::new());
+        Approved { approval, sha256, signature_sha256, key_sha256, text: Vec::new(), signature: Vec::new() }
     }
 
     const ASKED: Asked<'_> = Asked { ceremony: "c1", plan_sha256: "p1", step: 3, operator: "olga", only: None };

@@ -39,6 +39,15 @@ pub struct Installed {
     pub file: PathBuf,
 }
 
+/// A file that was read, with its name for messages.
+pub type FileRead = (PathBuf, Vec<u8>);
+
+/// Reads files once: what is compared with a plan is what is installed.
+pub fn read_files(paths: impl IntoIterator<Item = PathBuf>) -> Result<Vec<FileRead>, Fault> {
+    let read = |path: PathBuf| std::fs::read(&path).map_err(|e| Fault::file(&path, &e)).map(|octets| (path, octets));
+    paths.into_iter().map(read).collect()
+}
+
 /// A PKCS#10 request for one epoch's key, PEM.
 pub fn request(site: &Site, token: &Token, role: &Role, epoch: u32, subject: &Subject) -> Result<String, Fault> {
     let dp_role = dp_role(role)?;
@@ -70,7 +79,7 @@ pub fn install(
     site: &Site,
     token: &Token,
     (role, epoch): (&Role, u32),
-    chain: &[PathBuf],
+    chain: &[FileRead],
     now: Timestamp,
     begun: impl FnOnce() -> Result<Vec<String>, Fault>,
 ) -> Result<Installed, Fault> {
@@ -139,7 +148,7 @@ type Checked = (String, [u8; 65], Installed);
 fn dp_chain(
     site: &Site,
     (role, curve): (DpRole, Curve),
-    chain: &[PathBuf],
+    chain: &[FileRead],
     now: Timestamp,
     point: &[u8; 65],
 ) -> Result<Checked, Fault> {
@@ -174,7 +183,7 @@ fn dp_chain(
     Ok((chain.pem(), *chain.point(), installed))
 }
 
-fn manifest(site: &Site, files: &[PathBuf], now: Timestamp, point: &[u8; 65]) -> Result<Checked, Fault> {
+fn manifest(site: &Site, files: &[FileRead], now: Timestamp, point: &[u8; 65]) -> Result<Checked, Fault> {
     let all = certificates(files)?;
     let [one] = &all[..] else {
         return Err(Fault::new(Exit::Config, format!("{} certificates for the manifest key, not one", all.len())));
@@ -184,11 +193,10 @@ fn manifest(site: &Site, files: &[PathBuf], now: Timestamp, point: &[u8; 65]) ->
     Ok((one.pem(), *one.point(), Installed { fingerprint: one.fingerprint(), not_after: one.not_after(), file }))
 }
 
-fn certificates(chain: &[PathBuf]) -> Result<Vec<Certificate>, Fault> {
+fn certificates(chain: &[FileRead]) -> Result<Vec<Certificate>, Fault> {
     let mut all = Vec::new();
-    for path in chain {
-        let octets = std::fs::read(path).map_err(|e| Fault::file(path, &e))?;
-        let read = Certificate::all_of(&octets);
+    for (path, octets) in chain {
+        let read = Certificate::all_of(octets);
         all.extend(read.map_err(|what| Fault::new(Exit::Config, format!("{}: {what}", path.display())))?);
     }
     Ok(all)
@@ -232,8 +240,9 @@ fn put_in_place(file: &Path, only: Option<Curve>, pem: &str, now: Timestamp) -> 
         }
         files::make_directory(&aside, 0o755)?;
         let kept = aside.join(path.file_name().unwrap_or_default());
-        // A copy of the file that is replaced: its name never vanishes.
-        std::fs::copy(path, &kept).map_err(|e| Fault::file(&kept, &e))?;
+        // A copy of the file that is replaced: its name never vanishes. It is on the disk before the original goes.
+        let octets = std::fs::read(path).map_err(|e| Fault::file(path, &e))?;
+        files::write_whole(&kept, &octets, 0o644)?;
         if path != file {
             std::fs::remove_file(path).map_err(|e| Fault::file(path, &e))?;
         }

@@ -4,9 +4,10 @@
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
-use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use super::kcv::KcvMethod;
@@ -19,6 +20,9 @@ pub type Component = SecretBytes<32>;
 
 /// Hex digits and blanks of a component; a longer text is none.
 const MAX_TEXT: usize = 128;
+
+/// What a terminal sends for Ctrl-C.
+const CTRL_C: u8 = 3;
 
 /// Where a component comes from; never an argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +39,11 @@ impl Source {
     /// Reads one component. Without a file, a descriptor or a terminal the ceremony waits (exit 9).
     pub fn read(&self, whose: &str) -> Result<Component, Fault> {
         match self {
-            Self::File(path) => read_from(File::open(path), &path.display().to_string()),
+            Self::File(path) => {
+                let file = File::open(path);
+                warn_of_readers(path, file.as_ref());
+                read_from(file, &path.display().to_string())
+            }
             Self::Descriptor(number) => {
                 let path = format!("/dev/fd/{number}");
                 read_from(File::open(&path), &path)
@@ -67,10 +75,24 @@ pub fn combine(components: &[Component]) -> Result<Component, Fault> {
         }
         key.iter_mut().zip(component.expose()).for_each(|(octet, other)| *octet ^= other);
     }
-    if key.iter().all(|octet| *octet == 0) {
-        return Err(wrong("the components cancel each other out: two of them are one and the same"));
+    for (at, component) in components.iter().enumerate() {
+        if components[..at].iter().any(|other| other.same_as(component.expose())) {
+            return Err(wrong("two components are one and the same: they cancel each other out"));
+        }
+        // Then the others cancel each other out, and one hand holds the key.
+        if component.same_as(&key[..length]) {
+            return Err(wrong("one component is the key itself"));
+        }
     }
     Component::copy_of(&key[..length]).ok_or_else(|| wrong("the components are longer than 32 octets"))
+}
+
+/// A component in a file that others can read is not in one hand.
+fn warn_of_readers(path: &Path, file: Result<&File, &std::io::Error>) {
+    let mode = file.ok().and_then(|file| file.metadata().ok()).map(|told| told.permissions().mode() & 0o7777);
+    if let Some(mode) = mode.filter(|mode| mode & 0o077 != 0) {
+        tracing::warn!(file = %path.display(), mode = %format!("{mode:04o}"), "others can read this component: mode 0600 belongs to it");
+    }
 }
 
 fn read_from(file: std::io::Result<File>, name: &str) -> Result<Component, Fault> {
@@ -98,7 +120,9 @@ fn prompt(whose: &str) -> Result<Component, Fault> {
     let failed = |what: &dyn std::fmt::Display| Fault::new(Exit::Config, format!("terminal: {what}"));
     let shown = tcgetattr(terminal.as_fd()).map_err(|e| failed(&e))?;
     let mut hidden = shown.clone();
-    hidden.local_flags.remove(LocalFlags::ECHO);
+    // Ctrl-C must not end the process while the terminal shows nothing: here it ends the line, see below.
+    hidden.local_flags.remove(LocalFlags::ECHO | LocalFlags::ISIG);
+    hidden.control_chars[SpecialCharacterIndices::VEOL as usize] = CTRL_C;
     write!(terminal, "{whose}, hex, not shown: ").map_err(|e| failed(&e))?;
     tcsetattr(terminal.as_fd(), SetArg::TCSAFLUSH, &hidden).map_err(|e| failed(&e))?;
     let mut text = Zeroizing::new([0; MAX_TEXT + 1]);
@@ -106,7 +130,13 @@ fn prompt(whose: &str) -> Result<Component, Fault> {
     let restored = tcsetattr(terminal.as_fd(), SetArg::TCSAFLUSH, &shown);
     let _ = writeln!(terminal);
     restored.map_err(|e| failed(&e))?;
-    parse(&text[..read.map_err(|e| failed(&e))?], whose)
+    let text = &text[..read.map_err(|e| failed(&e))?];
+    if text.contains(&CTRL_C) {
+        return Err(
+            Fault::new(Exit::Stopped, format!("{whose} was not given")).hint("run again; what is done stays done")
+        );
+    }
+    parse(text, whose)
 }
 
 /// Hex digits, blanks between them allowed.
@@ -157,6 +187,14 @@ mod tests {
         assert!(combine(&[component(&[1; 16]), component(&[2; 32])]).is_err());
         assert!(combine(&[component(&[1; 16]), component(&[1; 16])]).is_err());
         assert_eq!(combine(&[component(&[1; 16]), component(&[2; 16])]).unwrap().expose(), [3; 16]);
+        // Of three, two equal ones leave the third as the key, in one hand.
+        let [a, c] = [[1; 16], [2; 16]];
+        for parts in [[a, a, c], [a, c, a], [c, a, a]] {
+            let fault = combine(&parts.map(|part| component(&part))).unwrap_err();
+            assert_eq!(fault.exit, Exit::IntegrityFailure);
+        }
+        assert!(combine(&[component(&a), component(&[0; 16])]).unwrap_err().what.contains("the key itself"));
+        assert!(combine(&[component(&a), component(&c), component(&[7; 16])]).is_ok());
     }
 
     #[test]
@@ -172,7 +210,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_order_of_components_does_not_matter(a in any::<[u8; 32]>(), b in any::<[u8; 32]>(), c in any::<[u8; 32]>()) {
-            prop_assume!((0..32).any(|i| a[i] ^ b[i] ^ c[i] != 0));
+            prop_assume!(a != b && b != c && a != c);
             let one = combine(&[component(&a), component(&b), component(&c)]).unwrap();
             let other = combine(&[component(&c), component(&a), component(&b)]).unwrap();
             prop_assert!(one.same_as(other.expose()));

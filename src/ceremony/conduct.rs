@@ -1,4 +1,4 @@
-//! Conducts a plan: looks for the approval of the next step, does it, writes it down, and so on to the audit key's signature.
+//! Conducts a plan: looks for the approval of the next step, does it, writes it down, has the audit key sign what stands there now.
 //!
 //! Killed at any point, the same command goes on: a line in the transcript is a step done, a CKA_ID in the state is a step begun.
 
@@ -9,22 +9,22 @@ use jiff::Timestamp;
 use openssl::ecdsa::EcdsaSig;
 use openssl::sha::sha256;
 
-use super::Plan;
 use super::approval::{Approved, Asked, Custodians};
 use super::component::Source;
 use super::plan::Step;
 use super::state::State;
 use super::steps::{self, Bench};
 use super::transcript::{Line, Transcript};
+use super::{Need, Plan};
 use crate::certs::point;
 use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::{KeyRoom, Token, approver};
-use crate::hsm::policy::KeyRule;
+use crate::hsm::policy::{KeyPolicy, KeyRule};
 use crate::hsm::{Hsm, HsmSession, Role};
 
-/// Asks what still needs an epoch; the answer is words for people, none when nothing does.
-pub type StillNeeds<'a> = dyn Fn(&Token, &KeyRule) -> Result<Vec<String>, Fault> + 'a;
+/// Asks what still needs an epoch; none when nothing does.
+pub type StillNeeds<'a> = dyn Fn(&Token, &KeyRule) -> Result<Vec<Need>, Fault> + 'a;
 
 /// What a ceremony asks of the rooms it does not know.
 pub struct Helpers<'a> {
@@ -75,9 +75,12 @@ impl Ceremony<'_> {
         let _lock = lock(self.dir)?;
         let mut transcript = Transcript::open(self.dir)?;
         let mut state = State::open(self.dir, &self.plan.sha256, self.slot)?;
-        if transcript.lines().iter().any(|line| line.ceremony != state.ceremony) {
-            let what = format!("{}: transcript and state are of different ceremonies", self.dir.display());
-            return Err(Fault::new(Exit::IntegrityFailure, what).hint("restore both from one backup"));
+        transcript.follows(self.plan, &state.ceremony)?;
+        let audit_keys = self.audit_keys()?;
+        transcript.verify(&audit_keys)?;
+        let mut is_signed_for = !audit_keys.is_empty();
+        for step in self.plan.script.steps.iter().take(transcript.lines().len()) {
+            self.forget_components(step, &mut state)?; // also of a combination that was cut off before it forgot them
         }
         let approvals = self.verified_approvals()?;
         let mut sources = self.components.iter();
@@ -87,8 +90,8 @@ impl Ceremony<'_> {
             let number = at + 1;
             let told =
                 |fault: Fault| Fault { what: format!("step {number} ({}): {}", step.title(), fault.what), ..fault };
-            let (by, hash) = match self.approved(number, step, &state, &approvals) {
-                Ok(approved) => (approved.approval.custodian.clone(), Some(approved.sha256.clone())),
+            let (by, approved) = match self.approved(number, step, &state, &approvals) {
+                Ok(approved) => (approved.approval.custodian.clone(), Some(approved)),
                 Err(_) if self.approver_pin && !matches!(step, Step::Component { .. }) => {
                     let said = match pin_said.take() {
                         Some(said) => said,
@@ -98,11 +101,19 @@ impl Ceremony<'_> {
                 }
                 Err(fault) => return Err(told(fault)),
             };
+            if !is_signed_for && !self.makes_audit_key(step)? {
+                let what = "the site has no audit key to sign the transcript";
+                return Err(told(
+                    Fault::new(Exit::Config, what)
+                        .hint("the first step of a new site makes it: `do = \"generate\"`, `role = \"audit\"`"),
+                ));
+            }
+            approved.map_or(Ok(()), |approved| approved.keep_in(self.dir))?;
             let room = KeyRoom::open_in(self.site, self.slot).map_err(told)?;
             let bench = Bench { ceremony: self, room: &room, step: number };
             let result = steps::perform(&bench, step, &mut state, &mut sources).map_err(told)?;
             let (role, epoch) = step.key();
-            transcript.append(Line {
+            let line = Line {
                 step: number,
                 word: step.word().into(),
                 role: role.to_string(),
@@ -110,20 +121,45 @@ impl Ceremony<'_> {
                 at: (self.helpers.now)().to_string(),
                 operator: self.plan.script.operator.clone(),
                 approved_by: by,
-                approval_sha256: hash,
+                approval_sha256: approved.map(|approved| approved.sha256.clone()),
+                approval_signature_sha256: approved.map(|approved| approved.signature_sha256.clone()),
+                custodian_key_sha256: approved.map(|approved| approved.key_sha256.clone()),
                 ceremony: state.ceremony.clone(),
                 plan_sha256: self.plan.sha256.clone(),
                 hsm: self.token_facts()?,
                 result,
                 previous_sha256: String::new(),
-            })?;
-            if let Step::Combine { .. } = step {
-                state.forget(&steps::component_steps(self.plan, step))?;
-            }
+            };
+            transcript.append(line, |text| self.signature(text))?;
+            is_signed_for = true;
+            self.forget_components(step, &mut state)?;
             done.push(step.title());
         }
-        let path = self.sign(&transcript)?;
-        Ok(Outcome { done, steps: transcript.lines().len(), transcript: path })
+        Ok(Outcome { done, steps: transcript.lines().len(), transcript: self.dir.join("transcript.jsonl") })
+    }
+
+    /// What was combined waits for nobody: its components are erased from the state.
+    fn forget_components(&self, step: &Step, state: &mut State) -> Result<(), Fault> {
+        match step {
+            Step::Combine { .. } => state.forget(&steps::component_steps(self.plan, step)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The audit keys that are in the site's first token, of every epoch: a transcript may be signed by an older one. Read without
+    /// opening the token for work, which a key half made by an interrupted step would prevent.
+    fn audit_keys(&self) -> Result<Vec<[u8; 65]>, Fault> {
+        let policy = KeyPolicy::load(&self.site.path(&self.site.config.hsm.policy))?;
+        let room = KeyRoom::open(self.site)?;
+        let points = policy.epochs(&Role::Audit).into_iter().map(|rule| room.point(rule));
+        Ok(points.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }
+
+    /// Whether a step makes the audit key that will sign.
+    fn makes_audit_key(&self, step: &Step) -> Result<bool, Fault> {
+        let policy = KeyPolicy::load(&self.site.path(&self.site.config.hsm.policy))?;
+        let active = policy.rule(&Role::Audit).map(|rule| (&rule.role, rule.epoch));
+        Ok(matches!(step, Step::Generate { .. }) && Some(step.key()) == active)
     }
 
     /// The token it is conducted on.
@@ -168,8 +204,10 @@ impl Ceremony<'_> {
         }
         let who = match only {
             Some(only) => only.to_owned(),
-            None => match Custodians::load(self.site)?.names() {
-                names if names.is_empty() => "a custodian: bindery.toml lists none under [ceremony.custodians]".into(),
+            None => match Custodians::load(self.site)?.names_besides(&self.plan.script.operator) {
+                names if names.is_empty() => {
+                    "a custodian besides the operator: bindery.toml lists none under [ceremony.custodians]".into()
+                }
                 names => format!("one of {names}"),
             },
         };
@@ -186,14 +224,13 @@ impl Ceremony<'_> {
         Ok([facts.model.clone(), facts.label.clone(), facts.serial.clone(), facts.firmware.clone()])
     }
 
-    /// The audit key's signature, DER, over the octets of the transcript, and the key to verify it with.
-    fn sign(&self, transcript: &Transcript) -> Result<PathBuf, Fault> {
+    /// The audit key's signature, DER, over the octets of the transcript; the key to verify it with goes into the directory.
+    fn signature(&self, text: &[u8]) -> Result<Vec<u8>, Fault> {
         let token = Token::open_present(self.site)?;
         let key = token.key(&Role::Audit).map_err(|error| {
-            Fault::from(error)
-                .hint("every step is done, but nobody signs the transcript: make the audit key, then run again")
+            Fault::from(error).hint("nobody signs the transcript: make the active audit key first, then run again")
         })?;
-        let signature = token.open_session()?.sign(key, &sha256(transcript.octets()))?;
+        let signature = token.open_session()?.sign(key, &sha256(text))?;
         let bug = |e: openssl::error::ErrorStack| Fault::new(Exit::Bug, format!("OpenSSL: {e}"));
         let (r, s) = signature.split_at(32);
         let number = openssl::bn::BigNum::from_slice;
@@ -201,9 +238,13 @@ impl Ceremony<'_> {
         let public = point::public_key(&token.public_point(key)?).and_then(openssl::pkey::PKey::from_ec_key);
         let pem = public.and_then(|key| key.public_key_to_pem()).map_err(bug)?;
         files::write_whole(&self.dir.join("audit.pub.pem"), &pem, 0o644)?;
-        files::write_whole(&self.dir.join("transcript.sig"), &der, 0o644)?;
-        Ok(self.dir.join("transcript.jsonl"))
+        Ok(der)
     }
+}
+
+/// Whether every step of a plan was done in this directory.
+pub fn is_finished(dir: &Path, plan: &Plan) -> bool {
+    Transcript::open(dir).is_ok_and(|transcript| transcript.lines().len() >= plan.script.steps.len())
 }
 
 /// The running number of a ceremony; begun when it was not. Custodians sign it.

@@ -75,7 +75,10 @@ pub enum Step {
         #[serde(default = "first")]
         epoch: u32,
         under: Role,
+        #[serde(default)]
+        under_epoch: Option<u32>,
         file: PathBuf,
+        wrapped_sha256: FileHash,
         kcv: CheckValue,
         kcv_method: KcvMethod,
     },
@@ -97,6 +100,8 @@ pub enum Step {
         #[serde(default = "first")]
         epoch: u32,
         files: Vec<PathBuf>,
+        #[serde(default)]
+        files_sha256: Vec<FileHash>,
     },
     /// Make a pending epoch without certificate the active one.
     Activate {
@@ -112,6 +117,41 @@ pub enum Step {
 
 fn first() -> u32 {
     1
+}
+
+/// SHA-256 of a file that a plan names, lower-case hex: what is approved is this content, not whatever lies under the name later.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct FileHash(String);
+
+impl FileHash {
+    /// Of these octets.
+    pub fn of(octets: &[u8]) -> Self {
+        Self(data_encoding::HEXLOWER.encode(&sha256(octets)))
+    }
+
+    /// The hex digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Refuses a file whose content is not the approved one. `octets` are those that are worked with afterwards.
+    pub fn check(&self, path: &Path, octets: &[u8]) -> Result<(), Fault> {
+        if *self == Self::of(octets) {
+            return Ok(());
+        }
+        let what = format!("{}: its SHA-256 is not the one in the approved plan", path.display());
+        Err(Fault::new(Exit::IntegrityFailure, what)
+            .hint("the file was exchanged after the plan was written: bring the approved one back, or have a new plan approved"))
+    }
+}
+
+impl TryFrom<String> for FileHash {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let is_hex = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if is_hex { Ok(Self(text)) } else { Err(format!("{text:?} is no SHA-256 of 64 lower-case hex digits")) }
+    }
 }
 
 impl Step {
@@ -193,8 +233,17 @@ impl Script {
                 if *custodian == self.operator {
                     return Err("the operator holds no component".into());
                 }
+                let combines = |other: &Step| matches!(other, Step::Combine { .. }) && other.key() == step.key();
+                if self.steps[..at].iter().any(combines) {
+                    return Err("the component comes after its key was combined".into());
+                }
             }
             Step::Combine { role, epoch, .. } => self.check_components(at, role, *epoch)?,
+            Step::Certificate { files, files_sha256, .. }
+                if !files_sha256.is_empty() && files_sha256.len() != files.len() =>
+            {
+                return Err("files_sha256 names another number of files than files".into());
+            }
             Step::Unwrap { under, .. } if !matches!(under, Role::Import(_)) => {
                 return Err(format!("{under} is no import key"));
             }
@@ -269,6 +318,7 @@ mod tests {
             ([&a, &component(2, "anna"), COMBINE].concat(), "one custodian"),
             ([&a, &component(2, "olga"), COMBINE].concat(), "operator"),
             ([&a, &component(3, "berta"), COMBINE].concat(), "counted from 1"),
+            ([&a, &b, COMBINE, &component(1, "carla")].concat(), "after its key was combined"),
         ] {
             assert!(parse(&steps).unwrap_err().contains(why), "{steps}");
         }
@@ -283,10 +333,20 @@ mod tests {
             ("do = \"request\"\nrole = \"site-kek\"", "no certificate"),
             ("do = \"retire\"\nrole = \"site-kek\"", "epoch"),
             (
-                "do = \"unwrap\"\nrole = \"transport:a\"\nunder = \"site-kek\"\nfile = \"f\"\nkcv = \"a1b2c3\"\nkcv_method = \"aes-ecb-zeros\"",
+                "do = \"unwrap\"\nrole = \"transport:a\"\nunder = \"site-kek\"\nfile = \"f\"\nwrapped_sha256 = \"HASH\"\nkcv = \"a1b2c3\"\nkcv_method = \"aes-ecb-zeros\"",
                 "no import key",
             ),
+            (
+                "do = \"unwrap\"\nrole = \"transport:a\"\nunder = \"import:m\"\nfile = \"f\"\nkcv = \"a1b2c3\"\nkcv_method = \"aes-ecb-zeros\"",
+                "wrapped_sha256",
+            ),
+            (
+                "do = \"certificate\"\nrole = \"dppb\"\nfiles = [\"a\", \"b\"]\nfiles_sha256 = [\"HASH\"]",
+                "another number",
+            ),
+            ("do = \"certificate\"\nrole = \"dppb\"\nfiles = [\"a\"]\nfiles_sha256 = [\"AB\"]", "no SHA-256"),
         ] {
+            let step = step.replace("HASH", &"0a".repeat(32));
             assert!(parse(&format!("[[step]]\n{step}\n")).unwrap_err().contains(why), "{step}");
         }
         assert!(

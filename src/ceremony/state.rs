@@ -45,6 +45,50 @@ pub(super) struct SealedComponent {
     pub(super) sealed: String,
 }
 
+/// What a sealed component is: this ceremony's, of this step.
+pub(super) fn component_aad(ceremony: &str, step: usize) -> Vec<u8> {
+    format!("bindery.component/1|{ceremony}|{step}").into_bytes()
+}
+
+/// A component that waits for the others, sealed under the site KEK.
+pub struct Waiting {
+    /// Which, for people.
+    pub what: String,
+    /// What it was sealed with.
+    pub aad: Vec<u8>,
+    /// The sealed octets.
+    pub sealed: Vec<u8>,
+}
+
+/// What waits in the ceremonies of a directory. A state that cannot be read is exit 8: nobody knows what waits there.
+pub fn waiting(ceremonies: &Path) -> Result<Vec<Waiting>, Fault> {
+    let mut all = Vec::new();
+    let entries = match std::fs::read_dir(ceremonies) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(all),
+        entries => entries.map_err(|e| Fault::file(ceremonies, &e))?,
+    };
+    for entry in entries {
+        let path = entry.map_err(|e| Fault::file(ceremonies, &e))?.path().join("state.json");
+        let text = match std::fs::read(&path) {
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => continue,
+            text => text.map_err(|e| Fault::file(&path, &e))?,
+        };
+        let wrong = |what: String| {
+            Fault::new(Exit::IntegrityFailure, format!("{}: {what}", path.display())).hint(
+                "restore it from a backup, or move the ceremony's directory out of the site if nothing in it is wanted",
+            )
+        };
+        let state: State = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
+        for SealedComponent { step, sealed } in &state.components {
+            let octets = data_encoding::BASE64.decode(sealed.as_bytes());
+            let sealed = octets.map_err(|e| wrong(format!("the component of step {step}: {e}")))?;
+            let what = format!("the component of step {step} in {}", path.display());
+            all.push(Waiting { what, aad: component_aad(&state.ceremony, *step), sealed });
+        }
+    }
+    Ok(all)
+}
+
 impl State {
     /// The state of a ceremony directory, or a new one under a running number of its own. Another plan's state is refused.
     pub(super) fn open(dir: &Path, plan_sha256: &str, slot: Option<&str>) -> Result<Self, Fault> {

@@ -12,7 +12,7 @@ use super::certify::{self, Subject};
 use super::component::{self, Component, Source};
 use super::conduct::Ceremony;
 use super::plan::{Plan, Step};
-use super::state::State;
+use super::state::{State, component_aad};
 use crate::config::files;
 use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::objects::KeyId;
@@ -73,16 +73,18 @@ pub(super) fn perform(
             component::check(&key, kcv, *kcv_method, "the combined key")?;
             bench.make(&rule, state, |id, _| Ok(bench.room.create(&rule, id, key.expose())?))?;
             let (made, token) = bench.made(&rule)?;
-            let seen = announced::seen_of_components(&token, &rule, &key)?;
+            let of_zeros = announced::block_of_components(&key)?;
+            let seen = announced::seen_of_components(&token, &rule, of_zeros)?;
+            bench.pin(&token, &rule, Some(of_zeros))?;
             Ok(announced::told(made, (kcv, *kcv_method), seen))
         }
-        Step::Unwrap { under, file, kcv, kcv_method, .. } => {
+        Step::Unwrap { under, under_epoch, file, wrapped_sha256, kcv, kcv_method, .. } => {
             let rule = bench.rule(role, epoch, Origin::Imported)?;
             let path = bench.ceremony.plan.directory.join(file);
             let wrapped = std::fs::read(&path).map_err(|e| Fault::file(&path, &e))?;
+            wrapped_sha256.check(&path, &wrapped)?; // a check value of 3 octets alone can be met by trying keys
             let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
-            let under = policy.epochs(under).into_iter().find(|rule| rule.state != KeyState::Retired).cloned();
-            let under = under.ok_or_else(|| Fault::new(Exit::Config, "the key policy declares no such import key"))?;
+            let under = super::import_rule(&policy, under, *under_epoch)?.clone();
             let check = (kcv, *kcv_method);
             let on_trial = announced::seen_on_trial(bench.room, (&rule, &under), &wrapped, check)?;
             if let Some(own) = state.begun_id(bench.step) {
@@ -91,6 +93,7 @@ pub(super) fn perform(
             }
             bench.make(&rule, state, |id, _| Ok(bench.room.unwrap(&rule, id, &under, &wrapped)?))?;
             let (made, token) = bench.made(&rule)?;
+            let (on_trial, of_zeros) = on_trial.unzip();
             let seen = match announced::seen_of_key(&token, &rule, check).map(|seen| seen.or(on_trial)) {
                 Ok(Some(seen)) => seen,
                 // Not the key that was announced, or nobody can tell: it must not stay under this label. The next try chooses the
@@ -106,8 +109,9 @@ pub(super) fn perform(
                     return Err(fault);
                 }
             };
+            bench.pin(&token, &rule, of_zeros)?;
             let mut result = announced::told(made, check, seen);
-            result["wrapped_sha256"] = json!(HEXLOWER.encode(&sha256(&wrapped)));
+            result["wrapped_sha256"] = json!(wrapped_sha256.as_str());
             result["under"] = json!(under.label);
             Ok(result)
         }
@@ -119,12 +123,18 @@ pub(super) fn perform(
             files::write_whole(&bench.ceremony.dir.join(&name), pem.as_bytes(), 0o644)?;
             Ok(json!({ "file": name, "sha256": HEXLOWER.encode(&sha256(pem.as_bytes())) }))
         }
-        Step::Certificate { files, .. } => {
-            let chain: Vec<_> = files.iter().map(|file| bench.ceremony.plan.directory.join(file)).collect();
+        Step::Certificate { files, files_sha256, .. } => {
+            let paths = files.iter().map(|file| bench.ceremony.plan.directory.join(file));
+            let chain = certify::read_files(paths)?;
+            for ((path, octets), approved) in chain.iter().zip(files_sha256) {
+                approved.check(path, octets)?;
+            }
+            let hashes: Vec<_> = chain.iter().map(|(_, octets)| HEXLOWER.encode(&sha256(octets))).collect();
             let token = bench.ceremony.token()?;
             let begun = bench.ceremony.helpers.begun_orders;
             let installed = certify::install(site, &token, (role, epoch), &chain, now, begun)?;
-            Ok(json!({ "leaf_sha256": installed.fingerprint, "not_after": installed.not_after.to_string() }))
+            let not_after = installed.not_after.to_string();
+            Ok(json!({ "leaf_sha256": installed.fingerprint, "not_after": not_after, "files_sha256": hashes }))
         }
         Step::Activate { .. } => {
             if matches!(role, Role::DpAuth(_) | Role::DpPb(_) | Role::Manifest) {
@@ -228,6 +238,16 @@ impl Bench<'_> {
         make(&id, state)
     }
 
+    /// Pins the check value of a key that came in: from now on every start compares it.
+    fn pin(&self, token: &Token, rule: &KeyRule, of_zeros: Option<announced::Block>) -> Result<(), Fault> {
+        let Some(kcv) = announced::to_pin(token, rule, of_zeros)? else { return Ok(()) };
+        let site = self.ceremony.site;
+        let path = site.path(&site.config.hsm.policy);
+        let mut file = PolicyFile::open(&path)?;
+        file.pin(&rule.role, rule.epoch, &kcv)?;
+        file.write().map(drop)
+    }
+
     /// What the transcript says of a key that is there now, and the token, which compared and tried it.
     fn made(&self, rule: &KeyRule) -> Result<(Value, Token), Fault> {
         let id = self.room.find(rule)?.unwrap_or_default();
@@ -265,6 +285,6 @@ impl Bench<'_> {
 
     /// What a sealed component is: this ceremony's, of this step.
     fn aad(&self, state: &State, step: usize) -> Vec<u8> {
-        format!("bindery.component/1|{}|{step}", state.ceremony).into_bytes()
+        component_aad(&state.ceremony, step)
     }
 }

@@ -218,6 +218,7 @@ fn token(site: &Site) -> Result<(), Fault> {
     if !made.curves.contains(&Curve::Brainpool) {
         files::write_whole(&site.path("key-policy.toml"), own.as_bytes(), 0o644)?;
     }
+    provision::pin_check_values(site, &made)?;
     for copy in made.copies {
         let mut line = Zeroizing::new([b'\n'; 65]);
         HEXLOWER.encode_mut(&copy.key[..], &mut line[..64]);

@@ -95,6 +95,11 @@ impl CheckValue {
         told.len() >= Self::LEAST && told.iter().zip(&self.0).all(|(told, own)| told == own)
     }
 
+    /// The whole block of which it is the beginning; none of a shorter one.
+    pub fn as_block(&self) -> Option<&[u8; 16]> {
+        self.0.as_slice().try_into().ok()
+    }
+
     const LEAST: usize = 3;
 }
 

@@ -77,8 +77,8 @@ pub struct HsmConfig {
     /// How long a run waits for a token to come back when none serves, before it stops.
     #[serde(default = "recover_s")]
     pub recover_s: u64,
-    /// Of so many signatures one is verified in software; 0: the first of each session and of each chunk only.
-    #[serde(default)]
+    /// Of so many signatures, 1 to 16, the last is verified in software before any of them goes out; 1: every one.
+    #[serde(default = "verify_one_in")]
     pub verify_one_in: u64,
     /// Further tokens that hold the same keys, each with what differs from the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -91,6 +91,10 @@ fn call_deadline_ms() -> u64 {
 
 fn recover_s() -> u64 {
     60
+}
+
+fn verify_one_in() -> u64 {
+    16
 }
 
 /// `[[hsm.slot]]`: one more token. What is left out is as in `[hsm]`.

@@ -53,7 +53,7 @@ fn sick(how: &str) -> HsmError {
     HsmError {
         what: "draw random".into(),
         code: format!("the token's random source {how}"),
-        class: FaultClass::Token,
+        class: FaultClass::Policy, // it would come back as it is
         hint: "do not issue credentials from this token before its maker has explained it",
     }
 }
@@ -82,7 +82,7 @@ mod tests {
             session.stuck_random = Some(stuck);
             for length in [1, 2, 16, 64, 4_096, 10_000] {
                 let error = fill_random(&mut session, &mut vec![0; length]).unwrap_err();
-                assert_eq!(error.class, FaultClass::Token);
+                assert_eq!(error.class, FaultClass::Policy);
             }
         }
     }

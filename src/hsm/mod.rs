@@ -77,13 +77,22 @@ impl FromStr for Role {
             "manifest" => Self::Manifest,
             "audit" => Self::Audit,
             other => match other.split_once(':') {
-                Some(("transport", name)) if !name.is_empty() => Self::Transport(name.to_owned()),
-                Some(("import", name)) if !name.is_empty() => Self::Import(name.to_owned()),
-                Some(("operator", name)) if !name.is_empty() => Self::Operator(name.to_owned()),
+                Some(("transport", name)) => Self::Transport(named(name)?),
+                Some(("import", name)) => Self::Import(named(name)?),
+                Some(("operator", name)) => Self::Operator(named(name)?),
                 _ => return Err(format!("role {other:?} is unknown")),
             },
         })
     }
+}
+
+/// Letters, digits, `.`, `_` and `-`, no leading dot, 64 at most: a name stands in labels and in file names.
+fn named(name: &str) -> Result<String, String> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if matches!(name.len(), 1..=64) && name.bytes().all(is_plain) && !name.starts_with('.') {
+        return Ok(name.to_owned());
+    }
+    Err(format!("{name:?} is no name of a key: 1 to 64 of letters, digits, '.', '_' and '-', no leading dot"))
 }
 
 impl TryFrom<String> for Role {

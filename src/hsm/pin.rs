@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -57,6 +57,21 @@ impl UserPin {
             (None, Some(file)) => Self::read(&site.path(file)),
             (None, None) => Self::of(site),
         }
+    }
+
+    /// Whether [`Self::of`], or [`Self::of_slot`], finds the same again: a pipe is empty once it was read.
+    pub(in crate::hsm) fn can_be_read_again(site: &Site, slot: Option<&SlotConfig>) -> bool {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let own_file = slot.and_then(|slot| slot.pin_file.as_ref());
+        if slot.is_some_and(|slot| slot.pin_env.is_some()) {
+            return true;
+        }
+        if own_file.is_none() && variable("BINDERY_PIN_FD").is_some() {
+            return false;
+        }
+        let named = own_file.is_none().then(|| variable("BINDERY_PIN_FILE")).flatten().map(PathBuf::from);
+        let path = named.unwrap_or_else(|| site.path(own_file.unwrap_or(&site.config.hsm.pin_file)));
+        (own_file.is_none() && variable("BINDERY_PIN").is_some()) || path.is_file()
     }
 
     /// The PIN as text, for the login call only.

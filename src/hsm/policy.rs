@@ -172,6 +172,12 @@ mod tests {
             assert_eq!(role.to_string().parse(), Ok(role));
         }
         assert!("dppb:p384".parse::<Role>().is_err());
+        assert!("transport:Op_7.a-b".parse::<Role>().is_ok());
+        for name in ["", "../../x", ".x", "a/b", "a b", "a:b", "\u{e4}", &"a".repeat(65)] {
+            for kind in ["transport", "operator", "import"] {
+                assert!(format!("{kind}:{name}").parse::<Role>().is_err(), "{kind}:{name}");
+            }
+        }
     }
 
     #[test]

@@ -68,6 +68,18 @@ pub struct Limits {
     pub sessions: usize,
 }
 
+/// Sessions that are no lane's: the anchor, which holds the login, and the one of the signature that ends a recovery.
+const OTHER_SESSIONS: usize = 2;
+
+impl Limits {
+    /// Lanes that the profile and the token, if it told a number of sessions, leave room for.
+    pub fn most_lanes(&self, granted: Option<usize>) -> usize {
+        let told = Some(self.sessions).filter(|sessions| *sessions != 0);
+        let sessions = [told, granted].into_iter().flatten().min();
+        sessions.map_or(self.lanes, |sessions| self.lanes.min(sessions.saturating_sub(OTHER_SESSIONS).max(1)))
+    }
+}
+
 /// `[forms]`: all have the standard's form as default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -149,9 +161,14 @@ impl HsmProfile {
         if profile.schema != SCHEMA {
             return Err(wrong(format!("schema {:?} is not {SCHEMA:?}", profile.schema)));
         }
-        let Limits { random_octets, encrypt_octets, lanes, .. } = profile.limits;
+        let Limits { random_octets, encrypt_octets, lanes, sessions } = profile.limits;
         if random_octets < 64 || encrypt_octets < 16 || lanes == 0 {
             return Err(wrong("limits: random_octets below 64, encrypt_octets below 16 or no lanes".into()));
+        }
+        if (1..=OTHER_SESSIONS).contains(&sessions) {
+            return Err(wrong(format!(
+                "limits: {sessions} sessions are too few: {OTHER_SESSIONS} besides those of the lanes"
+            )));
         }
         if let Some(name) = profile.attributes_unknown.iter().find(|name| !MAY_BE_UNKNOWN.contains(&name.as_str())) {
             return Err(wrong(format!("attributes_unknown: {name} is not optional, only {MAY_BE_UNKNOWN:?} are")));
@@ -206,6 +223,20 @@ mod tests {
         assert!(with("unknown = [\"limits.lines\"]").unwrap_err().what.contains("limits.lines"));
         let number = SOFTHSM.replacen("0x210A", "0x210C", 1);
         assert!(HsmProfile::parse("x", &number).unwrap_err().what.contains("key_wrap_pad_number"));
+    }
+
+    #[test]
+    fn lanes_leave_room_for_the_sessions_that_are_no_lanes() {
+        let limits = |lanes, sessions| Limits { random_octets: 64, encrypt_octets: 16, lanes, sessions };
+        assert_eq!(limits(16, 0).most_lanes(None), 16);
+        assert_eq!(limits(16, 10).most_lanes(None), 8);
+        assert_eq!(limits(16, 10).most_lanes(Some(6)), 4, "the token's own bound is tighter");
+        assert_eq!(limits(16, 10).most_lanes(Some(600)), 8, "the profile's is");
+        assert_eq!(limits(4, 10).most_lanes(Some(600)), 4);
+        assert_eq!(limits(16, 0).most_lanes(Some(1)), 1, "a token that tells so little is asked for one all the same");
+        let with = |sessions: &str| SOFTHSM.replacen("[limits]", &format!("[limits]\nsessions = {sessions}"), 1);
+        assert!(HsmProfile::parse("x", &with("2")).unwrap_err().what.contains("too few"));
+        assert_eq!(HsmProfile::parse("x", &with("3")).unwrap().limits.most_lanes(None), 1);
     }
 
     #[test]

@@ -292,7 +292,7 @@ pub(super) unsafe extern "C" fn C_GetSlotList(present: CK_BBOOL, list: *mut CK_S
         }
         own.truncate(length as usize);
         let mut ids: Vec<_> = shim.slots.shown(&own, shim.list, &shim.counts).into_iter().collect();
-        ids.retain(|slot| shim.absent(slot).is_none());
+        ids.retain(|slot| shim.absent(slot).is_none() || shim.faults.is_listed(slot.row()));
         // SAFETY: not null, as was looked at above.
         let room = unsafe { std::mem::replace(&mut *count, ids.len() as CK_ULONG) };
         if list.is_null() {
@@ -305,6 +305,62 @@ pub(super) unsafe extern "C" fn C_GetSlotList(present: CK_BBOOL, list: *mut CK_S
         let out = unsafe { slice::from_raw_parts_mut(list, ids.len()) };
         out.iter_mut().zip(ids).for_each(|(out, slot)| *out = slot.id);
         CKR_OK
+    })
+}
+
+pub(super) unsafe extern "C" fn C_GetMechanismList(
+    id: CK_SLOT_ID,
+    list: *mut CK_MECHANISM_TYPE,
+    count: *mut CK_ULONG,
+) -> CK_RV {
+    const FUNCTION: usize = number("C_GetMechanismList");
+    let Some(shim) = shim() else { return CKR_GENERAL_ERROR };
+    shim.on_id(FUNCTION, id, |slot| {
+        let Some(call) = shim.list.C_GetMechanismList else { return CKR_FUNCTION_NOT_SUPPORTED };
+        if count.is_null() {
+            return CKR_ARGUMENTS_BAD;
+        }
+        let mut length = 0;
+        // SAFETY: a null list asks for the number alone.
+        let code = unsafe { call(slot.backend(), std::ptr::null_mut(), &mut length) };
+        if code != CKR_OK {
+            return code;
+        }
+        let mut all = vec![0; length as usize];
+        // SAFETY: room for `length` numbers, as said.
+        let code = unsafe { call(slot.backend(), all.as_mut_ptr(), &mut length) };
+        if code != CKR_OK {
+            return code;
+        }
+        all.truncate(length as usize);
+        let hidden = shim.faults.hidden_mechanisms(slot.row());
+        all.retain(|mechanism| !hidden.contains(mechanism));
+        // SAFETY: not null, as was looked at above.
+        let room = unsafe { std::mem::replace(&mut *count, all.len() as CK_ULONG) };
+        if list.is_null() {
+            return CKR_OK;
+        }
+        if room < all.len() as CK_ULONG {
+            return CKR_BUFFER_TOO_SMALL;
+        }
+        // SAFETY: the caller has room for `room` numbers, and there are no more than that.
+        unsafe { slice::from_raw_parts_mut(list, all.len()) }.copy_from_slice(&all);
+        CKR_OK
+    })
+}
+
+pub(super) unsafe extern "C" fn C_GetMechanismInfo(
+    id: CK_SLOT_ID,
+    mechanism: CK_MECHANISM_TYPE,
+    info: *mut CK_MECHANISM_INFO,
+) -> CK_RV {
+    const FUNCTION: usize = number("C_GetMechanismInfo");
+    let Some(shim) = shim() else { return CKR_GENERAL_ERROR };
+    shim.on_id(FUNCTION, id, |slot| match shim.list.C_GetMechanismInfo {
+        _ if shim.faults.hidden_mechanisms(slot.row()).contains(&mechanism) => CKR_MECHANISM_INVALID,
+        // SAFETY: the module's own function with the module's slot and the caller's arguments.
+        Some(call) => unsafe { call(slot.backend(), mechanism, info) },
+        None => CKR_FUNCTION_NOT_SUPPORTED,
     })
 }
 

@@ -259,8 +259,6 @@ macro_rules! slot_calls {
 
 slot_calls! {
     C_GetSlotInfo(info: *mut CK_SLOT_INFO);
-    C_GetMechanismList(list: *mut CK_MECHANISM_TYPE, count: *mut CK_ULONG);
-    C_GetMechanismInfo(mechanism: CK_MECHANISM_TYPE, info: *mut CK_MECHANISM_INFO);
 }
 
 macro_rules! list_of {

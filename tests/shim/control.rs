@@ -79,10 +79,13 @@ pub(crate) enum Effect {
     Hang,
     /// The token is gone: not in the slot list, `code` for every call, all handles stale for ever. `reinitialise`: it is seen
     /// again only after the rule ended *and* the process called C_Finalize and C_Initialize, as clients of network HSMs need.
+    /// `listed`: C_GetSlotList shows it all the same.
     Vanish {
         code: u64,
         #[serde(default)]
         reinitialise: bool,
+        #[serde(default)]
+        listed: bool,
     },
     /// The user PIN locks after `after` wrong ones, of which `already` were made by others. Survives the process (counts file).
     PinLock {
@@ -92,4 +95,6 @@ pub(crate) enum Effect {
     },
     /// Sessions of one process at most: in C_GetTokenInfo, and CKR_SESSION_COUNT beyond.
     SessionLimit { max: u64 },
+    /// These mechanisms (numbers) are in no list of the token, and CKR_MECHANISM_INVALID for whoever asks about one.
+    HideMechanisms { numbers: Vec<u64> },
 }

@@ -120,6 +120,7 @@ impl Faults {
                     }
                 }
                 Effect::Vanish { .. } | Effect::PinLock { .. } | Effect::SessionLimit { .. } => {}
+                Effect::HideMechanisms { .. } => {}
             }
         }
         verdict.not_before = match served {
@@ -132,9 +133,14 @@ impl Faults {
     /// The code of an absent token, and whether it needs a new C_Initialize to be seen again.
     pub(crate) fn vanished(&self, row: usize) -> Option<(CK_RV, bool)> {
         self.state(row, |effect| match *effect {
-            Effect::Vanish { code, reinitialise } => Some((code as CK_RV, reinitialise)),
+            Effect::Vanish { code, reinitialise, .. } => Some((code as CK_RV, reinitialise)),
             _ => None,
         })
+    }
+
+    /// An absent token that the slot list still shows.
+    pub(crate) fn is_listed(&self, row: usize) -> bool {
+        self.state(row, |effect| matches!(effect, Effect::Vanish { listed: true, .. }).then_some(())).is_some()
     }
 
     /// Wrong PINs that lock, and those made by others.
@@ -151,6 +157,15 @@ impl Faults {
             Effect::SessionLimit { max } => Some(max),
             _ => None,
         })
+    }
+
+    /// Mechanisms that the token is to lack.
+    pub(crate) fn hidden_mechanisms(&self, row: usize) -> Vec<u64> {
+        let hidden = self.state(row, |effect| match effect {
+            Effect::HideMechanisms { numbers } => Some(numbers.clone()),
+            _ => None,
+        });
+        hidden.unwrap_or_default()
     }
 
     fn state<T>(&self, row: usize, of: impl Fn(&Effect) -> Option<T>) -> Option<T> {

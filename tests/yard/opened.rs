@@ -126,6 +126,7 @@ fn decrypt(key: &[u8; 16], counter: u128, segment: &[u8]) -> Vec<u8> {
 /// Batch keys and stored PPKs, opened through the token as the engine does.
 pub(crate) fn sealed_secrets(yard: &Yard) -> Secrets {
     let site = Site::open(&yard.site()).unwrap();
+    yard.enter();
     let token = Token::open(&site).unwrap();
     let kek = token.key(&Role::SiteKek).unwrap();
     let mut session = token.open_session().unwrap();

@@ -105,12 +105,17 @@ impl Fault {
 
     /// The token is away: every call answers `code`, all handles are stale for ever.
     pub(crate) fn vanishes(self, code: u64) -> Self {
-        self.with(Effect::Vanish { code, reinitialise: false })
+        self.with(Effect::Vanish { code, reinitialise: false, listed: false })
     }
 
-    /// The same, and it comes back only for a process that finalises and initialises.
+    /// The same, but the slot list goes on to show it.
+    pub(crate) fn dies_in_the_slot_list(self, code: u64) -> Self {
+        self.with(Effect::Vanish { code, reinitialise: false, listed: true })
+    }
+
+    /// As [`Self::vanishes`], and it comes back only for a process that finalises and initialises.
     pub(crate) fn vanishes_until_initialised(self, code: u64) -> Self {
-        self.with(Effect::Vanish { code, reinitialise: true })
+        self.with(Effect::Vanish { code, reinitialise: true, listed: false })
     }
 
     /// The user PIN locks after so many wrong ones, of which `already` were made before.
@@ -121,6 +126,11 @@ impl Fault {
     /// Sessions at most.
     pub(crate) fn limits_sessions(self, max: u64) -> Self {
         self.with(Effect::SessionLimit { max })
+    }
+
+    /// The token does not list these mechanisms.
+    pub(crate) fn hides_mechanisms(self, numbers: &[u64]) -> Self {
+        self.with(Effect::HideMechanisms { numbers: numbers.to_vec() })
     }
 
     fn with(mut self, effect: Effect) -> Self {

@@ -24,6 +24,8 @@ pub(super) struct Finding {
     pub(super) state: State,
     text: String,
     hint: Option<String>,
+    /// What the screen says in place of what does not fit.
+    rest: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +58,10 @@ impl Report {
     /// For people: at most 24 lines of 80 columns, however much is wrong.
     pub fn to_screen(&self) -> String {
         let mut lines = Vec::new();
-        for lines_each in [3, 2, 1] {
-            lines = self.findings.iter().flat_map(|finding| finding.lines(lines_each)).collect();
+        // What is right gives way first.
+        for (wrong, right) in [(3, 3), (3, 2), (3, 1), (2, 1), (1, 1)] {
+            let most = |finding: &Finding| if finding.state == State::Ok { right } else { wrong };
+            lines = self.findings.iter().flat_map(|finding| finding.lines(most(finding))).collect();
             if lines.len() < LINES {
                 break;
             }
@@ -71,7 +75,7 @@ impl Report {
     }
 
     pub(super) fn add(&mut self, name: &'static str, state: State, text: impl Into<String>) -> &mut Finding {
-        self.findings.push(Finding { name, state, text: text.into(), hint: None });
+        self.findings.push(Finding { name, state, text: text.into(), hint: None, rest: "..." });
         let last = self.findings.len() - 1;
         &mut self.findings[last]
     }
@@ -87,17 +91,23 @@ impl Finding {
         self
     }
 
+    /// Where the screen sends the reader for what does not fit.
+    pub(super) fn rest(&mut self, rest: &'static str) -> &mut Self {
+        self.rest = rest;
+        self
+    }
+
     /// Text and hint, each on `most` lines at most.
     fn lines(&self, most: usize) -> Vec<String> {
         let mut lines = Vec::new();
-        for (i, part) in wrapped(&self.text, COLUMNS - MARGIN, most).into_iter().enumerate() {
+        for (i, part) in wrapped(&self.text, COLUMNS - MARGIN, most, self.rest).into_iter().enumerate() {
             let head = if i == 0 { format!("{:<4} {}", self.state.as_str(), self.name) } else { String::new() };
             lines.push(format!("{head:<MARGIN$}{part}"));
         }
         if self.state != State::Ok
             && let Some(hint) = &self.hint
         {
-            let parts = wrapped(&format!("-> {hint}"), COLUMNS - MARGIN, most);
+            let parts = wrapped(&format!("-> {hint}"), COLUMNS - MARGIN, most, "...");
             lines.extend(parts.into_iter().map(|part| format!("{:MARGIN$}{part}", "")));
         }
         lines
@@ -114,8 +124,9 @@ impl State {
     }
 }
 
-/// Breaks at blanks, and inside words that are longer than a line; what does not fit into `most` lines ends in `...`.
-fn wrapped(text: &str, width: usize, most: usize) -> Vec<String> {
+/// Breaks at blanks, and inside words that are longer than a line. What does not fit into `most` lines is left out in whole
+/// words, and `rest` stands there.
+fn wrapped(text: &str, width: usize, most: usize, rest: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let letters: Vec<char> = word.chars().collect();
@@ -135,7 +146,14 @@ fn wrapped(text: &str, width: usize, most: usize) -> Vec<String> {
     if lines.len() > most {
         lines.truncate(most);
         if let Some(last) = lines.last_mut() {
-            *last = last.chars().take(width - 3).chain("...".chars()).collect();
+            let room = width.saturating_sub(1 + rest.chars().count());
+            while last.chars().count() > room {
+                match last.rfind(' ') {
+                    Some(blank) => last.truncate(blank),
+                    None => *last = last.chars().take(room).collect(), // one word, a path or a label
+                }
+            }
+            *last = format!("{last} {rest}");
         }
     }
     lines
@@ -157,6 +175,14 @@ mod tests {
         assert!(screen.lines().count() <= LINES);
         assert!(screen.lines().all(|line| line.chars().count() <= COLUMNS));
         assert!(screen.ends_with("not fit to work (exit 3)\n"));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_word_by_word_and_the_reader_sent_on() {
+        let lines = wrapped("CKM_ONE: handled; CKM_TWO: refused", 20, 1, "see there");
+        assert_eq!(lines, ["CKM_ONE: see there"]);
+        assert_eq!(wrapped("CKM_ONE: handled", 20, 1, "see there"), ["CKM_ONE: handled"]);
+        assert_eq!(wrapped(&"x".repeat(50), 20, 1, "..."), [format!("{} ...", "x".repeat(16))]);
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Slot {
         offer.curves = token.and_then(|token| token.curves().ok()).unwrap_or_default();
         let tells_check_value = token.and_then(|token| token.tells_check_value().ok()).flatten();
         let pool = health.and_then(|health| health.pools.iter().find(|pool| pool.name == label));
-        let lanes = token.zip(pool).map(|(token, pool)| Lanes { wanted: token.lanes(), granted: pool.lanes });
+        let lanes = token.zip(pool).map(|(token, pool)| Lanes { wanted: token.lanes_asked(), granted: pool.lanes });
         Self {
             mechanisms: mechanism_table(&offer, &profile),
             attributes: attribute_gaps(&profile, tells_check_value),
@@ -52,7 +52,7 @@ impl Slot {
         }
     }
 
-    /// Lanes, sessions, PIN.
+    /// Lanes, PIN, sessions.
     fn grants(&self) -> String {
         let lanes = match self.lanes {
             Some(Lanes { wanted, granted }) => format!("{granted} of {wanted} lanes"),
@@ -62,22 +62,25 @@ impl Slot {
             Some(most) => format!("at most {most} sessions"),
             None => "no bound on sessions told".to_owned(),
         };
-        format!("{}: {lanes}, {sessions}, {}", self.token, told(self.user_pin))
+        format!("{}: {lanes}, {}, {sessions}", self.token, told(self.user_pin))
     }
 
-    /// Counts, then the gaps alone.
+    /// What stops the site, counts, then the gaps alone: the screen may have one line for it.
     fn mechanisms_told(&self) -> String {
         let needed: Vec<&Row> = self.mechanisms.iter().filter(|row| row.is_needed()).collect();
         let there = needed.iter().filter(|row| row.present == Some(true)).count();
         let gaps =
             self.mechanisms.iter().filter(|row| row.is_gap()).map(|row| format!("{}: {}", row.name, row.handling));
         let attributes = self.attributes.iter().map(|gap| format!("{}: {}", gap.name, gap.handling));
-        let head = format!("{}: {there} of {} there", self.token, needed.len());
+        let stops: Vec<&str> = self.stops().map(|row| row.name).collect();
+        let lacks = if stops.is_empty() { String::new() } else { format!("lacks {}; ", stops.join(", ")) };
+        let head = format!("{}: {lacks}{there} of {} there", self.token, needed.len());
         std::iter::once(head).chain(gaps).chain(attributes).collect::<Vec<_>>().join("; ")
     }
 
-    fn lacks_what_it_needs(&self) -> bool {
-        self.mechanisms.iter().any(|row| row.required && row.is_gap())
+    /// Gaps that the site does not run with.
+    fn stops(&self) -> impl Iterator<Item = &Row> {
+        self.mechanisms.iter().filter(|row| row.required && row.is_gap())
     }
 
     /// The whole table.
@@ -123,7 +126,7 @@ impl Report {
                 _ if is_short => {
                     _ = self
                         .add("slot", State::Warn, slot.grants())
-                        .hint("lower hsm.lanes, or end what else holds sessions")
+                        .hint("lower `lanes`, or end what else holds sessions")
                 }
                 (PinState::CountLow, _) => {
                     _ = self
@@ -134,12 +137,10 @@ impl Report {
                 // Why it did not open stands above.
                 (PinState::Good, None) => _ = self.add("slot", State::Warn, slot.grants()),
             }
-            if slot.lacks_what_it_needs() {
-                self.add("mechanisms", State::Fail(Exit::HsmUnusable), slot.mechanisms_told())
-                    .hint("enable them in the HSM's policy; `bindery doctor --mechanisms` shows the table");
-            } else {
-                self.add("mechanisms", State::Ok, slot.mechanisms_told());
-            }
+            let state = if slot.stops().next().is_some() { State::Fail(Exit::HsmUnusable) } else { State::Ok };
+            self.add("mechanisms", state, slot.mechanisms_told())
+                .rest("... see `doctor --mechanisms`")
+                .hint("enable them in the HSM's policy; `bindery doctor --mechanisms` shows the table");
             self.slots.push(slot);
         }
     }

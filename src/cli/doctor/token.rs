@@ -8,7 +8,8 @@ use super::report::{Report, State};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::hsm::lanes::{Health, Lanes, Rules};
-use crate::hsm::pkcs11::Token;
+use crate::hsm::pkcs11::{Token, objects};
+use crate::hsm::policy::KeyPolicy;
 use crate::hsm::{Hsm, HsmSession, Role};
 use crate::store::sealed::OP_AAD;
 
@@ -48,6 +49,12 @@ impl Report {
                 .hint(format!("chmod 600 {}", pin_file.display())),
         };
         self.add("key policy", State::Ok, format!("{} keys as declared, known answers right", facts.keys));
+        // Of keys in use the token would not have opened: what is left is a pair that was cut off while it was made.
+        let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy));
+        for rule in policy.and_then(|policy| objects::half_made(site, &policy)).unwrap_or_default() {
+            self.add("key policy", State::Warn, format!("{}: half a key", rule.label))
+                .hint(format!("`bindery keys rotate {}` or the ceremony that began it makes it whole", rule.role));
+        }
     }
 
     /// All lanes at once, as a run opens them; what each token granted.

@@ -9,7 +9,7 @@ use super::{Approvals, OnSlot, ceremony_directory, chronicle, drain, file_name};
 use crate::ceremony::approval::{Approval, SCHEMA};
 use crate::ceremony::component::Source;
 use crate::ceremony::kcv::KcvMethod;
-use crate::ceremony::{Ceremony, Outcome, Plan, conduct, plan};
+use crate::ceremony::{self, Ceremony, Outcome, Plan, conduct, plan};
 use crate::config::{CheckValue, Site, files};
 use crate::error::{Exit, Fault};
 use crate::hsm::Role;
@@ -117,6 +117,10 @@ impl Propose {
             return Err(Fault::new(Exit::Config, format!("{:?} is no custodian of this site", self.custodian))
                 .hint("[ceremony.custodians] in bindery.toml lists them"));
         }
+        if self.custodian == plan.script.operator {
+            return Err(Fault::new(Exit::Config, format!("{:?} is the operator of this plan", self.custodian))
+                .hint("an operator approves nothing of her own: name another custodian"));
+        }
         let second = |at: Timestamp| Timestamp::from_second(at.as_second()).unwrap_or(at);
         let now = second(Timestamp::now());
         let approval = Approval {
@@ -140,7 +144,7 @@ impl Propose {
 /// `keys import`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Import {
-    /// transport:NAME, operator:NAME, or import:NAME for an AES import key
+    /// transport:NAME, operator:NAME, or import:NAME for an AES import key; NAME of letters, digits, . _ -
     role: Role,
     /// Which epoch [default: the next; on a further slot the newest there is]
     #[arg(long)]
@@ -159,6 +163,9 @@ pub(super) struct Import {
     /// The import key it is wrapped under, as in import:main
     #[arg(long, value_name = "ROLE")]
     under: Option<Role>,
+    /// Which epoch of the import key [default: the active one]
+    #[arg(long, value_name = "N", requires = "under")]
+    under_epoch: Option<u32>,
     /// Check value of the whole key
     #[arg(long, value_name = "HEX")]
     kcv: String,
@@ -180,7 +187,7 @@ impl Import {
         // Begun and not finished: also when the last step switched and was killed before it could say so.
         let is_begun = |epoch| {
             let dir = directory(epoch);
-            dir.join("plan.toml").exists() && !dir.join("transcript.sig").exists()
+            Plan::load(&dir.join("plan.toml")).is_ok_and(|plan| !conduct::is_finished(&dir, &plan))
         };
         let next = match newest {
             None => 1,
@@ -191,7 +198,7 @@ impl Import {
         let epoch = self.epoch.unwrap_or(next);
         let dir = directory(epoch);
         let path = dir.join("plan.toml");
-        let text = self.plan(epoch)?;
+        let text = self.plan(epoch, policy)?;
         files::make_directory(&dir, 0o750)?;
         match std::fs::read_to_string(&path) {
             Ok(there) if there == text => {}
@@ -204,7 +211,7 @@ impl Import {
         conduct(site, (&Plan::load(&path)?, &dir, slot), &self.approvals, &self.components.sources(), json)
     }
 
-    fn plan(&self, epoch: u32) -> Result<String, Fault> {
+    fn plan(&self, epoch: u32, policy: &KeyPolicy) -> Result<String, Fault> {
         let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let usage = |what: String| Fault::new(Exit::Usage, what).hint("see docs/keys.md");
         let role = quoted(&self.role.to_string());
@@ -221,8 +228,13 @@ impl Import {
         match (&self.wrapped, &self.under) {
             (Some(file), Some(under)) => {
                 let file = std::path::absolute(file).map_err(|e| Fault::file(file, &e))?;
+                let wrapped = std::fs::read(&file).map_err(|e| Fault::file(&file, &e))?;
+                let hash = plan::FileHash::of(&wrapped);
+                let under_epoch = ceremony::import_rule(policy, under, self.under_epoch)?.epoch;
                 let (under, file) = (quoted(&under.to_string()), quoted(&file.display().to_string()));
-                step("unwrap", &format!("under = {under}\nfile = {file}\n{}", check(&self.kcv)?));
+                let under = format!("under = {under}\nunder_epoch = {under_epoch}\nfile = {file}\n");
+                let hash = format!("wrapped_sha256 = \"{}\"\n", hash.as_str());
+                step("unwrap", &format!("{under}{hash}{}", check(&self.kcv)?));
             }
             _ => {
                 let of = self.parts.len();

@@ -6,12 +6,12 @@ use std::io::ErrorKind;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::ceremony::Helpers;
+use crate::ceremony::{self, Helpers, Need};
 use crate::config::{CoreTarget, Site};
 use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::Token;
 use crate::hsm::policy::{KeyPolicy, KeyRule};
-use crate::hsm::{FaultClass, HsmError, Role};
+use crate::hsm::{FaultClass, HsmError, KeyRef, Role};
 use crate::store::sealed::{OP_AAD, TOP_AAD, batch_aad, import_op_aad};
 use crate::store::sqlite::Ledger;
 use crate::store::{DeviceState, OrderState, Store, StoredOrder};
@@ -36,30 +36,63 @@ pub(super) fn begun_orders(site: &Site) -> Result<Vec<String>, Fault> {
 }
 
 /// Orders, and the operator's OP, that only this epoch serves.
-fn still_needs(site: &Site, token: &Token, rule: &KeyRule) -> Result<Vec<String>, Fault> {
+fn still_needs(site: &Site, token: &Token, rule: &KeyRule) -> Result<Vec<Need>, Fault> {
+    let unfinished = |orders: Vec<String>| orders.into_iter().map(|what| Need { what, remedy: FINISH }).collect();
     match &rule.role {
         Role::SiteKek => sealed_under(site, token, rule),
-        Role::Transport(name) => accepted_under(site, rule, &BTreeSet::from([name.as_str()])),
+        Role::Transport(name) => accepted_under(site, rule, &BTreeSet::from([name.as_str()])).map(unfinished),
         Role::Operator(name) => {
             let names = site.config.import.iter().filter(|(_, import)| import.key == *name).map(|(n, _)| n.as_str());
-            accepted_under(site, rule, &names.collect())
+            accepted_under(site, rule, &names.collect()).map(unfinished)
         }
-        Role::DpAuth(_) | Role::DpPb(_) | Role::Manifest => begun_orders(site),
+        Role::DpAuth(_) | Role::DpPb(_) | Role::Manifest => begun_orders(site).map(unfinished),
         Role::Audit | Role::Import(_) => Ok(Vec::new()),
     }
 }
 
-/// What opens with this KEK and no other.
-fn sealed_under(site: &Site, token: &Token, rule: &KeyRule) -> Result<Vec<String>, Fault> {
-    let kek = token.key_of(&rule.role, rule.epoch)?;
-    let opens = |aad: &[u8], sealed: &[u8]| -> Result<bool, HsmError> {
-        match token.open_with_only(kek, aad, sealed) {
+/// What is sealed under this KEK alone: each thing has to open with another epoch in use before this one goes. What opens with none
+/// is exit 8: nobody can say that it needs nothing.
+fn sealed_under(site: &Site, token: &Token, rule: &KeyRule) -> Result<Vec<Need>, Fault> {
+    let key_of = |epoch| token.key_of(&rule.role, epoch);
+    let kek = key_of(rule.epoch)?;
+    let is_other = |other: &&KeyRule| other.role == rule.role && other.epoch != rule.epoch;
+    let others = token.rules().iter().filter(is_other).map(|other| key_of(other.epoch));
+    let others = others.collect::<Result<Vec<KeyRef>, HsmError>>()?;
+    let opens = |key: KeyRef, sealed: &Sealed| -> Result<bool, HsmError> {
+        match token.open_with_only(key, &sealed.aad, &sealed.octets) {
             Ok(_) => Ok(true),
             Err(error) if error.class == FaultClass::Data => Ok(false),
             Err(error) => Err(error),
         }
     };
     let mut needed_by = Vec::new();
+    'things: for sealed in all_sealed(site)? {
+        for other in &others {
+            if opens(*other, &sealed)? {
+                continue 'things;
+            }
+        }
+        if !opens(kek, &sealed)? {
+            let what =
+                format!("{} opens with no site KEK in use; epoch {} is not retired", sealed.need.what, rule.epoch);
+            return Err(Fault::new(Exit::IntegrityFailure, what)
+                .hint("it is damaged, or an older epoch sealed it: restore it, or replace it, then go on"));
+        }
+        needed_by.push(sealed.need);
+    }
+    Ok(needed_by)
+}
+
+/// Something that rests sealed under a site KEK.
+struct Sealed {
+    need: Need,
+    aad: Vec<u8>,
+    octets: Vec<u8>,
+}
+
+/// Whatever of this site a KEK has sealed and somebody will want opened.
+fn all_sealed(site: &Site) -> Result<Vec<Sealed>, Fault> {
+    let mut all = Vec::new();
     let own = &site.config.credentials;
     let own = [(&own.op_file, OP_AAD), (&own.top_file, TOP_AAD)];
     let own = own.into_iter().filter_map(|(file, aad)| Some((file.as_ref()?, aad.to_vec())));
@@ -67,23 +100,30 @@ fn sealed_under(site: &Site, token: &Token, rule: &KeyRule) -> Result<Vec<String
         site.config.import.iter().filter_map(|(name, import)| Some((import.op.as_ref()?, import_op_aad(name))));
     for (file, aad) in own.chain(operators) {
         let path = site.path(file);
-        let sealed = match std::fs::read(&path) {
+        let octets = match std::fs::read(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => continue, // named beforehand, not sealed yet
             read => read.map_err(|e| Fault::file(&path, &e))?,
         };
-        if opens(&aad, &sealed)? {
-            needed_by.push(format!("the operator's OP ({})", file.display()));
-        }
+        let what = format!("the operator's OP ({})", file.display());
+        all.push(Sealed { need: Need { what, remedy: SEAL_AGAIN }, aad, octets });
     }
     for order in unfinished_orders(site)? {
-        if let Some(sealed) = &order.sealed_batch_key
-            && opens(&batch_aad(&order.key), sealed)?
-        {
-            needed_by.push(format!("order {}", order.key));
+        if let Some(octets) = order.sealed_batch_key {
+            let what = format!("order {}", order.key);
+            all.push(Sealed { need: Need { what, remedy: FINISH }, aad: batch_aad(&order.key), octets });
         }
     }
-    Ok(needed_by)
+    let waiting = ceremony::waiting(&site.path("ceremonies"))?.into_iter();
+    all.extend(waiting.map(|ceremony::Waiting { what, aad, sealed }| Sealed {
+        need: Need { what, remedy: "finish that ceremony with `bindery keys ceremony`, or remove its directory" },
+        aad,
+        octets: sealed,
+    }));
+    Ok(all)
 }
+
+const FINISH: &str = "finish these orders first (`bindery run`, `bindery bind`)";
+const SEAL_AGAIN: &str = "seal OP or TOP again with `bindery keys import-op`: the active KEK seals it then";
 
 /// Unfinished orders that were accepted while this epoch was the active one of a key that orders call by one of `names`.
 fn accepted_under(site: &Site, rule: &KeyRule, names: &BTreeSet<&str>) -> Result<Vec<String>, Fault> {
@@ -99,8 +139,9 @@ fn accepted_under(site: &Site, rule: &KeyRule, names: &BTreeSet<&str>) -> Result
         let names_it = body["lines"]
             .as_array()
             .is_some_and(|lines| lines.iter().any(|line| calls(&site.config.export.core, line, names)));
-        let is_epoch = policy.rule_at(&rule.role, accepted).is_some_and(|used| used.epoch == rule.epoch);
-        if names_it && is_epoch {
+        // Of an epoch that is gone already nothing keeps this one.
+        let used = policy.rule_at(&rule.role, accepted).ok().flatten();
+        if names_it && used.is_some_and(|used| used.epoch == rule.epoch) {
             needed_by.push(format!("order {}", order.key));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER_PERMISSIVE;
@@ -106,7 +107,8 @@ fn read_op(from: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let mut text = Zeroizing::new(Vec::with_capacity(MOST_OCTETS));
     let read = |source: &mut dyn Read, text: &mut Vec<u8>| source.take(MOST_OCTETS as u64).read_to_end(text);
     let done = match from.as_os_str() == "-" {
-        true => read(&mut std::io::stdin(), &mut text),
+        // The descriptor itself: the standard library's reader would keep a copy in its buffer.
+        true => std::io::stdin().as_fd().try_clone_to_owned().and_then(|fd| read(&mut File::from(fd), &mut text)),
         false => File::open(from).and_then(|mut file| read(&mut file, &mut text)),
     };
     done.map_err(|e| Fault::file(from, &e).hint("name the file with OP, or - for standard input"))?;
@@ -114,7 +116,10 @@ fn read_op(from: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
         Fault::new(Exit::Usage, format!("{}: is neither 32 nor 64 hex digits", from.display()))
             .hint("OP has 16 octets, TOP has 32")
     };
-    let op = HEXLOWER_PERMISSIVE.decode(text.trim_ascii()).map(Zeroizing::new).map_err(|_| wrong())?;
+    let digits = text.trim_ascii();
+    // Into wiped memory of its own: what stands there when a digit is wrong is wiped as well.
+    let mut op = Zeroizing::new(vec![0; HEXLOWER_PERMISSIVE.decode_len(digits.len()).map_err(|_| wrong())?]);
+    HEXLOWER_PERMISSIVE.decode_mut(digits, &mut op).map_err(|_| wrong())?;
     let is_blank = op.iter().fold(0, |any, octet| any | octet) == 0;
     if matches!(op.len(), 16 | 32) && !is_blank { Ok(op) } else { Err(wrong()) }
 }

@@ -7,6 +7,7 @@ mod import_op;
 mod rotate;
 mod show;
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use crate::config::Site;
@@ -48,6 +49,7 @@ impl Keys {
     /// Runs the subcommand.
     pub fn run(self, site_dir: &Path, json: bool) -> Result<Exit, Fault> {
         let site = Site::open(site_dir)?;
+        let _lock = if self.command.changes() { Some(lock(&site)?) } else { None };
         let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
         match self.command {
             Command::List => show::list(&policy, json),
@@ -61,6 +63,28 @@ impl Keys {
             Command::Csr(csr) => csr.run(&site, &policy, json),
             Command::Certificate(certificate) => certificate.run(&site, &policy, json),
         }
+    }
+}
+
+impl Command {
+    /// Reads alone what is there; an approval is written while a ceremony waits for it.
+    fn changes(&self) -> bool {
+        !matches!(self, Self::Status | Self::List | Self::Approval(_) | Self::Csr(_))
+    }
+}
+
+/// One command at a time changes keys and policy of a site: what it read is still so when it writes. Held until the file is closed.
+fn lock(site: &Site) -> Result<File, Fault> {
+    let path = site.path("keys.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|e| Fault::file(&path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Fault::new(Exit::Locked, format!("{}: another command changes keys of this site", path.display()))
+                .hint("wait for it; a ceremony that waits for a component holds it too"))
+        }
+        Err(TryLockError::Error(e)) => Err(Fault::file(&path, &e)),
     }
 }
 

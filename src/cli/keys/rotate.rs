@@ -1,7 +1,8 @@
 //! `bindery keys rotate|retire|csr|certificate`: a role's next key, its certificate, and the end of the old one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -11,7 +12,8 @@ use crate::ceremony::certify::{self, Subject};
 use crate::ceremony::{self as ceremonies, Plan, plan};
 use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
-use crate::hsm::pkcs11::{KeyRoom, Token, objects};
+use crate::hsm::pkcs11::objects::{self, KeyId};
+use crate::hsm::pkcs11::{KeyRoom, Token};
 use crate::hsm::policy::epoch::PolicyFile;
 use crate::hsm::policy::{KeyKind, KeyPolicy, KeyRule, KeyState, Origin};
 use crate::hsm::{Hsm, HsmSession, Role};
@@ -117,12 +119,30 @@ impl Rotate {
     }
 }
 
-/// Makes the key unless an earlier call did; a lonely half of a pair is not taken for a key.
+/// Makes the key unless an earlier call did; a lonely half of a pair is not taken for a key. The CKA_ID is written down before the
+/// key is made: by it the next call knows a half of its own.
 fn make(site: &Site, rule: &KeyRule, slot: Option<&str>) -> Result<(), Fault> {
     let room = KeyRoom::open_in(site, slot)?;
+    let begun = ceremony_directory(site, &format!("rotate-{}", file_name(&rule.role, rule.epoch)), slot).join("key-id");
+    let own = begun_id(&begun)?;
+    if let Some(own) = &own
+        && rule.state == KeyState::Pending
+        && room.find(rule).is_err()
+    {
+        room.clear_unfinished(rule, own)?; // killed between the two halves of a pair
+    }
     if room.find(rule)?.is_none() {
         Token::in_no_other_slot(site, slot, rule)?;
-        room.generate(rule, &objects::new_id()?)?;
+        let id = match own {
+            Some(own) => own,
+            None => {
+                let id = objects::new_id()?;
+                files::make_directory(begun.parent().unwrap_or(&begun), 0o750)?;
+                files::write_whole(&begun, HEXLOWER.encode(&id).as_bytes(), 0o600)?;
+                id
+            }
+        };
+        room.generate(rule, &id)?;
     }
     let token = Token::open_present_in(site, slot)?;
     let key = token.key_of(&rule.role, rule.epoch)?;
@@ -131,6 +151,17 @@ fn make(site: &Site, rule: &KeyRule, slot: Option<&str>) -> Result<(), Fault> {
         token.open_session()?.sign(key, &[0x42; 32])?;
     }
     Ok(())
+}
+
+/// The CKA_ID that an earlier call wrote down.
+fn begun_id(path: &Path) -> Result<Option<KeyId>, Fault> {
+    let text = match std::fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(|e| Fault::file(path, &e))?,
+    };
+    let id = HEXLOWER.decode(&text).ok().and_then(|octets| octets.try_into().ok());
+    let torn = || Fault::new(Exit::IntegrityFailure, format!("{}: is no CKA_ID of 16 octets", path.display()));
+    id.map(Some).ok_or_else(torn)
 }
 
 /// `keys retire`.
@@ -156,12 +187,11 @@ impl Retire {
     pub(super) fn run(self, site: &Site, json: bool) -> Result<Exit, Fault> {
         let Self { role, epoch, destroy, operator, on, approvals } = self;
         let slot = on.further(site);
-        let event = chronicle::of_key(Word::KeyRetired, &role, epoch);
-        chronicle::note(site, &event, "begun")?;
-        drain::with_helpers(site, |helpers| ceremonies::retire(site, &role, epoch, &helpers))?;
-        chronicle::note(site, &event, "done")?;
-        chronicle::sign(site);
         if let Some(operator) = operator.filter(|_| destroy) {
+            // Nothing changes before the approval is there: retiring is a step of the same plan.
+            drain::with_helpers(site, |helpers| ceremonies::check_retirement(site, &role, epoch, &helpers))?;
+            let policy = KeyPolicy::load(&site.path(&site.config.hsm.policy))?;
+            let is_retired = policy.rule_of(&role, epoch).is_some_and(|rule| rule.state == KeyState::Retired);
             let dir = ceremony_directory(site, &format!("destroy-{}", file_name(&role, epoch)), slot);
             let path = dir.join("plan.toml");
             files::make_directory(&dir, 0o750)?;
@@ -169,11 +199,18 @@ impl Retire {
                 let quoted = |text: String| toml::Value::String(text).to_string();
                 let (title, role) = (quoted(format!("Destruction of {role} epoch {epoch}")), quoted(role.to_string()));
                 let head = format!("schema = \"{}\"\ntitle = {title}\noperator = {}\n", plan::SCHEMA, quoted(operator));
-                let text = format!("{head}\n[[step]]\ndo = \"destroy\"\nrole = {role}\nepoch = {epoch}\n");
+                let step = |word: &str| format!("\n[[step]]\ndo = \"{word}\"\nrole = {role}\nepoch = {epoch}\n");
+                let retire = if is_retired { String::new() } else { step("retire") };
+                let text = format!("{head}{retire}{}", step("destroy"));
                 files::write_whole(&path, text.as_bytes(), 0o644)?;
             }
             return ceremony::conduct(site, (&Plan::load(&path)?, &dir, slot), &approvals, &[], json);
         }
+        let event = chronicle::of_key(Word::KeyRetired, &role, epoch);
+        chronicle::note(site, &event, "begun")?;
+        drain::with_helpers(site, |helpers| ceremonies::retire(site, &role, epoch, &helpers))?;
+        chronicle::note(site, &event, "done")?;
+        chronicle::sign(site);
         if json {
             say!("{}", json!({ "role": role.to_string(), "epoch": epoch, "state": "retired" }));
         } else {
@@ -237,7 +274,8 @@ impl Certificate {
         let begun = || drain::begun_orders(site);
         let event = chronicle::of_key(Word::CertificateInstalled, &role, epoch);
         chronicle::note(site, &event, "begun")?;
-        let installed = certify::install(site, &token, (&role, epoch), &files, Timestamp::now(), begun)?;
+        let installed =
+            certify::install(site, &token, (&role, epoch), &certify::read_files(files)?, Timestamp::now(), begun)?;
         chronicle::note(site, &event.name("certificate_sha256", installed.fingerprint.as_str()), "done")?;
         chronicle::sign(site);
         let (sha256, not_after) = (&installed.fingerprint, installed.not_after.to_string());

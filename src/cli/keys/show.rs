@@ -10,7 +10,7 @@ use crate::certs::{DpChains, Trust};
 use crate::cli::screen;
 use crate::config::{CheckValue, Site};
 use crate::error::{Exit, Fault};
-use crate::hsm::pkcs11::Token;
+use crate::hsm::pkcs11::{Token, objects};
 use crate::hsm::policy::{KeyPolicy, KeyRule, KeyState, Purpose};
 use crate::hsm::{FaultClass, Hsm, HsmError, HsmSession, Role, own_points};
 use crate::pipeline::AuditKey;
@@ -45,8 +45,10 @@ pub(super) fn status(site: &Site, policy: &KeyPolicy, json: bool) -> Result<Exit
     let days = |rule: &KeyRule| {
         certificate_end(&rule.role).filter(|_| rule.state == KeyState::Active).map(|end| days_left(end, now))
     };
+    let halves = objects::half_made(site, policy)?;
     let found = |rule: &KeyRule| match pending.rules().iter().any(|there| there.label == rule.label) {
         true => "as declared",
+        false if halves.contains(rule) => "half a key",
         false if rule.state == KeyState::Retired => "not looked for",
         false => "not there yet",
     };

@@ -11,8 +11,13 @@ use super::health::{Breaker, Health, PoolHealth, Tally};
 use super::lane::Slip;
 use super::state::State;
 use super::work::Job;
-use super::{Rules, Seated};
+use super::{Rules, Seated, stopped};
 use crate::hsm::{FaultClass, HsmError};
+
+/// A pool whose stuck lanes are more than so many full sets of lanes is not used any more. Each holds a thread and a session. One
+/// set may hang in an outage; after each of the next the token had proved itself by a signature and hung all the same: it is
+/// the calls, and a fourth set would hang in them as well.
+const STUCK_SETS: usize = 3;
 
 /// The meeting place.
 pub(super) struct Hall {
@@ -42,10 +47,11 @@ impl Hall {
         Self { rules, seats, state: Mutex::new(state), bell: Condvar::new() }
     }
 
-    /// Hands work over; it fails at once when no token is to be hoped for.
+    /// Hands work over; it fails at once when no token is to be hoped for, or when the lanes have stopped.
     pub(super) fn submit(&self, jobs: impl IntoIterator<Item = Job>) {
         let mut state = self.state();
-        match state.given_up.clone() {
+        let refused = state.given_up.clone().or(state.stopping.then(|| stopped("the lanes have stopped")));
+        match refused {
             Some(error) => {
                 drop(state);
                 jobs.into_iter().for_each(|job| job.fail(&error));
@@ -84,17 +90,24 @@ impl Hall {
         }
     }
 
-    /// A lane has put its job down.
-    pub(super) fn done(&self, pool: usize) {
+    /// A lane has put its job down. `false`: the watch gave it up in the last moment and has counted it out; it must not take
+    /// another job on this slip. One lock decides between the two.
+    pub(super) fn done(&self, slip: &Arc<Slip>) -> bool {
         let mut state = self.state();
-        state.pools[pool].busy = state.pools[pool].busy.saturating_sub(1);
+        let is_listed = state.slips.iter().any(|other| Arc::ptr_eq(other, slip));
+        if is_listed {
+            let busy = &mut state.pools[slip.pool].busy;
+            *busy = busy.saturating_sub(1);
+        }
+        is_listed
     }
 
     /// What a lane could not finish, for another to take: first in its queue, for it has waited longest.
     pub(super) fn put_back(&self, mut job: Job, error: &HsmError) {
         let failing_since = *job.failing_since.get_or_insert_with(Instant::now);
         let mut state = self.state();
-        let hopeless = failing_since.elapsed() > self.rules.recover_for;
+        let nobody = state.stopping && !state.some_serve();
+        let hopeless = nobody || failing_since.elapsed() > self.rules.recover_for;
         match state.given_up.clone().or(hopeless.then(|| error.clone())) {
             Some(error) => {
                 drop(state);
@@ -108,7 +121,7 @@ impl Hall {
         }
     }
 
-    /// A fault that a fresh session did not cure: no work for this pool until its recoverer has brought it back. A lane that
+    /// A fault that a fresh session did not cure, or by which no session is to be had: no work for this pool until its recoverer has brought it back. A lane that
     /// speaks of a session from before the last recovery is not believed.
     pub(super) fn fault(&self, pool: usize, generation: u64, error: &HsmError) {
         let mut state = self.state();
@@ -118,8 +131,8 @@ impl Hall {
         }
         let name = self.seats[pool].token.name();
         self.seats[pool].tally.opened.fetch_add(1, Relaxed);
-        if error.class == FaultClass::Pin {
-            tracing::error!(token = %name, code = %error.code, "the token refuses the PIN: it is not used any more");
+        if is_final(error) {
+            tracing::error!(token = %name, what = %error.what, code = %error.code, "the token is not used any more");
             lost.breaker = Breaker::Out;
         } else {
             tracing::warn!(token = %name, code = %error.code, "breaker open: the token gets no work until it is back");
@@ -131,7 +144,7 @@ impl Hall {
         self.bell.notify_all();
     }
 
-    /// Waits until pools of this module are lost; `None` when the lanes stop.
+    /// Waits until pools of this module are lost, half-open ones too; `None` when the lanes stop.
     pub(super) fn lost(&self, module: usize) -> Option<Lost> {
         let mut state = self.state();
         loop {
@@ -139,12 +152,15 @@ impl Hall {
                 return None;
             }
             let mine = |pool: &usize| self.seats[*pool].token.module() == module;
-            let of = |wanted: Breaker| -> Vec<usize> {
-                (0..state.pools.len()).filter(mine).filter(|pool| state.pools[*pool].breaker == wanted).collect()
+            let of = |wanted: &[Breaker]| -> Vec<usize> {
+                (0..state.pools.len())
+                    .filter(mine)
+                    .filter(|pool| wanted.contains(&state.pools[*pool].breaker))
+                    .collect()
             };
-            let pools = of(Breaker::Open);
+            let pools = of(&[Breaker::Open, Breaker::HalfOpen]);
             if !pools.is_empty() {
-                return Some(Lost { neighbour_serves: !of(Breaker::Closed).is_empty(), pools });
+                return Some(Lost { neighbour_serves: !of(&[Breaker::Closed]).is_empty(), pools });
             }
             state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -165,7 +181,10 @@ impl Hall {
 
     /// The token answers again; one signature has to prove it.
     pub(super) fn half_open(&self, pool: usize) {
-        self.state().pools[pool].breaker = Breaker::HalfOpen;
+        let mut state = self.state();
+        if state.pools[pool].breaker == Breaker::Open {
+            state.pools[pool].breaker = Breaker::HalfOpen;
+        }
     }
 
     /// The token is still lost.
@@ -173,8 +192,10 @@ impl Hall {
         self.seats[pool].tally.fault(&error.code);
         let mut state = self.state();
         tracing::debug!(token = %self.seats[pool].token.name(), code = %error.code, "the token is not back yet");
-        state.pools[pool].breaker = Breaker::Open;
-        state.pools[pool].last = Some(error);
+        if state.pools[pool].breaker != Breaker::Out {
+            state.pools[pool].breaker = Breaker::Open;
+            state.pools[pool].last = Some(error);
+        }
     }
 
     /// The token must not be used again in this process.
@@ -192,15 +213,20 @@ impl Hall {
 
     /// The token proved itself: it gets work again. Gives the number of lanes to start anew.
     pub(super) fn close(&self, pool: usize) -> usize {
-        tracing::warn!(token = %self.seats[pool].token.name(), "breaker closed: the token serves again");
         let mut state = self.state();
         let back = &mut state.pools[pool];
+        if back.breaker == Breaker::Out {
+            return 0; // put out while it was being recovered
+        }
+        tracing::warn!(token = %self.seats[pool].token.name(), "breaker closed: the token serves again");
         back.breaker = Breaker::Closed;
         back.generation += 1;
         back.replaced = 0;
         let missing = back.wanted.saturating_sub(back.running);
         state.dark_since = None;
-        state.given_up = None;
+        if !state.stopping {
+            state.given_up = None;
+        }
         drop(state);
         self.bell.notify_all();
         missing
@@ -227,13 +253,16 @@ impl Hall {
         state.slips.retain(|other| !Arc::ptr_eq(other, slip));
         if state.slips.len() < before {
             state.pools[slip.pool].running -= 1;
+        } else if slip.is_stuck() {
+            state.pools[slip.pool].stuck -= 1; // given up while it closed its session for the last time
         }
         state.threads -= 1;
         drop(state);
         self.bell.notify_all();
     }
 
-    /// A lane may end for want of a session as long as another one of its pool runs.
+    /// A lane may end for want of a session as long as another one of its pool runs. It is counted out then; its job is still in
+    /// its hand.
     pub(super) fn may_retire(&self, slip: &Arc<Slip>) -> bool {
         let mut state = self.state();
         let Some(at) = state.slips.iter().position(|other| Arc::ptr_eq(other, slip)) else { return false };
@@ -242,6 +271,7 @@ impl Hall {
             return false;
         }
         pool.running -= 1;
+        pool.busy = pool.busy.saturating_sub(1);
         pool.wanted = pool.running; // what was granted; a recovery does not ask for more either
         let granted = pool.wanted;
         state.slips.swap_remove(at);
@@ -266,33 +296,31 @@ impl Hall {
 
     /// Looks for lanes past their deadline and for a darkness that lasts too long. Gives the pools that want a new lane.
     pub(super) fn watch(&self) -> Vec<usize> {
-        let overdue: Vec<Arc<Slip>> =
+        let past: Vec<Arc<Slip>> =
             self.state().slips.iter().filter(|slip| slip.in_call_for() > self.rules.call_deadline).cloned().collect();
         let mut replace = Vec::new();
-        for slip in overdue {
+        for slip in past {
             let mut state = self.state();
             let at = state.slips.iter().position(|other| Arc::ptr_eq(other, &slip));
             let Some(at) = at.filter(|_| slip.in_call_for() > self.rules.call_deadline) else {
                 continue; // it answered or ended meanwhile
             };
-            state.slips.swap_remove(at);
-            // From here on its answer is nobody's: `snatch` and the lane's own hand exclude each other.
-            let job = slip.snatch();
+            let job = state.give_up_lane(at);
             let pool = &mut state.pools[slip.pool];
-            pool.running -= 1;
-            pool.stuck += 1;
-            pool.busy = pool.busy.saturating_sub(1);
             let most_are_stuck = 2 * pool.stuck > pool.wanted;
+            let too_many = pool.stuck > STUCK_SETS * pool.wanted && pool.breaker != Breaker::Out;
             if !most_are_stuck && pool.replaced < pool.wanted {
                 pool.replaced += 1;
                 replace.push(slip.pool);
             }
             let generation = pool.generation;
             drop(state);
-            let error = overdue_error(self.rules.call_deadline);
+            let error = overdue(self.rules.call_deadline);
             self.seats[slip.pool].tally.fault(&error.code);
             tracing::warn!(token = %self.seats[slip.pool].token.name(), "a call of the token is past its deadline");
-            if most_are_stuck {
+            if too_many {
+                self.out(slip.pool, HsmError { code: format!("{}, again and again", error.code), ..error.clone() });
+            } else if most_are_stuck {
                 self.fault(slip.pool, generation, &error);
             }
             if let Some(job) = job {
@@ -313,10 +341,7 @@ impl Hall {
             state.given_up = Some(last.unwrap_or_else(|| super::stopped("no token serves")));
         }
         let Some(error) = state.given_up.clone() else { return };
-        let left: Vec<Job> = {
-            let State { calls, signs, .. } = &mut *state;
-            calls.drain(..).chain(signs.drain(..)).collect()
-        };
+        let left = state.drain();
         drop(state);
         left.into_iter().for_each(|job| job.fail(&error));
     }
@@ -335,11 +360,19 @@ impl Hall {
         self.bell.notify_all();
     }
 
-    /// Tells everybody to end and waits for it, as long as a call in flight may last. Gives the number of those that did not.
+    /// Tells everybody to end and waits for it, as long as a call in flight may last. Gives the number of those that did not. What
+    /// is queued is finished by pools that serve; whatever is left has failed when this returns.
     pub(super) fn stop(&self, patience: Duration) -> usize {
         let until = Instant::now() + patience;
+        let error = stopped("the lanes have stopped");
         let mut state = self.state();
         state.stopping = true;
+        if !state.some_serve() {
+            let left = state.drain();
+            drop(state);
+            left.into_iter().for_each(|job| job.fail(&error));
+            state = self.state();
+        }
         self.bell.notify_all();
         while state.threads > 0 {
             let left = until.saturating_duration_since(Instant::now());
@@ -348,7 +381,16 @@ impl Hall {
             }
             state = self.bell.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.threads
+        // Nobody is left to answer: neither for the queue nor for what is in the hands of lanes that hang.
+        state.given_up.get_or_insert_with(|| error.clone());
+        let mut left = state.drain();
+        while !state.slips.is_empty() {
+            left.extend(state.give_up_lane(0));
+        }
+        let threads = state.threads;
+        drop(state);
+        left.into_iter().for_each(|job| job.fail(&error));
+        threads
     }
 
     /// The figures.
@@ -375,12 +417,22 @@ impl Hall {
         Health { queue_depth: state.calls.len() + state.signs.len(), pools: pools.collect() }
     }
 
+    #[cfg(test)]
+    pub(super) fn busy(&self, pool: usize) -> usize {
+        self.state().pools[pool].busy
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn overdue_error(deadline: Duration) -> HsmError {
+/// Another try would get the same answer, or cost the token a try of its PIN.
+pub(super) fn is_final(error: &HsmError) -> bool {
+    matches!(error.class, FaultClass::Pin | FaultClass::Policy)
+}
+
+pub(super) fn overdue(deadline: Duration) -> HsmError {
     HsmError {
         what: "wait for the token".into(),
         code: format!("no answer within {} ms", deadline.as_millis()),

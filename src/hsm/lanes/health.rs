@@ -77,6 +77,8 @@ impl Breaker {
 /// Counters of one pool.
 pub(super) struct Tally {
     pub(super) signatures: AtomicU64,
+    /// Calls that went well.
+    pub(super) served: AtomicU64,
     pub(super) late: AtomicU64,
     pub(super) opened: AtomicU64,
     latency: [AtomicU64; BUCKETS],
@@ -87,6 +89,7 @@ impl Default for Tally {
     fn default() -> Self {
         Self {
             signatures: AtomicU64::new(0),
+            served: AtomicU64::new(0),
             late: AtomicU64::new(0),
             opened: AtomicU64::new(0),
             latency: [const { AtomicU64::new(0) }; BUCKETS],

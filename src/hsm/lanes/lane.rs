@@ -1,7 +1,8 @@
 //! One lane: a thread with a session of its own, and what it does when the token fails it.
 //!
 //! By class of the fault: data and policy are the item's own outcome (data leaves the session as it was); a lost session costs
-//! one more try on a fresh one; what that does not cure, and a lost token, opens the breaker and the work goes to others.
+//! one more try on a fresh one; what that does not cure, and a lost token, opens the breaker and the work goes to others. A policy
+//! fault that leaves us without a session is no item's: the token goes out.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +37,7 @@ pub(super) struct Open {
     session: Box<dyn HsmSession>,
     /// The pool's when it was opened.
     generation: u64,
-    signed: u64,
+    has_signed: bool,
 }
 
 /// Why a call has no result.
@@ -70,7 +71,7 @@ impl Slip {
         }
     }
 
-    fn is_stuck(&self) -> bool {
+    pub(super) fn is_stuck(&self) -> bool {
         self.stuck.load(Relaxed)
     }
 
@@ -84,7 +85,7 @@ impl Slip {
         self.hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self) -> Instant {
+    pub(super) fn begin(&self) -> Instant {
         let now = Instant::now();
         self.call_began.store(now.duration_since(self.born).as_micros() as u64 + 1, Relaxed);
         now
@@ -99,23 +100,27 @@ impl Open {
     /// A session of this seat's token, for the pool as it is now.
     pub(super) fn of(hall: &Hall, pool: usize) -> Result<Self, HsmError> {
         let generation = hall.generation(pool); // before: a recovery meanwhile makes the session an old one
-        Ok(Self { session: hall.seats[pool].token.open()?, generation, signed: 0 })
+        Ok(Self { session: hall.seats[pool].token.open()?, generation, has_signed: false })
     }
 
-    /// Signs; the first signature of a session, and one in so many, must verify with the key's public half.
-    fn sign(&mut self, seat: &Seat, one_in: u64, key: KeyRef, digest: &[u8; 32]) -> Signed {
+    /// Signs; the first signature of a session must verify at once.
+    fn sign(&mut self, seat: &Seat, key: KeyRef, digest: &[u8; 32]) -> Signed {
         let signature = self.session.sign(key, digest)?;
-        let is_sample = self.signed == 0 || (one_in != 0 && self.signed.is_multiple_of(one_in));
-        if is_sample && !signature_fits(&seat.token.public_point(key)?, digest, &signature) {
-            return Err(HsmError {
-                what: format!("sign on {}", seat.token.name()),
-                code: "the signature does not verify with the key's public half".into(),
-                class: FaultClass::Token,
-                hint: "the HSM signs with another key or wrongly: do not use it before its maker has explained it",
-            });
+        if !self.has_signed && !signature_fits(&seat.token.public_point(key)?, digest, &signature) {
+            return Err(wrong_signature(seat));
         }
-        self.signed += 1;
+        self.has_signed = true;
         Ok(signature)
+    }
+}
+
+/// A token that signs with another key or wrongly would ruin packages without a word.
+fn wrong_signature(seat: &Seat) -> HsmError {
+    HsmError {
+        what: format!("sign on {}", seat.token.name()),
+        code: "the signature does not verify with the key's public half".into(),
+        class: FaultClass::Token,
+        hint: "the HSM signs with another key or wrongly: do not use it before its maker has explained it",
     }
 }
 
@@ -137,23 +142,19 @@ impl Lane {
     /// Until the lanes stop, the token is not to be used any more, or there are lanes enough.
     pub(super) fn work(mut self) {
         while let Some(job) = self.hall.take(self.slip.pool) {
-            let went = self.serve(job);
-            let goes_on = match went {
-                Ok(()) if self.slip.is_stuck() => self.come_back(), // given up at the last moment
-                Ok(()) => {
-                    self.hall.done(self.slip.pool);
-                    true
-                }
+            let goes_on = match self.serve(job) {
+                Ok(()) => self.hall.done(&self.slip) || self.come_back(),
                 Err(Trouble::Token(error, generation)) => {
                     self.hall.fault(self.slip.pool, generation, &error);
                     self.bounce(&error)
                 }
+                Err(Trouble::NoSession(error)) if self.hall.may_retire(&self.slip) => {
+                    self.lay_back(&error);
+                    false
+                }
                 Err(Trouble::NoSession(error)) => {
-                    let retires = self.hall.may_retire(&self.slip);
-                    if !retires {
-                        self.hall.fault(self.slip.pool, self.hall.generation(self.slip.pool), &error);
-                    }
-                    self.bounce(&error) && !retires
+                    self.hall.fault(self.slip.pool, self.hall.generation(self.slip.pool), &error);
+                    self.bounce(&error)
                 }
                 Err(Trouble::Stuck | Trouble::Item(_)) => self.come_back(),
             };
@@ -171,10 +172,10 @@ impl Lane {
             Work::Call { call, .. } => Some(Arc::clone(call)),
             Work::Sign { .. } => None,
         };
-        *self.slip.hand() = Some(InHand::of(job));
+        *self.slip.hand() = Some(InHand::of(job, Arc::clone(&self.hall.seats[self.slip.pool].token)));
         match call {
             Some(call) => {
-                let outcome = settled(self.attempt(|open, _, _| call(&mut *open.session)))?;
+                let outcome = settled(self.attempt(|open, _| call(&mut *open.session)))?;
                 let Some(InHand { job, .. }) = self.slip.hand().take() else { return Err(Trouble::Stuck) };
                 if let Work::Call { answer, .. } = job.work {
                     let _ = answer.send(outcome); // nobody may be waiting any more
@@ -185,7 +186,8 @@ impl Lane {
         }
     }
 
-    /// Digest after digest; every outcome goes into the hand, where the watch finds it should the next call hang.
+    /// Digest after digest; every outcome goes into the hand, where the watch finds it should the next call hang. The last
+    /// signature is verified before any of the job goes out: of a token that goes wrong and stays so none does.
     fn sign_all(&mut self) -> Result<(), Trouble> {
         let mut outcome = None;
         loop {
@@ -198,8 +200,9 @@ impl Lane {
                 match in_hand.next_digest() {
                     Some(next) => next,
                     None => {
-                        let rest = hand.take().and_then(InHand::put_down);
                         drop(hand);
+                        self.vouch()?;
+                        let rest = self.slip.hand().take().and_then(InHand::put_down);
                         // Nothing can be left of it; were it otherwise, its ticket would hear so.
                         rest.into_iter().for_each(|job| job.fail(&stopped("a digest was left over")));
                         return Ok(());
@@ -207,7 +210,7 @@ impl Lane {
                 }
             };
             let (key, digest) = next;
-            let signed = settled(self.attempt(|open, seat, one_in| open.sign(seat, one_in, key, &digest)))?;
+            let signed = settled(self.attempt(|open, seat| open.sign(seat, key, &digest)))?;
             if signed.is_ok() {
                 self.hall.seats[self.slip.pool].tally.signatures.fetch_add(1, Relaxed);
             }
@@ -215,8 +218,21 @@ impl Lane {
         }
     }
 
+    /// The job in hand is done: whether it may go out. After an error nothing of it has, and the session is not used again.
+    fn vouch(&mut self) -> Result<(), Trouble> {
+        if self.slip.hand().as_ref().is_none_or(InHand::is_sound) {
+            return Ok(());
+        }
+        let pool = self.slip.pool;
+        let error = wrong_signature(&self.hall.seats[pool]);
+        self.hall.seats[pool].tally.fault(&error.code);
+        let generation = self.session.as_ref().map_or_else(|| self.hall.generation(pool), |open| open.generation);
+        self.close_session();
+        Err(Trouble::Token(error, generation))
+    }
+
     /// One call, once more on a fresh session if the first was lost.
-    fn attempt<T>(&mut self, call: impl Fn(&mut Open, &Seat, u64) -> Result<T, HsmError>) -> Result<T, Trouble> {
+    fn attempt<T>(&mut self, call: impl Fn(&mut Open, &Seat) -> Result<T, HsmError>) -> Result<T, Trouble> {
         let mut is_second = false;
         loop {
             let had_session = self.session.is_some();
@@ -231,7 +247,7 @@ impl Lane {
             let (generation, result) = match opened {
                 Ok(open) => {
                     let generation = open.generation;
-                    (generation, call(self.session.insert(open), seat, hall.rules.verify_one_in))
+                    (generation, call(self.session.insert(open), seat))
                 }
                 Err(error) => (hall.generation(pool), Err(error)),
             };
@@ -241,7 +257,10 @@ impl Lane {
                 return Err(Trouble::Stuck);
             }
             let error = match result {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    seat.tally.served.fetch_add(1, Relaxed);
+                    return Ok(value);
+                }
                 Err(error) => error,
             };
             seat.tally.fault(&error.code);
@@ -251,6 +270,8 @@ impl Lane {
             }
             let is_old = had_session && generation != hall.generation(pool);
             match error.class {
+                // Not the item's: the token as it came back (with another key) is not the one that was opened.
+                FaultClass::Policy if never_opened => return Err(Trouble::Token(error, generation)),
                 FaultClass::Data | FaultClass::Policy => return Err(Trouble::Item(error)),
                 FaultClass::Session if never_opened && error.is_session_count() => {
                     return Err(Trouble::NoSession(error));
@@ -264,16 +285,22 @@ impl Lane {
 
     /// Lays the work back for others; goes on (and waits for its pool), unless it was given up meanwhile.
     fn bounce(&mut self, error: &HsmError) -> bool {
-        let Some(in_hand) = self.slip.hand().take() else { return self.come_back() };
-        self.hall.done(self.slip.pool);
-        if let Some(job) = in_hand.put_down() {
+        let is_listed = self.hall.done(&self.slip);
+        self.lay_back(error);
+        is_listed || self.come_back()
+    }
+
+    /// Empties the hand, unless the watch has.
+    fn lay_back(&self, error: &HsmError) {
+        let in_hand = self.slip.hand().take();
+        if let Some(job) = in_hand.and_then(InHand::put_down) {
             self.hall.put_back(job, error);
         }
-        true
     }
 
     /// After the watch gave it up: a new slip if the pool has too few lanes, else the end.
     fn come_back(&mut self) -> bool {
+        self.lay_back(&stopped("the lane was given up")); // the watch has emptied the hand; a job dropped with it would be lost
         self.close_session();
         self.slip = Slip::new(self.slip.pool);
         self.hall.came_back(&self.slip)

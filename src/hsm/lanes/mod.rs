@@ -32,7 +32,7 @@ use super::{FaultClass, Hsm, HsmError, HsmSession, KeyRef, Recoverable, Role};
 use crate::config::HsmConfig;
 
 /// Digests of one job: few enough that all lanes share a chunk's work, enough that the queue costs nothing beside a signature.
-const JOB_DIGESTS: usize = 16;
+const MOST_DIGESTS: usize = 16;
 /// The watch looks at least this often.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// At shutdown a call in flight gets this long.
@@ -56,8 +56,8 @@ pub struct Rules {
     pub call_deadline: Duration,
     /// How long work waits for a token to come back before it fails.
     pub recover_for: Duration,
-    /// Of so many signatures one is verified; 0: the first of each session only.
-    pub verify_one_in: u64,
+    /// Digests of one piece of work: its last signature is verified before any of them goes out.
+    pub verify_one_in: usize,
     /// Between the first two rounds of a recovery.
     pub pause_from: Duration,
     /// Between two rounds at most.
@@ -70,7 +70,7 @@ impl Rules {
         Self {
             call_deadline: Duration::from_millis(config.call_deadline_ms),
             recover_for: Duration::from_secs(config.recover_s),
-            verify_one_in: config.verify_one_in,
+            verify_one_in: (config.verify_one_in as usize).clamp(1, MOST_DIGESTS),
             ..Self::default()
         }
     }
@@ -81,7 +81,7 @@ impl Default for Rules {
         Self {
             call_deadline: Duration::from_secs(30),
             recover_for: Duration::from_secs(60),
-            verify_one_in: 0,
+            verify_one_in: MOST_DIGESTS,
             pause_from: Duration::from_millis(100),
             pause_to: Duration::from_secs(5),
         }
@@ -156,9 +156,9 @@ impl Lanes {
         let modules: std::collections::BTreeSet<usize> =
             lanes.hall.seats.iter().map(|seat| seat.token.module()).collect();
         for module in modules {
-            lanes.spawn("hsm-recover".into(), move |hall| recover::run(hall, module))?;
+            spawn_other(&lanes.hall, "hsm-recover", move |hall| recover::run(hall, module))?;
         }
-        lanes.spawn("hsm-watch".into(), watch)?;
+        spawn_other(&lanes.hall, "hsm-watch", watch)?;
         Ok(lanes)
     }
 
@@ -196,19 +196,6 @@ impl Lanes {
             spawn_lane(Lane::new(&self.hall, pool, Some(session)))?;
         }
         Ok(())
-    }
-
-    fn spawn(&self, name: String, work: impl FnOnce(&Arc<Hall>) + Send + 'static) -> Result<(), HsmError> {
-        let hall = Arc::clone(&self.hall);
-        hall.thread_begins();
-        let thread = std::thread::Builder::new().name(name).spawn(move || {
-            work(&hall);
-            hall.thread_ends();
-        });
-        thread.map(drop).map_err(|e| {
-            self.hall.thread_ends();
-            stopped(&e.to_string())
-        })
     }
 }
 
@@ -270,8 +257,9 @@ fn submit_to(hall: &Hall, key: KeyRef, digests: Vec<[u8; 32]>) -> Ticket {
     let expected = digests.len();
     let digests = Arc::new(digests);
     let (answer, answers) = crossbeam_channel::unbounded();
-    hall.submit((0..expected).step_by(JOB_DIGESTS).map(|start| {
-        let range = start..expected.min(start + JOB_DIGESTS);
+    let together = hall.rules.verify_one_in;
+    hall.submit((0..expected).step_by(together).map(|start| {
+        let range = start..expected.min(start + together);
         Job::new(Work::Sign { key, digests: Arc::clone(&digests), range, answer: answer.clone() })
     }));
     Ticket { answers, expected }
@@ -282,6 +270,20 @@ fn spawn_lane(lane: Lane) -> Result<(), HsmError> {
     let hall = lane.hall();
     std::thread::Builder::new().name("hsm-lane".into()).spawn(move || lane.work()).map(drop).map_err(|e| {
         hall.leave(&slip);
+        stopped(&e.to_string())
+    })
+}
+
+/// A thread that is no lane.
+fn spawn_other(hall: &Arc<Hall>, name: &str, work: impl FnOnce(&Arc<Hall>) + Send + 'static) -> Result<(), HsmError> {
+    let own = Arc::clone(hall);
+    hall.thread_begins();
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        work(&own);
+        own.thread_ends();
+    });
+    thread.map(drop).map_err(|e| {
+        hall.thread_ends();
         stopped(&e.to_string())
     })
 }

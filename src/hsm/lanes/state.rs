@@ -64,6 +64,27 @@ impl State {
         }
     }
 
+    /// Some pool gets work.
+    pub(super) fn some_serve(&self) -> bool {
+        self.pools.iter().any(|pool| pool.breaker == Breaker::Closed)
+    }
+
+    /// All that is queued.
+    pub(super) fn drain(&mut self) -> Vec<Job> {
+        self.calls.drain(..).chain(self.signs.drain(..)).collect()
+    }
+
+    /// Counts a lane out that is in a call; gives the work it had in hand. From here on its answer is nobody's: `snatch` and the
+    /// lane's own hand exclude each other.
+    pub(super) fn give_up_lane(&mut self, at: usize) -> Option<Job> {
+        let slip = self.slips.swap_remove(at);
+        let pool = &mut self.pools[slip.pool];
+        pool.running -= 1;
+        pool.stuck += 1;
+        pool.busy = pool.busy.saturating_sub(1); // one that ends has none
+        slip.snatch()
+    }
+
     /// No serving pool with an idle lane has less outstanding for its size.
     pub(super) fn is_least_loaded(&self, pool: usize) -> bool {
         let own = &self.pools[pool];
@@ -74,7 +95,7 @@ impl State {
 
     /// Notes since when no pool serves.
     pub(super) fn look_for_light(&mut self) {
-        if !self.pools.iter().any(|pool| pool.breaker == Breaker::Closed) {
+        if !self.some_serve() {
             self.dark_since.get_or_insert_with(Instant::now);
         }
     }

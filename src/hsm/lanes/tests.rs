@@ -40,6 +40,8 @@ struct Mood {
     wrong_key: bool,
     /// Revival is refused so.
     revival: Option<FaultClass>,
+    /// No session is opened any more, with this for a reason.
+    opening: Option<FaultClass>,
 }
 
 #[derive(Default)]
@@ -55,6 +57,9 @@ struct Inner {
     life: AtomicUsize,
     in_call: AtomicUsize,
     hang: AtomicBool,
+    /// The same, but not of the probe: a key of which the calls hang.
+    hang_but_probe: AtomicBool,
+    hang_revival: AtomicBool,
     /// Digests signed, and how often.
     signed: Mutex<HashMap<[u8; 32], usize>>,
 }
@@ -98,6 +103,9 @@ impl Hsm for FakeToken {
         if mood.dead {
             return Err(fault(FaultClass::Token));
         }
+        if let Some(class) = mood.opening {
+            return Err(fault(class));
+        }
         if mood.grant.is_some_and(|grant| inner.open.load(Ordering::SeqCst) >= grant) {
             return Err(HsmError { code: "CKR_SESSION_COUNT".into(), ..fault(FaultClass::Session) });
         }
@@ -130,6 +138,9 @@ impl Recoverable for FakeToken {
     }
     fn revive(&self) -> Result<(), HsmError> {
         self.inner.revivals.fetch_add(1, Ordering::SeqCst);
+        while self.inner.hang_revival.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let mood = self.inner.mood.lock().unwrap().clone();
         match mood.revival {
             Some(class) => Err(fault(class)),
@@ -150,7 +161,8 @@ impl HsmSession for FakeSession {
         self.calls += 1;
         let token = self.token.as_ref().unwrap();
         token.in_call.fetch_add(1, Ordering::SeqCst);
-        while token.hang.load(Ordering::SeqCst) {
+        let hangs_besides = || token.hang_but_probe.load(Ordering::SeqCst) && *digest != recover::PROBE;
+        while token.hang.load(Ordering::SeqCst) || hangs_besides() {
             std::thread::sleep(Duration::from_millis(1));
         }
         token.in_call.fetch_sub(1, Ordering::SeqCst);
@@ -429,6 +441,19 @@ fn a_token_that_signs_with_another_key_is_found_by_its_first_signature() {
 }
 
 #[test]
+fn of_a_token_that_goes_wrong_in_the_middle_no_signature_goes_out() {
+    for _ in 0..10 {
+        let [a, b] = [("a", 0), ("b", 1)].map(|(name, module)| FakeToken::new(name, module, Mood::default()));
+        let lanes = over(&[(&a, 2), (&b, 2)], quick());
+        let digests = digests(2_000);
+        let ticket = lanes.submit(KeyRef(0), digests.clone());
+        eventually(|| a.inner.signed.lock().unwrap().len() > 20);
+        a.mood(|mood| mood.wrong_key = true);
+        assert!(all_fit(&ticket.wait(), &digests));
+    }
+}
+
+#[test]
 fn a_key_exchanged_in_between_is_found_by_the_next_sample() {
     let token = FakeToken::new("a", 0, Mood::default());
     let lanes = over(&[(&token, 1)], Rules { verify_one_in: 10, recover_for: Duration::from_millis(50), ..quick() });
@@ -498,11 +523,109 @@ fn the_token_with_less_outstanding_work_for_its_size_gets_the_next() {
     let lanes = over(&[(&small, 1), (&large, 4)], quick());
     std::thread::sleep(Duration::from_millis(50)); // all lanes wait
     [&small, &large].iter().for_each(|token| token.inner.hang.store(true, Ordering::SeqCst));
-    let ticket = lanes.submit(KeyRef(0), digests(4 * JOB_DIGESTS));
+    let ticket = lanes.submit(KeyRef(0), digests(4 * MOST_DIGESTS));
     eventually(|| [&small, &large].iter().map(|token| token.inner.in_call.load(Ordering::SeqCst)).sum::<usize>() == 4);
     assert!(large.inner.in_call.load(Ordering::SeqCst) >= 3, "four jobs: one on the small, three on the large");
     [&small, &large].iter().for_each(|token| token.inner.hang.store(false, Ordering::SeqCst));
     assert!(ticket.wait().iter().all(Result::is_ok));
+}
+
+#[test]
+fn a_recovery_that_hangs_holds_up_no_other_token_of_the_module() {
+    let [a, b] = ["a", "b"].map(|name| FakeToken::new(name, 0, Mood::default()));
+    let lanes = over(&[(&a, 1), (&b, 1)], Rules { call_deadline: Duration::from_millis(20), ..quick() });
+    let served = |pool: usize| lanes.health().pools[pool].breaker == Breaker::Closed;
+    a.inner.hang_revival.store(true, Ordering::SeqCst);
+    for token in [&a, &b] {
+        token.mood(|mood| mood.dead = true);
+        let ticket = lanes.submit(KeyRef(0), digests(40));
+        let pool = usize::from(Arc::ptr_eq(token, &b));
+        eventually(|| {
+            let _ = lanes.submit(KeyRef(0), digests(20));
+            lanes.health().pools[pool].opened == 1
+        });
+        if Arc::ptr_eq(token, &b) {
+            b.mood(|mood| mood.dead = false);
+        }
+        assert!(all_fit(&ticket.wait(), &digests(40)));
+    }
+    eventually(|| served(1));
+    assert!(!served(0));
+    // Those that hang are given up and begun anew, but not for ever: each holds a thread.
+    eventually(|| a.inner.revivals.load(Ordering::SeqCst) == 3);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(a.inner.revivals.load(Ordering::SeqCst), 3);
+    a.mood(|mood| mood.dead = false);
+    a.inner.hang_revival.store(false, Ordering::SeqCst);
+    eventually(|| served(0));
+    assert!(all_fit(&lanes.submit(KeyRef(0), digests(100)).wait(), &digests(100)));
+}
+
+#[test]
+fn a_token_that_comes_back_with_another_key_is_put_out_by_the_lane_that_finds_it_and_costs_no_record() {
+    let [a, b] = [("a", 0), ("b", 1)].map(|(name, module)| FakeToken::new(name, module, Mood::default()));
+    let lanes = over(&[(&a, 2), (&b, 1)], quick());
+    a.mood(|mood| (mood.after, mood.opening) = (Some((5, FaultClass::Session)), Some(FaultClass::Policy)));
+    let digests = digests(400);
+    assert!(all_fit(&lanes.submit(KeyRef(0), digests.clone()).wait(), &digests));
+    assert_eq!(lanes.health().pools[0].breaker, Breaker::Out);
+    assert_eq!(a.inner.revivals.load(Ordering::SeqCst), 0, "nothing to recover");
+}
+
+#[test]
+fn a_key_whose_calls_hang_while_the_probe_signs_uses_up_three_sets_of_lanes_and_no_more() {
+    let token = FakeToken::new("a", 0, Mood::default());
+    let lanes = over(&[(&token, 2)], Rules { call_deadline: Duration::from_millis(20), ..quick() });
+    token.inner.hang_but_probe.store(true, Ordering::SeqCst);
+    let signed = lanes.submit(KeyRef(0), digests(400)).wait();
+    assert!(signed.iter().all(|signed| signed.is_err()));
+    let pool = lanes.health().pools.remove(0);
+    assert_eq!(pool.breaker, Breaker::Out);
+    assert!((6..=9).contains(&pool.stuck), "{} stuck", pool.stuck);
+    assert!(pool.opened >= 2, "it came back in between");
+    token.inner.hang_but_probe.store(false, Ordering::SeqCst);
+}
+
+#[test]
+fn lanes_that_stop_answer_whatever_nobody_serves() {
+    let token = FakeToken::new("a", 0, Mood::default());
+    let lanes = over(&[(&token, 2)], Rules { call_deadline: Duration::from_millis(300), ..quick() });
+    let mut client = lanes.open_session().unwrap();
+    // One lane hangs with work in hand, the breaker opens, and more work queues.
+    token.inner.hang.store(true, Ordering::SeqCst);
+    let in_hand = lanes.submit(KeyRef(0), digests(40));
+    eventually(|| token.inner.in_call.load(Ordering::SeqCst) == 2);
+    token.mood(|mood| mood.dead = true);
+    let queued = lanes.submit(KeyRef(0), digests(20));
+    let began = Instant::now();
+    drop(lanes);
+    for ticket in [in_hand, queued] {
+        assert!(ticket.wait().iter().all(Result::is_err));
+    }
+    // A client outlives the lanes.
+    assert!(client.random(&mut [0; 8]).is_err() && client.sign(KeyRef(0), &[7; 32]).is_err());
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    token.inner.hang.store(false, Ordering::SeqCst);
+}
+
+#[test]
+fn a_lane_given_up_in_the_last_moment_is_counted_out_once_and_takes_no_other_job() {
+    let token = FakeToken::new("a", 0, Mood::default());
+    let seat = Seat { token: Arc::clone(&token) as Arc<dyn Seated>, tally: Tally::default() };
+    let rules = Rules { call_deadline: Duration::from_millis(2), ..quick() };
+    let hall = Arc::new(Hall::new(vec![seat], rules));
+    let [one, other] = [0; 2].map(|_| Lane::new(&hall, 0, None).slip());
+    let tickets = [0; 2].map(|_| submit_to(&hall, KeyRef(0), digests(4)));
+    let jobs = [0; 2].map(|_| hall.take(0).unwrap());
+    // The lane's call ends, but the watch looked a moment before.
+    one.begin();
+    std::thread::sleep(Duration::from_millis(10));
+    hall.watch();
+    assert!(!hall.done(&one), "it is not listed any more");
+    assert_eq!(hall.busy(0), 1, "the other's");
+    assert!(hall.done(&other));
+    assert_eq!(hall.busy(0), 0);
+    drop((jobs, tickets));
 }
 
 proptest! {

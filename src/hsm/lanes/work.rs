@@ -8,7 +8,8 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 use zeroize::Zeroizing;
 
-use super::Signed;
+use super::{Seated, Signed};
+use crate::certs::signature_fits;
 use crate::hsm::{HsmError, HsmSession, KeyRef};
 
 /// Octets that a call gives; wiped, for they may be random or opened.
@@ -42,6 +43,8 @@ pub(super) enum Work {
 pub(super) struct InHand {
     pub(super) job: Job,
     pub(super) done: Vec<Signed>,
+    /// Who signs.
+    token: Arc<dyn Seated>,
 }
 
 impl Job {
@@ -62,8 +65,18 @@ impl Job {
 }
 
 impl InHand {
-    pub(super) fn of(job: Job) -> Self {
-        Self { job, done: Vec::new() }
+    pub(super) fn of(job: Job, token: Arc<dyn Seated>) -> Self {
+        Self { job, done: Vec::new(), token }
+    }
+
+    /// Whether the last signature verifies: of a token that went wrong and stays so it does not.
+    pub(super) fn is_sound(&self) -> bool {
+        let Work::Sign { key, digests, range, .. } = &self.job.work else { return true };
+        let last = self.done.iter().enumerate().rev().find_map(|(at, signed)| Some((at, signed.as_ref().ok()?)));
+        last.is_none_or(|(at, signature)| {
+            let point = self.token.public_point(*key);
+            point.is_ok_and(|point| signature_fits(&point, &digests[range.start + at], signature))
+        })
     }
 
     /// The next digest, if this is a signing job with one left.
@@ -76,9 +89,12 @@ impl InHand {
         }
     }
 
-    /// Answers what is done; gives back what is not, if anything.
-    pub(super) fn put_down(self) -> Option<Job> {
-        let Self { mut job, done } = self;
+    /// Answers what is done, if it is sound, else nothing; gives back what is not answered, if anything.
+    pub(super) fn put_down(mut self) -> Option<Job> {
+        if !self.is_sound() {
+            self.done.clear();
+        }
+        let Self { mut job, done, .. } = self;
         if let Work::Sign { range, answer, .. } = &mut job.work
             && !done.is_empty()
         {

@@ -2,7 +2,7 @@
 //! one prove nothing; a second token that only the approver can log in to proves what it says.
 
 use super::faults::hsm_error;
-use super::login::{PinSource, log_in};
+use super::login::{PinSource, prove};
 use super::module;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
@@ -17,10 +17,10 @@ pub fn confirm(site: &Site) -> Result<String, Fault> {
             "set ceremony.approver_token in bindery.toml, or bring a custodian's signed approval with --approve",
         ));
     };
-    // The operator logs in to every slot of the site.
     let hsm = &site.config.hsm;
+    // Every token of the site opens with the operator's own PIN, the further ones too.
     if hsm.slot.iter().map(|slot| &slot.token_label).chain([&hsm.token_label]).any(|own| own == label) {
-        let what = "ceremony.approver_token is the operator's own token";
+        let what = "ceremony.approver_token is one of the operator's own tokens";
         return Err(Fault::new(Exit::Config, what).hint("a second person needs a second token"));
     }
     let pin = UserPin::of_approver().map_err(|e| {
@@ -30,7 +30,7 @@ pub fn confirm(site: &Site) -> Result<String, Fault> {
     let _in_call = module.enter();
     let (slot, info) = module::slot_by_label(&module, label, None).map_err(|e| missing(e.into()))?;
     let session = module.open_ro_session(slot).map_err(|e| missing(hsm_error("open a session", &e).into()))?;
-    log_in(&session, &info, &PinSource::holding(site, pin)).map_err(|e| missing(e.into()))?;
+    prove(&session, &info, &PinSource::holding(site, pin)).map_err(|e| missing(e.into()))?;
     session.logout().map_err(|e| hsm_error("log out of the approver token", &e))?;
     Ok(format!("token {label:?}, serial {}", info.serial_number()))
 }

@@ -23,7 +23,35 @@ pub(super) fn hsm_error(what: impl Into<String>, error: &Error) -> HsmError {
         }
         other => (format!("{other}"), Data),
     };
-    HsmError { what: what.into(), code, class, hint: hint(class) }
+    let hint = hint_of(error).unwrap_or_else(|| hint(class));
+    HsmError { what: what.into(), code, class, hint }
+}
+
+/// States of a PIN that no other value of it cures.
+fn hint_of(error: &Error) -> Option<&'static str> {
+    let Error::Pkcs11(code, _) = error else { return None };
+    Some(match code {
+        RvError::PinLocked => "the token's security officer has to unlock it (C_InitPIN); no PIN is taken until then",
+        RvError::PinExpired => {
+            "the PIN has to be changed before it logs in: its holder or the token's security officer does it"
+        }
+        RvError::UserPinNotInitialized => "the token's security officer has to set the user PIN first (C_InitPIN)",
+        RvError::UserAnotherAlreadyLoggedIn => {
+            "another user type is logged in to the token, its security officer most likely: that session has to log out first"
+        }
+        _ => return None,
+    })
+}
+
+/// The error of C_Decrypt under AES-GCM. SoftHSM 2.6.1 has no other word for a failed tag check than CKR_GENERAL_ERROR; in a mode
+/// without a tag the same word is the session's fault, for there is nothing an item could be wrong in.
+pub(super) fn opening_error(what: impl Into<String>, error: &Error) -> HsmError {
+    match error {
+        Error::Pkcs11(RvError::GeneralError, Function::Decrypt) => {
+            HsmError { class: Data, hint: hint(Data), ..hsm_error(what, error) }
+        }
+        _ => hsm_error(what, error),
+    }
 }
 
 fn hint(class: FaultClass) -> &'static str {
@@ -65,8 +93,6 @@ const SESSIONLESS: &[Function] = &[
 
 /// Where the function tells more than the code: this class instead of the table's.
 const BY_FUNCTION: &[(RvError, &[Function], FaultClass)] = &[
-    // A failed tag check: SoftHSM 2.6.1 has no other word for it than this.
-    (RvError::GeneralError, &[Function::Decrypt], Data),
     // A client that cannot reach its HSM says so in these words, before any session is there to be replaced.
     (RvError::GeneralError, SESSIONLESS, Token),
     (RvError::FunctionFailed, SESSIONLESS, Token),
@@ -189,9 +215,27 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_tag_check_is_the_datas_fault() {
-        assert_eq!(met(0x005, Function::Decrypt).class, Data);
-        assert_eq!(met(0x005, Function::Encrypt).class, Session);
+    fn a_pin_that_no_other_value_cures_names_the_security_officer() {
+        for (number, officer) in
+            [(0x0A0, false), (0x0A2, false), (0x0A3, true), (0x0A4, true), (0x102, true), (0x104, true)]
+        {
+            let hint = met(number, Function::Login).hint;
+            assert_eq!(hint.contains("security officer"), officer, "{number:#x}: {hint}");
+            assert_ne!(hint.contains("correct the PIN"), officer, "{number:#x}: {hint}");
+        }
+    }
+
+    #[test]
+    fn a_failed_tag_check_is_the_datas_fault_and_nothing_else_of_that_code_is() {
+        let opening = |number, function| {
+            let error = Rv::from(number).into_result(function).unwrap_err();
+            opening_error("test", &error).class
+        };
+        assert_eq!(opening(0x005, Function::Decrypt), Data);
+        assert_eq!(opening(0x005, Function::DecryptInit), Session);
+        assert_eq!(opening(0x030, Function::Decrypt), Token);
+        // Under a mode without a tag.
+        assert_eq!(met(0x005, Function::Decrypt).class, Session);
     }
 
     #[test]

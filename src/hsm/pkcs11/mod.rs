@@ -45,6 +45,7 @@ use super::policy::{KeyPolicy, KeyRule, KeyState, MechanismName, Purpose, compar
 use super::profile::{Forms, HsmProfile, Limits};
 use super::{FaultClass, Hsm, HsmError, KeyRef, Recoverable, Role};
 use crate::certs::Curve;
+use crate::config::CheckValue;
 
 /// An open token: logged in, its keys compared with the policy and tried. Cheap to clone, usable by many threads.
 #[derive(Clone)]
@@ -89,8 +90,12 @@ struct Held {
     points: Vec<Option<[u8; 65]>>,
     /// What the keys did at the start; whoever comes back has to do the same.
     witness: OnceLock<Witness>,
-    login: Mutex<Option<Arc<Login>>>,
+    login: Mutex<Arc<LoginCell>>,
 }
+
+/// Where one login is made, by one caller while the others wait. A recovery puts a new one in its place: who hangs in a call in the
+/// old one holds up nobody but those who wait there already, and their watch gives them up.
+type LoginCell = Mutex<Option<Arc<Login>>>;
 
 /// A token in one life of its module. Sessions hold it, so that the anchor outlives them.
 struct Login {
@@ -106,6 +111,8 @@ struct Login {
 struct HeldKey {
     label: String,
     purpose: Purpose,
+    /// The check value that the policy pins.
+    kcv: Option<CheckValue>,
     working: ObjectHandle,
     /// The public half of a pair on a curve.
     point: Option<[u8; 65]>,
@@ -129,6 +136,11 @@ impl Token {
     /// Lanes to start as the site says for this token.
     pub fn lanes(&self) -> usize {
         self.lane_count(self.held.lanes)
+    }
+
+    /// Lanes the site asks for, also those that profile or token do not allow; what [`Self::lanes`] gives where it does not say.
+    pub fn lanes_asked(&self) -> usize {
+        if self.held.lanes == 0 { self.lanes() } else { self.held.lanes }
     }
 
     /// The key of one epoch, whatever its state.
@@ -172,7 +184,7 @@ impl Token {
             firmware: info.firmware_version().to_string(),
             keys: rules.len(),
             mechanisms: profile.mechanisms.clone(),
-            max_lanes: profile.limits.lanes.min(granted_lanes(&info)),
+            max_lanes: profile.limits.most_lanes(granted_sessions(&info)),
         };
         let held = Held {
             module,
@@ -186,7 +198,7 @@ impl Token {
             lanes,
             points: login.keys.iter().map(|key| key.point).collect(),
             witness: OnceLock::new(),
-            login: Mutex::new(Some(Arc::new(login))),
+            login: Mutex::new(Arc::new(Mutex::new(Some(Arc::new(login))))),
         };
         let token = Self { held: Arc::new(held) };
         let mut session = token.open_session()?;
@@ -208,7 +220,8 @@ impl Held {
 
     /// The login of today; made anew by the first who needs it.
     fn login(&self) -> Result<Arc<Login>, HsmError> {
-        let mut login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
+        let cell = Arc::clone(&self.login.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut login = cell.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(today) = login.as_ref().filter(|login| login.is_good()) {
             return Ok(Arc::clone(today));
         }
@@ -299,7 +312,13 @@ impl Hsm for Token {
     }
 
     fn key_at(&self, role: &Role, accepted: Timestamp) -> Result<KeyRef, HsmError> {
-        let rule = self.held.policy.rule_at(role, accepted).ok_or_else(|| no_such_key(&role.to_string()))?;
+        let rule = self.held.policy.rule_at(role, accepted).map_err(|gone| HsmError {
+            what: format!("choose the key {role} of an order accepted at {accepted}"),
+            code: gone.to_string(),
+            class: FaultClass::Policy,
+            hint: "no other key serves it: cancel the order, or let the epoch drain again in the key policy while the token has its key",
+        })?;
+        let rule = rule.ok_or_else(|| no_such_key(&role.to_string()))?;
         self.key_of(role, rule.epoch)
     }
 
@@ -325,8 +344,11 @@ impl Recoverable for Token {
     }
 
     fn revive(&self) -> Result<(), HsmError> {
-        let old = self.held.login.lock().unwrap_or_else(PoisonError::into_inner).take();
-        drop(old);
+        let old = {
+            let mut login = self.held.login.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *login)
+        };
+        drop(old); // may close its anchor, which is a call
         let mut session = self.open_session()?;
         match self.held.witness.get() {
             Some(witness) => witness.check(&self.held.facts.label, &mut session),
@@ -343,11 +365,11 @@ fn anchor(module: &Module, slot: Slot, info: &TokenInfo, pin: &PinSource) -> Res
     Ok(anchor)
 }
 
-/// What the token's own limit leaves for lanes: one session is the anchor's, one the probe's after a recovery.
-fn granted_lanes(info: &TokenInfo) -> usize {
+/// Sessions that the token itself says it has, if it says so.
+fn granted_sessions(info: &TokenInfo) -> Option<usize> {
     match info.max_session_count() {
-        Limit::Max(max) => usize::try_from(max).unwrap_or(usize::MAX).saturating_sub(2).max(1),
-        Limit::Infinite | Limit::Unavailable => usize::MAX,
+        Limit::Max(max) => usize::try_from(max).ok(),
+        Limit::Infinite | Limit::Unavailable => None,
     }
 }
 
@@ -380,7 +402,14 @@ fn resolve(session: &Pkcs11Session, rule: &KeyRule, unknown: &[String]) -> Resul
         Ok(compare(&rule.label, expected.into_iter(), numbers, &found, unknown)?)
     };
     check(half, working, rule.expected().collect(), &numbers)?;
-    let mut held = HeldKey { label: rule.label.clone(), purpose: rule.purpose, working, point: None, rsa: None };
+    let mut held = HeldKey {
+        label: rule.label.clone(),
+        purpose: rule.purpose,
+        kcv: rule.kcv.clone(),
+        working,
+        point: None,
+        rsa: None,
+    };
     if half == Half::Private {
         let public = find_one(session, rule, Half::Public)?;
         check(Half::Public, public, rule.public.iter().map(|(a, v)| (*a, *v)).collect(), &[])?;

@@ -4,7 +4,9 @@
 //! meets a call. Every call holds the gate's read side; whoever finalises takes the write side or leaves it.
 
 use std::ffi::OsString;
+use std::fs::Metadata;
 use std::ops::Deref;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
@@ -15,6 +17,7 @@ use cryptoki::error::{Error, RvError};
 use cryptoki::slot::{Slot, TokenInfo};
 
 use super::faults::hsm_error;
+use super::login;
 use crate::config::{Site, files};
 use crate::error::{Exit, Fault};
 use crate::hsm::{FaultClass, HsmError};
@@ -25,6 +28,8 @@ const TOKENDIR: &str = "directories.tokendir";
 const QUIESCE: Duration = Duration::from_secs(2);
 /// The same at the end of the process.
 const LAST_QUIESCE: Duration = Duration::from_millis(500);
+/// What C_Finalize may take there.
+const LAST_FINALISE: Duration = Duration::from_secs(5);
 /// Between two looks at the gate.
 const STEP: Duration = Duration::from_millis(1);
 
@@ -33,14 +38,18 @@ pub(super) struct Module {
     /// Tells modules apart.
     pub(super) number: usize,
     path: PathBuf,
+    file: FileId,
     context: Pkcs11,
     gate: RwLock<()>,
     /// Somebody wants to finalise: calls that have not begun wait.
     closing: AtomicBool,
     initialised: AtomicBool,
-    /// Grows with each C_Initialize: handles and sessions of another epoch are dead, or worse, somebody else's.
+    /// Grows with each C_Finalize or C_Initialize that went well: handles and sessions of another epoch are dead, or worse, somebody else's.
     epoch: AtomicU64,
 }
+
+/// Device and inode, by which the dynamic loader tells libraries apart: two paths of one file are one library.
+type FileId = (u64, u64);
 
 /// Modules of this process, and what SOFTHSM2_CONF was set to for them.
 struct Loaded {
@@ -66,7 +75,9 @@ pub(super) fn load_from(site: &Site, module: &Path) -> Result<Arc<Module>, Fault
         let what = format!("this process already uses the token of {}", first.path.display());
         return Err(Fault::new(Exit::HsmUnusable, what).hint("work on one site in one process"));
     }
-    if let Some(there) = loaded.modules.iter().find(|there| there.path == path) {
+    let found = std::fs::metadata(&path).ok().filter(Metadata::is_file);
+    let file = found.map(|found| (found.dev(), found.ino()));
+    if let Some(there) = loaded.modules.iter().find(|there| there.path == path || Some(there.file) == file) {
         there.initialise_again()?;
         return Ok(Arc::clone(there));
     }
@@ -76,21 +87,36 @@ pub(super) fn load_from(site: &Site, module: &Path) -> Result<Arc<Module>, Fault
             crate::ffi::set_environment(SOFTHSM2_CONF, &OsString::from(conf));
         }
     }
-    if !path.is_file() {
+    let Some(file) = file else {
         let what = format!("PKCS#11 module {} is missing", path.display());
         return Err(Fault::new(Exit::HsmUnusable, what)
             .hint("install the HSM's client (SoftHSM: apt install softhsm2) or correct hsm.module in bindery.toml"));
-    }
+    };
     let unusable = |e: &Error| {
         let error = hsm_error(format!("load PKCS#11 module {}", path.display()), e);
         Fault::new(Exit::HsmUnusable, error.to_string())
             .hint("check hsm.module in bindery.toml and the HSM client's own configuration")
     };
     let context = Pkcs11::new(&path).map_err(|e| unusable(&e))?;
-    initialise(&context).map_err(|e| unusable(&e))?;
+    let (limit, calling) = (Duration::from_millis(site.config.hsm.call_deadline_ms), context.clone());
+    let initialised = within(limit, move || initialise(&calling)).ok_or_else(|| {
+        let what = format!("load PKCS#11 module {}: C_Initialize did not answer", path.display());
+        Fault::new(Exit::HsmUnusable, what)
+            .hint("the HSM's client waits for something: check its configuration and the network")
+    })?;
+    initialised.map_err(|e| {
+        // Not ours to share: whoever initialised it (a proxy that loads this library as well) would finalise it under our calls.
+        let shared = matches!(e, Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _));
+        if shared {
+            unusable(&e).hint("name a library once: as itself or behind a proxy, not both")
+        } else {
+            unusable(&e)
+        }
+    })?;
     let module = Arc::new(Module {
         number: loaded.modules.len(),
         path,
+        file,
         context,
         gate: RwLock::new(()),
         closing: AtomicBool::new(false),
@@ -102,18 +128,19 @@ pub(super) fn load_from(site: &Site, module: &Path) -> Result<Arc<Module>, Fault
     Ok(module)
 }
 
-/// Finalises every module in which no call is in flight; the last thing before the process ends. `false`: some call did not come
+/// Wipes the PINs and finalises every module in which no call is in flight; the last thing before the process ends. `false`: some call did not come
 /// back, and exit handlers of the module must not run under it.
 pub fn shut_down() -> bool {
+    login::forget_pins();
     let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut all = true;
-    for module in &loaded.modules {
-        match module.quiesce(LAST_QUIESCE) {
-            Some(quiet) => module.finalise(&quiet),
-            None => all = false,
-        }
-    }
-    all
+    // C_Finalize is a call, too, and can hang.
+    let ended = loaded.modules.iter().cloned().map(|module| {
+        within(LAST_QUIESCE + LAST_FINALISE, move || {
+            module.quiesce(LAST_QUIESCE).map(|quiet| _ = module.finalise(&quiet))
+        })
+    });
+    let stuck = ended.filter(|ended| !matches!(ended, Some(Some(())))).count();
+    stuck == 0 && !LEFT_BEHIND.load(Ordering::SeqCst)
 }
 
 impl Module {
@@ -130,7 +157,8 @@ impl Module {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// C_Finalize and C_Initialize, with no call in flight. All sessions, logins and handles of the module are gone then.
+    /// C_Finalize and C_Initialize, with no call in flight. All sessions, logins and handles of the module are gone then; after
+    /// an error only if C_Finalize itself went well.
     pub(super) fn restart(&self) -> Result<(), HsmError> {
         let what = || format!("restart PKCS#11 module {}", self.path.display());
         let Some(quiet) = self.quiesce(QUIESCE) else {
@@ -141,10 +169,17 @@ impl Module {
                 hint: "the HSM does not answer; a restart under a call would crash its client",
             });
         };
-        self.finalise(&quiet);
-        let begun = initialise(&self.context).map_err(|e| hsm_error(what(), &e));
-        self.initialised.store(begun.is_ok(), Ordering::Release);
-        begun
+        // A dead connection may well answer C_Finalize with an error; C_Initialize tells what became of it.
+        let ended = self.finalise(&quiet);
+        match (ended, initialise(&self.context)) {
+            (Ok(()), Ok(())) => {}
+            (Err(_), Ok(())) => _ = self.epoch.fetch_add(1, Ordering::AcqRel),
+            // It lives on as it was: were the epoch to grow, its sessions would be forgotten and never closed.
+            (Err(e), Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _))) => return Err(hsm_error(what(), &e)),
+            (_, Err(e)) => return Err(hsm_error(what(), &e)),
+        }
+        self.initialised.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// After [`shut_down`] somebody opens a token once more.
@@ -175,13 +210,17 @@ impl Module {
         }
     }
 
-    fn finalise(&self, _: &Quiet<'_>) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-        self.initialised.store(false, Ordering::Release);
-        // A dead connection may well answer with an error; C_Initialize tells what became of it.
-        if let Err(error) = self.context.clone().finalize() {
-            let error = hsm_error("finalise the module", &error);
-            tracing::debug!(code = %error.code, "C_Finalize");
+    fn finalise(&self, _: &Quiet<'_>) -> Result<(), Error> {
+        match self.context.clone().finalize() {
+            Ok(()) | Err(Error::Pkcs11(RvError::CryptokiNotInitialized, _)) => {
+                self.epoch.fetch_add(1, Ordering::AcqRel);
+                self.initialised.store(false, Ordering::Release);
+                Ok(())
+            }
+            Err(e) => {
+                tracing::debug!(code = %hsm_error("finalise the module", &e).code, "C_Finalize");
+                Err(e)
+            }
         }
     }
 }
@@ -205,12 +244,23 @@ impl Drop for Quiet<'_> {
     }
 }
 
+/// A call on a thread of its own, which is left behind when it takes longer than that: no call can be taken back.
+pub(super) fn within<R: Send + 'static>(limit: Duration, call: impl FnOnce() -> R + Send + 'static) -> Option<R> {
+    let (tell, told) = crossbeam_channel::bounded(1);
+    let spawned = std::thread::Builder::new().name("hsm-call".into()).spawn(move || _ = tell.send(call()));
+    let answer = spawned.ok().and_then(|_| told.recv_timeout(limit).ok());
+    if answer.is_none() {
+        LEFT_BEHIND.store(true, Ordering::SeqCst);
+    }
+    answer
+}
+
+/// Some call of [`within`] did not come back in time.
+static LEFT_BEHIND: AtomicBool = AtomicBool::new(false);
+
 fn initialise(context: &Pkcs11) -> Result<(), Error> {
     // Without OS_LOCKING_OK SoftHSM switches its locks off altogether.
-    match context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-        Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(()),
-        Err(e) => Err(e),
-    }
+    context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
 }
 
 /// The slot whose token has this label: numbers change, labels do not. `serial`: the one that was seen at the start.
@@ -222,8 +272,16 @@ pub(super) fn slot_by_label(
     let failed = |e: &Error| hsm_error("list the token slots", e);
     let mut found = Vec::new();
     let mut others = Vec::new();
+    let mut mute = None;
     for slot in context.get_slots_with_token().map_err(|e| failed(&e))? {
-        let info = context.get_token_info(slot).map_err(|e| failed(&e))?;
+        // A slot that is still listed while its token is dead may be any token's: it concerns us only if ours is not found.
+        let info = match context.get_token_info(slot) {
+            Ok(info) => info,
+            Err(e) => {
+                mute.get_or_insert_with(|| HsmError { class: FaultClass::Token, ..failed(&e) });
+                continue;
+            }
+        };
         if !info.token_initialized() {
             continue;
         }
@@ -239,6 +297,12 @@ pub(super) fn slot_by_label(
             code: format!("{} tokens are labelled so", found.len()),
             class: FaultClass::Policy,
             hint: "give each token its own label; Bindery will not choose",
+        });
+    }
+    if let Some(error) = mute.filter(|_| found.is_empty()) {
+        return Err(HsmError {
+            what: format!("look for token {label:?}, which none of the slots that answer has"),
+            ..error
         });
     }
     found.pop().ok_or_else(|| {

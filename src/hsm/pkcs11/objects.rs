@@ -21,10 +21,10 @@ use super::login::log_in;
 use super::module::Module;
 use super::slots::Named;
 pub use super::wrap::{EncryptBlock, Trial};
-use super::{mechanisms_there, module, module_restarted, no_such_key, wrap};
+use super::{mechanisms_there, module, module_restarted, no_such_key, public_point, wrap};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
-use crate::hsm::policy::{KeyKind, KeyRule, Purpose};
+use crate::hsm::policy::{KeyKind, KeyPolicy, KeyRule, KeyState, Purpose};
 use crate::hsm::profile::HsmProfile;
 use crate::hsm::{FaultClass, HsmError};
 
@@ -86,8 +86,13 @@ impl KeyRoom {
             what: format!("look for key {}", rule.label),
             code: how,
             class: FaultClass::Policy,
-            hint: "one label, one key: find out where the surplus or lonely object comes from and remove it",
+            hint: "one label, one key: `keys rotate` or the ceremony that began it makes its own half whole; what neither made, remove",
         };
+        if let [(half, _)] = all[..]
+            && halves == 2
+        {
+            return Err(wrong(format!("half a key: only its {half:?} half is there").to_lowercase()));
+        }
         if all.len() != halves {
             return Err(wrong(format!("{} objects carry this label where {halves} belong", all.len())));
         }
@@ -142,7 +147,9 @@ impl KeyRoom {
         let mechanism = wrap::mechanism(under.kind, self.profile.forms);
         let template = wrap::template_of(rule, id, &self.profile);
         let unwrapped = call.session.unwrap_key(&mechanism, unwrapping, wrapped, &template);
-        unwrapped.map(drop).map_err(|e| hsm_error(format!("unwrap key {} with {}", rule.label, under.label), &e))
+        unwrapped
+            .map(drop)
+            .map_err(|e| wrap::refused(hsm_error(format!("unwrap key {} with {}", rule.label, under.label), &e)))
     }
 
     /// The check value's whole block of the key that is wrapped here, seen before it is made: unwrapped once into an object of this
@@ -181,6 +188,16 @@ impl KeyRoom {
             }
         }
         Ok(())
+    }
+
+    /// The public point of a signing key; none when the token has no such key, or more than one.
+    pub fn point(&self, rule: &KeyRule) -> Result<Option<[u8; 65]>, HsmError> {
+        let Some(curve) = rule.kind.curve() else { return Ok(None) };
+        let call = self.enter()?;
+        let found = call.session.find_objects(&Half::Public.search(&rule.label));
+        let found = found.map_err(|e| hsm_error(format!("look for key {}", rule.label), &e))?;
+        let [public] = found[..] else { return Ok(None) };
+        public_point(call.session, public, (&rule.label, curve)).map(Some)
     }
 
     /// The public half of an import key, PEM (SubjectPublicKeyInfo): operators wrap under it.
@@ -241,10 +258,27 @@ impl InCall<'_> {
     }
 }
 
-/// Whether the working object of a rule is there.
+/// Whether every object of a rule is there: half a pair is no key.
 pub(super) fn is_there(session: &Pkcs11Session, rule: &KeyRule) -> Result<bool, HsmError> {
-    let found = session.find_objects(&Half::working(rule).search(&rule.label));
-    Ok(!found.map_err(|e| hsm_error(format!("look for key {}", rule.label), &e))?.is_empty())
+    for half in halves(rule) {
+        let found = session.find_objects(&half.search(&rule.label));
+        if found.map_err(|e| hsm_error(format!("look for key {}", rule.label), &e))?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Keys of a policy that the first token has by half, in its order; what was cut off while a pair was made.
+pub fn half_made(site: &Site, policy: &KeyPolicy) -> Result<Vec<KeyRule>, Fault> {
+    let room = KeyRoom::open(site)?;
+    let mut all = Vec::new();
+    for rule in policy.keys.iter().filter(|rule| rule.state != KeyState::Retired) {
+        if room.enter()?.objects(rule)?.len() == 1 && halves(rule).len() == 2 {
+            all.push(rule.clone());
+        }
+    }
+    Ok(all)
 }
 
 /// An import key is made with the template of what it unwraps.

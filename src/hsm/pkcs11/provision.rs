@@ -1,5 +1,5 @@
-//! Makes a demo site's SoftHSM token: directory, configuration, C_InitToken, PINs, and the keys of the policy.
-//! A production token gets its keys in a ceremony with the vendor's own tools.
+//! Makes a demo site's token: directory, configuration, C_InitToken, PINs, and the keys of the policy.
+//! A production token is set up with the vendor's own tools and gets its keys in a ceremony (`crate::ceremony`).
 
 use std::path::Path;
 
@@ -7,17 +7,20 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::Attribute;
 use cryptoki::session::{Session as Pkcs11Session, UserType};
 use cryptoki::types::AuthPin;
+use openssl::error::ErrorStack;
 use openssl::rand::rand_bytes;
+use openssl::symm::{Cipher, Crypter, Mode};
 use zeroize::Zeroizing;
 
 use super::attributes::ec_params;
 use super::faults::hsm_error;
 use super::{mechanisms_there, module, objects};
 use crate::certs::Curve;
-use crate::config::{Site, files};
+use crate::config::{CheckValue, Site, files};
 use crate::error::{Exit, Fault};
 use crate::hsm::Role;
-use crate::hsm::policy::{KeyKind, KeyPolicy, KeyRule, Origin};
+use crate::hsm::policy::epoch::PolicyFile;
+use crate::hsm::policy::{KeyKind, KeyPolicy, KeyRule, Origin, Purpose};
 use crate::hsm::profile::HsmProfile;
 
 const SOFTHSM_CONF: &str = include_str!("../../../hsm-config/softhsm2.conf.template");
@@ -72,6 +75,35 @@ pub fn demo_token(site: &Site, user_pin: &str) -> Result<DemoKeys, Fault> {
         copies.extend(copy);
     }
     Ok(DemoKeys { copies, curves })
+}
+
+/// Pins the check values of the keys that the other side has copies of, so that every start compares them.
+pub fn pin_check_values(site: &Site, made: &DemoKeys) -> Result<(), Fault> {
+    let path = site.path(&site.config.hsm.policy);
+    let policy = KeyPolicy::load(&path)?;
+    let mut file = PolicyFile::open(&path)?;
+    for rule in policy.in_use() {
+        let (Role::Transport(name) | Role::Operator(name)) = &rule.role else { continue };
+        let Some(copy) = made.copies.iter().find(|copy| copy.name == *name) else { continue };
+        let block = of_zeros(&copy.key).map_err(|e| Fault::new(Exit::Bug, format!("OpenSSL: {e}")))?;
+        let kcv = match rule.purpose {
+            Purpose::Decrypt => CheckValue::try_from(block.to_vec()).map_err(|what| Fault::new(Exit::Bug, what))?,
+            _ => CheckValue::of_block(&block),
+        };
+        file.pin(&rule.role, rule.epoch, &kcv)?;
+    }
+    file.write().map(drop)
+}
+
+/// AES of a block of zeros.
+fn of_zeros(key: &[u8; 32]) -> Result<[u8; 16], ErrorStack> {
+    let mut crypter = Crypter::new(Cipher::aes_256_ecb(), Mode::Encrypt, key, None)?;
+    crypter.pad(false);
+    let mut out = [0; 32];
+    crypter.update(&[0; 16], &mut out)?;
+    let mut block = [0; 16];
+    block.copy_from_slice(&out[..16]);
+    Ok(block)
 }
 
 /// Whether the token makes keys on this curve: told by a session key, for no mechanism list names curves.

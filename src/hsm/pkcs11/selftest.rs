@@ -6,6 +6,7 @@ use cryptoki::object::{Attribute, AttributeType};
 
 use super::{HeldKey, Login, Session};
 use crate::certs::point::{public_key, verifies};
+use crate::config::CheckValue;
 use crate::hsm::policy::Purpose;
 use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef};
 
@@ -48,6 +49,9 @@ fn encrypts(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(
     if answer[..16] != answer[16..] || answer[..16] == [0; 16] {
         return Err(failed(key, "does not encrypt as AES-ECB does"));
     }
+    if key.kcv.as_ref().is_some_and(|pinned| !pinned.agrees_with(&answer[..16])) {
+        return Err(failed(key, PINNED));
+    }
     match session.attribute(key, AttributeType::CheckValue)? {
         Some(Attribute::CheckValue(check)) if !check.is_empty() && !answer.starts_with(&check) => {
             Err(failed(key, "encrypts otherwise than its check value says"))
@@ -56,10 +60,24 @@ fn encrypts(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(
     }
 }
 
-/// A decrypt-only key cannot be asked to encrypt: equal blocks must give equal blocks, and other ones.
+const PINNED: &str = "is another key: its check value is not the one that the key policy pins (kcv)";
+
+/// A decrypt-only key cannot be asked to encrypt: equal blocks must give equal blocks, and other ones. A pinned block must decrypt
+/// to zeros; a pinned value of 3 octets is compared with what the token tells, if it tells anything.
 fn decrypts(session: &mut Session, reference: KeyRef, key: &HeldKey) -> Result<(), HsmError> {
-    let answer = session.decrypt_blocks(reference, &[0; 32])?;
-    if answer[..16] == answer[16..] && answer[..16] != [0; 16] {
+    let mut asked = vec![0; 32];
+    let pinned = key.kcv.as_ref().and_then(CheckValue::as_block);
+    asked.extend(pinned.into_iter().flatten()); // in the same call
+    let answer = session.decrypt_blocks(reference, &asked)?;
+    let is_pinned = match (&key.kcv, pinned) {
+        (Some(_), Some(_)) => answer[32..] == [0; 16],
+        (Some(short), None) => session.check_value(reference)?.is_none_or(|told| short.agrees_with(&told)),
+        (None, _) => true,
+    };
+    if !is_pinned {
+        return Err(failed(key, PINNED));
+    }
+    if answer[..16] == answer[16..32] && answer[..16] != [0; 16] {
         Ok(())
     } else {
         Err(failed(key, "does not decrypt as AES-ECB does"))

@@ -10,7 +10,7 @@ use cryptoki::object::{Attribute, AttributeType, ObjectHandle};
 use cryptoki::session::Session as Pkcs11Session;
 use zeroize::Zeroizing;
 
-use super::faults::hsm_error;
+use super::faults::{hsm_error, opening_error};
 use super::{Held, HeldKey, Login, module_restarted};
 use crate::hsm::profile::{Forms, GcmIv};
 use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef, draw};
@@ -99,7 +99,10 @@ impl Drop for Session {
 impl InCall<'_> {
     /// What a failed call means; one of class session puts login and handles in doubt as well.
     fn failed(&self, what: String, error: &Error) -> HsmError {
-        let error = hsm_error(what, error);
+        self.noted(hsm_error(what, error))
+    }
+
+    fn noted(&self, error: HsmError) -> HsmError {
         if error.class == FaultClass::Session {
             self.login.doubtful.store(true, Ordering::Relaxed);
         }
@@ -114,7 +117,12 @@ impl HsmSession for Session {
         let failed = |e: &Error| call.failed(format!("sign with {label}"), e);
         // Digest and signature have fixed sizes: modules sign 20 or 65 octets just as gladly.
         let signature = call.session.sign(&Mechanism::Ecdsa, handle, digest).map_err(|e| failed(&e))?;
-        signature.as_slice().try_into().map_err(|e| failed(&Error::TryFromSlice(e)))
+        signature.as_slice().try_into().map_err(|_| HsmError {
+            what: format!("sign with {label}"),
+            code: format!("a signature of {} octets came back, not of 64", signature.len()),
+            class: FaultClass::Token,
+            hint: "the HSM answers wrongly: do not use it before its maker has explained it",
+        })
     }
 
     fn random(&mut self, out: &mut [u8]) -> Result<(), HsmError> {
@@ -246,7 +254,7 @@ impl Session {
         let gcm = gcm(&mut iv, aad).map_err(|e| hsm_error(what(), &e))?;
         let call = self.enter()?;
         let plain = call.session.decrypt(&Mechanism::AesGcm(gcm), handle, body);
-        plain.map(Zeroizing::new).map_err(|e| call.failed(what(), &e))
+        plain.map(Zeroizing::new).map_err(|e| call.noted(opening_error(what(), &e)))
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cryptoki::session::Session as Pkcs11Session;
 
@@ -41,26 +42,46 @@ impl Token {
             )
             .hint("leave it out for 30 seconds"));
         }
-        let named = Named::every(site)?;
-        // All modules first: the environment is set before any of them may start threads.
-        let loaded = named.iter().map(|slot| slot.load(site)).collect::<Result<Vec<_>, _>>()?;
+        let named = Named::every(site);
         let mut tokens: Vec<Arc<Self>> = Vec::new();
         let mut away = None;
-        for slot in loaded {
-            let label = slot.named.label;
-            match slot.open(Wanted::InUse) {
-                Ok(token) => tokens.push(Arc::new(token)),
-                Err(error) if matches!(error.class, FaultClass::Token | FaultClass::Session) => {
-                    tracing::warn!(token = label, what = %error.what, code = %error.code,
-                        "a slot is away: this process does without it");
-                    away.get_or_insert(error);
+        // All modules first: the environment is set before any of them may start threads.
+        let mut loaded: Vec<(usize, Loaded<'_>)> = Vec::new();
+        for (at, slot) in named.iter().enumerate() {
+            match slot.load(site) {
+                Ok(slot) => loaded.push((at, slot)),
+                Err(fault) if fault.exit == Exit::HsmUnusable && named.len() > 1 => {
+                    without(slot.label, &fault.what);
+                    away.get_or_insert(fault);
                 }
-                Err(error) if tokens.is_empty() && away.is_none() => return Err(error.into()),
-                Err(error) => return Err(of_slot(label, error).into()),
+                Err(fault) => return Err(fault),
+            }
+        }
+        // By the module that was loaded: one library may be named by several paths.
+        let token = |(_, slot): &(usize, Loaded<'_>)| (slot.named.label.to_owned(), slot.module.number);
+        let is_named_before = |at: &usize| loaded[..*at].iter().any(|other| token(other) == token(&loaded[*at]));
+        if let Some(at) = (1..loaded.len()).find(is_named_before) {
+            let what = format!("bindery.toml: two slots name token {:?}", loaded[at].1.named.label);
+            return Err(Fault::new(Exit::Config, what).hint("name each token once"));
+        }
+        let whole = Arc::new(site.clone());
+        for at in loaded.into_iter().map(|(at, _)| at) {
+            let label = named[at].label;
+            match open_within(&whole, at) {
+                Ok(token) => tokens.push(Arc::new(token)),
+                Err(Closed::Hsm(error)) if matches!(error.class, FaultClass::Token | FaultClass::Session) => {
+                    if named.len() > 1 {
+                        without(label, &error.to_string());
+                    }
+                    away.get_or_insert(error.into());
+                }
+                Err(Closed::Hsm(error)) if tokens.is_empty() && away.is_none() => return Err(error.into()),
+                Err(Closed::Hsm(error)) => return Err(of_slot(label, error).into()),
+                Err(Closed::Site(fault)) => return Err(fault),
             }
         }
         let Some((first, others)) = tokens.split_first() else {
-            return Err(away.map_or_else(|| Fault::new(Exit::Config, "bindery.toml names no token"), Fault::from));
+            return Err(away.unwrap_or_else(|| Fault::new(Exit::Config, "bindery.toml names no token")));
         };
         others.iter().try_for_each(|other| first.holds_the_keys_of(other))?;
         Ok(tokens)
@@ -71,7 +92,7 @@ impl Token {
         if site.config.hsm.slot.is_empty() {
             return Ok(());
         }
-        let named = Named::every(site)?;
+        let named = Named::every(site);
         let loaded = named.iter().map(|slot| slot.load(site)).collect::<Result<Vec<_>, _>>()?;
         let mut tokens = Vec::new();
         for slot in loaded {
@@ -94,7 +115,7 @@ impl Token {
             return Ok(());
         }
         let here = Named::chosen(site, slot)?.label;
-        for other in Named::every(site)?.iter().filter(|other| other.label != here) {
+        for other in Named::every(site).iter().filter(|other| other.label != here) {
             let token = other.load(site)?.open(Wanted::Present).map_err(|error| of_slot(other.label, error))?;
             if token.rules().iter().any(|there| there.label == rule.label) {
                 let what = format!(
@@ -172,6 +193,45 @@ impl Wanted<'_> {
     }
 }
 
+/// Why a slot did not open.
+enum Closed {
+    Hsm(HsmError),
+    Site(Fault),
+}
+
+/// Opens one slot of a site, the first being 0, on a thread of its own: a token that hangs holds up no other. What a token makes of a
+/// session in its first moment may be its last one's fault: then once more.
+fn open_within(site: &Arc<Site>, at: usize) -> Result<Token, Closed> {
+    let limit = Duration::from_millis(site.config.hsm.call_deadline_ms);
+    let open = || {
+        let whole = Arc::clone(site);
+        let answer = module::within(limit, move || {
+            let named = Named::every(&whole);
+            let loaded = named[at].load(&whole).map_err(Closed::Site)?;
+            loaded.open(Wanted::InUse).map_err(Closed::Hsm)
+        });
+        answer.unwrap_or_else(|| {
+            Err(Closed::Hsm(HsmError {
+                what: format!("open token {:?}", Named::every(site)[at].label),
+                code: format!("no answer within {} ms", limit.as_millis()),
+                class: FaultClass::Token,
+                hint: "the HSM or its client hangs: check the network and the HSM, or raise hsm.call_deadline_ms",
+            }))
+        })
+    };
+    match open() {
+        Err(Closed::Hsm(error)) if error.class == FaultClass::Session => {
+            tracing::warn!(what = %error.what, code = %error.code, "once more");
+            open()
+        }
+        outcome => outcome,
+    }
+}
+
+fn without(label: &str, why: &str) {
+    tracing::warn!(token = label, why, "a slot is away: this process does without it if another serves");
+}
+
 /// One token as the site names it.
 pub(super) struct Named<'a> {
     pub(super) label: &'a str,
@@ -210,7 +270,7 @@ impl<'a> Named<'a> {
 
     /// The slot with this label; none is the first.
     pub(super) fn chosen(site: &'a Site, slot: Option<&str>) -> Result<Self, Fault> {
-        let mut every = Self::every(site)?;
+        let mut every = Self::every(site);
         let Some(label) = slot else { return Ok(every.swap_remove(0)) };
         let named: Vec<usize> = (0..every.len()).filter(|at| every[*at].label == label).collect();
         match named[..] {
@@ -224,17 +284,12 @@ impl<'a> Named<'a> {
     }
 
     /// All of a site, the first first.
-    fn every(site: &'a Site) -> Result<Vec<Self>, Fault> {
+    fn every(site: &'a Site) -> Vec<Self> {
         let mut named = vec![Self::first(site)];
         for slot in &site.config.hsm.slot {
-            let further = Self::further(slot, &named[0], site);
-            if named.iter().any(|other| other.label == further.label && other.module == further.module) {
-                let what = format!("bindery.toml: two slots name token {:?}", further.label);
-                return Err(Fault::new(Exit::Config, what).hint("name each token once"));
-            }
-            named.push(further);
+            named.push(Self::further(slot, &named[0], site));
         }
-        Ok(named)
+        named
     }
 
     /// What a slot does not say is as with the first.

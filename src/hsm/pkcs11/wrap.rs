@@ -110,6 +110,18 @@ fn other_length(what: String) -> HsmError {
     HsmError { what, code, class: FaultClass::Data, hint: "the HSM is faulty" }
 }
 
+/// The error of an unwrapping with its likelier cause: models answer wrapped octets that do not open with codes of a lost session or
+/// token (kryoptic: CKR_DEVICE_ERROR).
+pub(super) fn refused(error: HsmError) -> HsmError {
+    match error.class {
+        FaultClass::Policy | FaultClass::Pin => error,
+        FaultClass::Data | FaultClass::Session | FaultClass::Token => HsmError { hint: NOT_OPENED, ..error },
+    }
+}
+
+const NOT_OPENED: &str = "most likely the wrapped key was made for another import key, or with another digest than the profile's \
+                          `oaep_digest`: ask its operator to wrap it again. If other commands fail too, check the HSM";
+
 /// Known answer of an import key: a key wrapped in software under its public half encrypts as it should. An AES import key
 /// cannot be asked so, its other copy is the operator's: its check value was compared when it came in.
 pub(super) fn unwraps(session: &Session, key: &HeldKey) -> Result<(), HsmError> {
@@ -221,4 +233,20 @@ fn encrypted_zeros() -> Result<Vec<u8>, ErrorStack> {
     let length = crypter.update(&[0; 16], &mut answer)?;
     answer.truncate(length);
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use FaultClass::{Data, Pin, Policy, Session, Token};
+
+    #[test]
+    fn an_unwrapping_that_fails_names_the_wrapped_key_as_a_cause_unless_the_code_says_better() {
+        for (class, names_it) in [(Data, true), (Session, true), (Token, true), (Policy, false), (Pin, false)] {
+            let met = HsmError { what: "unwrap".into(), code: "CKR_X".into(), class, hint: "as ever" };
+            let told = refused(met.clone());
+            assert_eq!((told.class, &told.code), (met.class, &met.code));
+            assert_eq!(told.hint.contains("another digest"), names_it, "{class:?}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 use super::{BRAINPOOL, BUILT_IN, KeyPolicy, KeyRule, OPERATOR, Origin, Role};
+use crate::config::CheckValue;
 use crate::error::{Exit, Fault};
 
 /// Where an epoch stands.
@@ -39,6 +40,14 @@ impl KeyState {
     }
 }
 
+/// The epoch that something was accepted under is retired.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{role} epoch {epoch}, which was active when the order was accepted, is retired")]
+pub struct EpochGone {
+    role: Role,
+    epoch: u32,
+}
+
 /// Epoch of a key whose policy names none.
 pub(super) fn first() -> u32 {
     1
@@ -57,13 +66,23 @@ impl KeyPolicy {
         self.keys.iter().filter(|rule| matches!(rule.state, KeyState::Active | KeyState::Draining))
     }
 
-    /// The key an order accepted at `at` is served with: the youngest that was active by then and is still in use.
-    pub fn rule_at<'a>(&'a self, role: &'a Role, at: Timestamp) -> Option<&'a KeyRule> {
-        let in_use =
-            |rule: &&KeyRule| rule.role == *role && matches!(rule.state, KeyState::Active | KeyState::Draining);
-        let begun = |rule: &&KeyRule| rule.active_from.is_none_or(|from| from <= at);
-        let youngest = self.keys.iter().filter(in_use).filter(begun).max_by_key(|rule| rule.epoch);
-        youngest.or_else(|| self.rule(role))
+    /// The key an order accepted at `at` is served with: the epoch that was active then. One that is retired serves nothing, and no
+    /// other epoch serves in its place. Accepted before the role had any key: the active one.
+    pub fn rule_at<'a>(&'a self, role: &'a Role, at: Timestamp) -> Result<Option<&'a KeyRule>, EpochGone> {
+        let epochs = self.epochs(role);
+        let oldest = epochs.last().map(|rule| rule.epoch);
+        let was_active = |rule: &&&KeyRule| match (rule.state, rule.active_from) {
+            (KeyState::Pending, _) => false,
+            (_, Some(from)) => from <= at,
+            // The first key has no beginning; a later one without it was given up while it waited.
+            (KeyState::Retired, None) => Some(rule.epoch) == oldest,
+            (_, None) => true,
+        };
+        match epochs.iter().find(was_active) {
+            Some(rule) if rule.state == KeyState::Retired => Err(EpochGone { role: role.clone(), epoch: rule.epoch }),
+            Some(rule) => Ok(Some(rule)),
+            None => Ok(self.rule(role)),
+        }
     }
 
     pub(super) fn check_epochs(&self) -> Result<(), String> {
@@ -110,6 +129,7 @@ impl<'a> PolicyFile<'a> {
         };
         table.decor_mut().set_prefix(format!("\n# Epoch {epoch} of {role}.\n"));
         table.remove("active_from");
+        table.remove("kcv");
         let label = label(&table, role, epoch);
         table.insert("role", value(role.to_string()));
         table.insert("label", value(label));
@@ -128,17 +148,18 @@ impl<'a> PolicyFile<'a> {
 
     /// Moves one epoch on.
     pub fn set_state(&mut self, role: &Role, epoch: u32, state: KeyState, now: Timestamp) -> Result<(), Fault> {
-        let (name, wanted) = (role.to_string(), i64::from(epoch));
-        let told = |table: &Table| table.get("epoch").and_then(Item::as_integer).unwrap_or(1);
-        let table = self.keys()?.iter_mut().find(|table| says(table, "role", &name) && told(table) == wanted);
-        let Some(table) = table else {
-            return Err(Fault::new(Exit::Config, format!("the key policy declares no epoch {epoch} of {role}")));
-        };
-        table.insert("epoch", value(wanted));
+        let table = self.table(role, epoch)?;
+        table.insert("epoch", value(i64::from(epoch)));
         table.insert("state", value(state.as_str()));
         if state == KeyState::Active {
             table.insert("active_from", value(now.to_string()));
         }
+        Ok(())
+    }
+
+    /// Writes the check value of a key that came in, for every start to compare.
+    pub fn pin(&mut self, role: &Role, epoch: u32, kcv: &CheckValue) -> Result<(), Fault> {
+        self.table(role, epoch)?.insert("kcv", value(kcv.to_string()));
         Ok(())
     }
 
@@ -163,6 +184,13 @@ impl<'a> PolicyFile<'a> {
     fn policy(&self) -> Result<KeyPolicy, Fault> {
         KeyPolicy::parse(&self.text.to_string())
             .map_err(|what| Fault::new(Exit::Config, format!("{}: {what}", self.path.display())))
+    }
+
+    fn table(&mut self, role: &Role, epoch: u32) -> Result<&mut Table, Fault> {
+        let (name, wanted) = (role.to_string(), i64::from(epoch));
+        let told = |table: &Table| table.get("epoch").and_then(Item::as_integer).unwrap_or(1);
+        let table = self.keys()?.iter_mut().find(|table| says(table, "role", &name) && told(table) == wanted);
+        table.ok_or_else(|| Fault::new(Exit::Config, format!("the key policy declares no epoch {epoch} of {role}")))
     }
 
     fn keys(&mut self) -> Result<&mut ArrayOfTables, Fault> {
@@ -253,15 +281,39 @@ mod tests {
         file.activate(&role, 2, at("2026-05-01T12:00:00Z")).unwrap();
         let switched = file.write().unwrap();
         assert_eq!(switched.rule_of(&role, 1).unwrap().state, KeyState::Draining);
-        assert_eq!(switched.rule_at(&role, before).unwrap().epoch, 1);
-        assert_eq!(switched.rule_at(&role, at("2026-05-01T12:00:01Z")).unwrap().epoch, 2);
+        let epoch_at = |policy: &KeyPolicy, at| policy.rule_at(&role, at).map(|rule| rule.unwrap().epoch);
+        assert_eq!(epoch_at(&switched, before), Ok(1));
+        assert_eq!(epoch_at(&switched, at("2026-05-01T12:00:01Z")), Ok(2));
         let mut file = PolicyFile::open(&path).unwrap();
         file.set_state(&role, 1, KeyState::Retired, before).unwrap();
-        assert_eq!(file.write().unwrap().rule_at(&role, before).unwrap().epoch, 2);
+        let retired = file.write().unwrap();
+        let gone = epoch_at(&retired, before).unwrap_err().to_string();
+        assert!(gone.contains("transport:core-demo epoch 1") && gone.contains("retired"), "{gone}");
+        assert_eq!(epoch_at(&retired, at("2026-05-01T12:00:01Z")), Ok(2));
+        // An epoch that was given up while it waited was never active.
+        let mut file = PolicyFile::open(&path).unwrap();
+        file.add_epoch(&role, 3, Origin::Imported).unwrap();
+        file.set_state(&role, 3, KeyState::Retired, before).unwrap();
+        assert_eq!(epoch_at(&file.write().unwrap(), at("2026-05-01T12:00:01Z")), Ok(2));
         // The file is still the site's: its first comment, and what stood under each key.
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(BUILT_IN.lines().next().unwrap()), "{text}");
         assert!(text.contains("# SK.DPauth.ECDSA"));
+    }
+
+    #[test]
+    fn a_pinned_check_value_is_one_epochs_and_only_of_keys_that_work_on_blocks() {
+        let (_dir, path) = file(BUILT_IN);
+        let role = Role::Transport("core-demo".into());
+        let kcv = CheckValue::try_from("a1b2c3".to_owned()).unwrap();
+        let mut open = PolicyFile::open(&path).unwrap();
+        open.pin(&role, 1, &kcv).unwrap();
+        open.add_epoch(&role, 2, Origin::Imported).unwrap();
+        let policy = open.write().unwrap();
+        assert_eq!([1, 2].map(|epoch| policy.rule_of(&role, epoch).unwrap().kcv.clone()), [Some(kcv.clone()), None]);
+        let mut open = PolicyFile::open(&path).unwrap();
+        open.pin(&Role::SiteKek, 1, &kcv).unwrap();
+        assert!(open.write().unwrap_err().what.contains("kcv"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::attributes::{FACTS, Flags, KeyAttribute, PRIVATE, PUBLIC, SECRET};
 use super::epoch::{self, KeyState};
 use crate::certs::Curve;
+use crate::config::CheckValue;
 use crate::hsm::Role;
 
 use KeyAttribute as A;
@@ -32,6 +33,10 @@ pub struct KeyRule {
     /// Kind of key.
     #[serde(rename = "type")]
     pub kind: KeyKind,
+    /// What it makes of a block of zeros (AES), of a key that came in: 3 octets, or for a key that only decrypts the whole block.
+    /// Compared at every start, so that another key of the same attributes is noticed.
+    #[serde(default)]
+    pub kcv: Option<CheckValue>,
     /// CKA_ALLOWED_MECHANISMS, all of them.
     pub mechanisms: Vec<MechanismName>,
     /// The one thing it does.
@@ -225,6 +230,9 @@ impl KeyRule {
         }
         if self.epoch == 0 {
             return Err(format!("key {:?}: epochs count from 1", self.label));
+        }
+        if self.kcv.is_some() && !matches!(self.purpose, Purpose::Encrypt | Purpose::Decrypt) {
+            return Err(format!("key {:?}: kcv is for keys that encrypt or decrypt blocks", self.label));
         }
         if self.mechanisms != [mechanism] {
             return Err(format!("key {:?}: mechanisms must be [{:?}]", self.label, mechanism.as_str()));
