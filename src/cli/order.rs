@@ -1,4 +1,4 @@
-//! `bindery order check|submit|list|show|purge`: wiring, words and tables. `intake` opens the site and hands in what an order
+//! `bindery order check|submit|watch|list|show|purge`: wiring, words and tables. `intake` opens the site and hands in what an order
 //! needs of it.
 
 use std::io::Write;
@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use comfy_table::Table;
 use serde_json::json;
 
+use super::Voice;
+use super::order_watch::OrderWatch;
 use super::purge::Purge;
 use super::screen::table;
 use crate::config::Site;
@@ -14,11 +16,12 @@ use crate::error::{Exit, Fault};
 use crate::order::{Answer, Intake, Verdict};
 use crate::store::sqlite::{Ledger, OrderSummary};
 use crate::store::{Refusal, Store};
+use crate::telemetry::ProgressMode;
 
 /// Rejected and failed rows that `show` names.
 const SHOWN_ROWS: u32 = 20;
 
-/// Check, submit, list, show and purge orders
+/// Check, submit, watch for, list, show and purge orders
 #[derive(Debug, clap::Subcommand)]
 pub enum OrderCommand {
     /// Validate an order file as `submit` would; store and write nothing
@@ -31,6 +34,8 @@ pub enum OrderCommand {
         /// Order file (bindery.order/1, JSON)
         file: PathBuf,
     },
+    /// Take the order files that others put into a directory, each once it is finished
+    Watch(OrderWatch),
     /// List accepted orders
     List,
     /// Show one order: counts by state, rows in trouble
@@ -48,8 +53,8 @@ pub struct Context<'a> {
     pub ledger: &'a Ledger,
     /// The site.
     pub site: &'a Site,
-    /// Made only when an order comes in: it needs templates and certificates.
-    pub intake: &'a dyn Fn() -> Result<Intake<'a>, Fault>,
+    /// Where orders come in.
+    pub intake: &'a Intake<'a>,
     /// `--json`.
     pub json: bool,
 }
@@ -58,8 +63,12 @@ impl OrderCommand {
     /// Runs the command; result on stdout, everything else on stderr.
     pub fn run(self, context: &Context<'_>) -> Result<Exit, Fault> {
         match self {
-            Self::Check { file } => report(&(context.intake)()?.check(&file)?, context.json),
-            Self::Submit { file } => report(&(context.intake)()?.submit(&file)?, context.json),
+            Self::Check { file } => report(&context.intake.check(&file)?, context.json),
+            Self::Submit { file } => report(&context.intake.submit(&file)?, context.json),
+            // It opens the site anew for every order.
+            Self::Watch(watch) => {
+                watch.run(context.site.root(), Voice { json: context.json, progress: ProgressMode::Off })
+            }
             Self::List => list(context),
             Self::Show { id } => show(context, &id),
             Self::Purge(purge) => purge.run(context),
@@ -112,7 +121,7 @@ fn answer_table(answer: &Answer) -> Table {
 }
 
 /// One refusal in two lines: where and what, then the remedy.
-fn refusal_text(refusal: &Refusal) -> String {
+pub(super) fn refusal_text(refusal: &Refusal) -> String {
     let Refusal { line, row, column, value, message, hint, .. } = refusal;
     let place = match (*line, *row) {
         (0, 0) => "order".to_owned(),

@@ -51,19 +51,24 @@ pub struct Intake<'a> {
 impl Intake<'_> {
     /// Everything [`Self::submit`] does, but nothing is stored and nothing written.
     pub fn check(&self, path: &Path) -> Result<Answer, Fault> {
-        self.take(path, false)
+        self.take(OrderFile::read(path)?, false)
     }
 
     /// Validates an order file, claims what it needs and answers it.
     pub fn submit(&self, path: &Path) -> Result<Answer, Fault> {
-        self.take(path, true)
+        self.submit_read(OrderFile::read(path)?)
     }
 
-    fn take(&self, path: &Path, submit: bool) -> Result<Answer, Fault> {
-        let body = read_body(path)?;
+    /// The same with octets that were read before: those that were looked at are those that are taken.
+    pub fn submit_read(&self, file: OrderFile) -> Result<Answer, Fault> {
+        self.take(file, true)
+    }
+
+    fn take(&self, file: OrderFile, submit: bool) -> Result<Answer, Fault> {
+        let OrderFile { body, directory } = file;
         let received = Received {
             body_sha256: HEXLOWER.encode(&openssl::sha::sha256(&body)),
-            directory: path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned(),
+            directory,
             body,
             at: self.now.round(jiff::Unit::Second).unwrap_or(self.now).to_string(),
             at_exactly: self.now.to_string(),
@@ -278,6 +283,26 @@ impl Intake<'_> {
     }
 }
 
+/// The octets of an order file, and where the files lie that it names.
+pub struct OrderFile {
+    /// May hold confirmation codes.
+    body: Zeroizing<Vec<u8>>,
+    directory: PathBuf,
+}
+
+impl OrderFile {
+    /// A regular file of bounded size, whatever becomes of it or its name meanwhile.
+    pub fn read(path: &Path) -> Result<Self, Fault> {
+        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        Ok(Self { body: read_body(path)?, directory })
+    }
+
+    /// What they say.
+    pub(super) fn order(&self) -> Result<Order, Unreadable> {
+        Order::from_json(&self.body)
+    }
+}
+
 /// A file that came in.
 struct Received {
     /// May hold confirmation codes.
@@ -332,7 +357,6 @@ fn kept_body(body: &[u8]) -> Vec<u8> {
     if has_code { order.to_string().into_bytes() } else { body.to_vec() }
 }
 
-/// A regular file of bounded size, whatever becomes of it or its name meanwhile.
 fn read_body(path: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let failed = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::InvalidInput => Fault::new(Exit::Usage, format!("{}: {e}", path.display())),

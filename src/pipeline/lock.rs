@@ -1,4 +1,4 @@
-//! One runner a site. The lock is the kernel's: a killed run frees it by dying.
+//! One runner a site, one watcher an inbox. The lock is the kernel's: a killed process frees it by dying.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -12,28 +12,45 @@ pub struct RunLock {
     _file: File,
 }
 
+/// One watcher a directory; held as long as this value lives.
+#[derive(Debug)]
+pub struct WatchLock {
+    _lock: RunLock,
+}
+
+impl WatchLock {
+    /// Takes `DIR/.watch.lock`, or says who holds it and since when (exit 10).
+    pub fn take(directory: &Path, now: jiff::Timestamp) -> Result<Self, Fault> {
+        let held = format!("another watcher takes the orders of {}", directory.display());
+        Ok(Self { _lock: RunLock::take_file(&directory.join(".watch.lock"), &held, now)? })
+    }
+}
+
 impl RunLock {
     /// Takes `DIR/run.lock`, or says who holds it and since when (exit 10).
     pub fn take(site: &Path, now: jiff::Timestamp) -> Result<Self, Fault> {
-        let path = site.join("run.lock");
-        let open = File::options().create(true).read(true).write(true).truncate(false).open(&path);
-        let mut file = open.map_err(|e| Fault::file(&path, &e))?;
+        Self::take_file(&site.join("run.lock"), "another runner holds this site", now)
+    }
+
+    fn take_file(path: &Path, held: &str, now: jiff::Timestamp) -> Result<Self, Fault> {
+        let open = File::options().create(true).read(true).write(true).truncate(false).open(path);
+        let mut file = open.map_err(|e| Fault::file(path, &e))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut owner = String::new();
                 // What it says is a courtesy; that the lock is held is certain either way.
                 let _ = file.read_to_string(&mut owner);
-                let what = format!("another runner holds this site: {}", owner.trim());
+                let what = format!("{held}: {}", owner.trim());
                 return Err(
                     Fault::new(Exit::Locked, what).hint("wait for it, or stop it; its lock frees itself when it ends")
                 );
             }
-            Err(TryLockError::Error(e)) => return Err(Fault::file(&path, &e)),
+            Err(TryLockError::Error(e)) => return Err(Fault::file(path, &e)),
         }
         let owner = format!("process {}, since {now}\n", std::process::id());
         let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(owner.as_bytes()));
-        written.map_err(|e| Fault::file(&path, &e))?;
+        written.map_err(|e| Fault::file(path, &e))?;
         Ok(Self { _file: file })
     }
 }
