@@ -14,6 +14,7 @@ use super::screen::table;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::order::{Answer, Intake, Verdict};
+use crate::pipeline::check_clock_now;
 use crate::store::sqlite::{Ledger, OrderSummary};
 use crate::store::{Refusal, Store};
 use crate::telemetry::ProgressMode;
@@ -64,7 +65,9 @@ impl OrderCommand {
     pub fn run(self, context: &Context<'_>) -> Result<Exit, Fault> {
         match self {
             Self::Check { file } => report(&context.intake.check(&file)?, context.json),
-            Self::Submit { file } => report(&context.intake.submit(&file)?, context.json),
+            Self::Submit { file } => check_clock_now(context.site)
+                .and_then(|()| context.intake.submit(&file))
+                .and_then(|answer| report(&answer, context.json)),
             // It opens the site anew for every order.
             Self::Watch(watch) => {
                 watch.run(context.site.root(), Voice { json: context.json, progress: ProgressMode::Off })

@@ -84,10 +84,28 @@ impl Intake<'_> {
         {
             return self.known(&first, &received);
         }
+        if let Some(key) = &key {
+            self.was_never_accepted(key)?;
+        }
         match parsed {
             Ok(order) => self.validate(&order, &received),
             Err(unreadable) => self.reject_unreadable(unreadable, &received),
         }
+    }
+
+    /// The ledger does not know the order; if its answer lies in the outbox all the same, the ledger is older than the outbox.
+    fn was_never_accepted(&self, key: &OrderKey) -> Result<(), Fault> {
+        let path = self.outbox.join(key.outbox_path()).join(ACK_FILE);
+        let ack = std::fs::read(&path).ok();
+        let ack = ack.and_then(|ack| serde_json::from_slice::<serde_json::Value>(&ack).ok()).unwrap_or_default();
+        let is_accepted =
+            matches!(ack["verdict"].as_str(), Some("accepted" | "accepted_partial")) && ack["rev"] == key.rev;
+        if !is_accepted {
+            return Ok(());
+        }
+        let what = format!("{} says that {key} was accepted, and the ledger does not know it", path.display());
+        Err(Fault::new(Exit::IntegrityFailure, what)
+            .hint("the ledger was exchanged for an older one: see docs/orders.md, \"When the ledger is lost\", before anything is ordered"))
     }
 
     /// The key is in the ledger: the first answer again, or a conflict.

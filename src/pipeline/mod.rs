@@ -38,7 +38,7 @@ use crate::export::manifest::Counts;
 use crate::hsm::Hsm;
 use crate::hsm::lanes::Health;
 use crate::ids::OrderKey;
-use crate::store::sqlite::Ledger;
+use crate::store::sqlite::{Ledger, newest_acceptance};
 use crate::store::{DeviceState, OrderState, Store, StoredOrder};
 use crate::telemetry::{Progress, ProgressMode};
 
@@ -83,6 +83,7 @@ pub fn run(
 ) -> Result<Outcome, Fault> {
     let _lock = lock::RunLock::take(site.root(), jiff::Timestamp::now())?;
     let due = due_orders(site, wanted)?;
+    check_clock_now(site)?;
     // Opened even when nothing is due: a token that cannot be used is told now, not with the next order.
     with_engine(site, |engine| {
         let mut reports = Vec::with_capacity(due.len());
@@ -123,6 +124,28 @@ fn work_order<H: Hsm>(
     let batch::Closed { counts, elapsed, records, audited } = closed?;
     let failed = counts.refused - stored.refused;
     Ok(Report { key: stored.key.clone(), counts, failed, records, audited, elapsed, bundle: work.bundle_dir.clone() })
+}
+
+/// A clock that stands before the newest order was set back: certificates and keys would be judged by a day that is over.
+pub fn check_clock(site: &Site, newest: jiff::Timestamp, now: jiff::Timestamp) -> Result<(), Fault> {
+    let back_s = newest.as_second().saturating_sub(now.as_second());
+    if back_s <= i64::try_from(site.config.run.clock_back_s).unwrap_or(i64::MAX) {
+        return Ok(());
+    }
+    let shown = |at: jiff::Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let what = format!("the clock says {}, and an order was accepted at {}", shown(now), shown(newest));
+    Err(Fault::new(Exit::Config, what).hint(
+        "nothing was changed; set the clock (NTP). If it was ahead when that order came, set [run] clock_back_s in bindery.toml to more \
+         than the difference until that day is over",
+    ))
+}
+
+/// The same for a site whose ledger is open or about to be.
+pub fn check_clock_now(site: &Site) -> Result<(), Fault> {
+    match newest_acceptance(&site.state_db())? {
+        Some(newest) => check_clock(site, newest, jiff::Timestamp::now()),
+        None => Ok(()),
+    }
 }
 
 /// The order that `ORDER_ID`, `TENANT/ORDER_ID` or `TENANT/ORDER_ID@REV` names.

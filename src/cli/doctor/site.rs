@@ -1,5 +1,7 @@
 //! What stands around the tokens: certificates, clock, store, disks, memory, targets.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 use super::report::{Report, State};
@@ -12,6 +14,7 @@ use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::Token;
 use crate::hsm::policy::KeyPolicy;
 use crate::hsm::{Hsm, Role, own_points};
+use crate::pipeline;
 use crate::store::sqlite;
 
 /// Days of validity below which a certificate is worth a warning.
@@ -98,14 +101,26 @@ impl Report {
         }
     }
 
+    /// As `order submit` and `run` judge it: the site's own orders are its past, too.
+    pub(super) fn clock_of_orders(&mut self, site: &Site, now: Timestamp) {
+        // What is wrong with the ledger itself stands under "store".
+        let Ok(Some(newest)) = sqlite::newest_acceptance(&site.state_db()) else { return };
+        if let Err(fault) = pipeline::check_clock(site, newest, now) {
+            self.fault("clock", &fault);
+        }
+    }
+
     pub(super) fn store(&mut self, site: &Site) {
         let path = site.state_db();
+        if let Err(lost) = sqlite::lost(&path) {
+            return self.fault("store", &lost.into());
+        }
         if !path.exists() {
             self.add("store", State::Ok, "empty, no order yet");
             return;
         }
         match sqlite::quick_check(&path) {
-            Ok(answer) if answer == "ok" => self.add("store", State::Ok, "state.db is sound"),
+            Ok(answer) if answer == "ok" => return self.answers(&path),
             Ok(answer) => self
                 .add("store", State::Fail(Exit::IntegrityFailure), format!("state.db is not fit: {answer}"))
                 .hint("check its owner and permissions; if it is damaged, stop, keep it and restore the last backup"),
@@ -113,6 +128,23 @@ impl Report {
                 .add("store", State::Fail(Exit::IntegrityFailure), format!("state.db cannot be read: {e}"))
                 .hint("check owner and permissions; if it is damaged, keep it and restore the last backup"),
         };
+    }
+
+    /// Orders that were answered and that the ledger does not know: an older one was put in its place.
+    fn answers(&mut self, state_db: &Path) {
+        match sqlite::unknown_answers(state_db) {
+            Ok(orders) if orders.is_empty() => {
+                self.add("store", State::Ok, "state.db is sound");
+            }
+            Ok(orders) => {
+                let first: Vec<_> = orders.iter().take(5).map(String::as_str).collect();
+                let text = format!("state.db does not know {} accepted orders: {}", orders.len(), first.join(", "));
+                self.add("store", State::Fail(Exit::IntegrityFailure), text).hint(
+                    "it is older than the outbox: take a newer backup, or see docs/orders.md before anything is ordered or run",
+                );
+            }
+            Err(e) => self.fault("store", &e.into()),
+        }
     }
 
     /// Free space where packages go, which may be other disks than the site's, and whether a file can be made there.

@@ -6,6 +6,7 @@
 mod acceptance;
 mod batch;
 mod claims;
+mod identity;
 mod overview;
 mod purge;
 
@@ -18,7 +19,8 @@ use rusqlite_migration::{M, Migrations};
 
 pub use acceptance::{Acceptance, AcceptedOrder};
 pub use claims::{Claimed, one_time_key_x};
-pub use overview::{KeptRefusal, OrderSummary, Trouble};
+pub use identity::{lost, unknown_answers};
+pub use overview::{KeptRefusal, OrderSummary, Trouble, newest_acceptance};
 pub use purge::{Claims, Shredded};
 
 use super::{OrderPk, OrderState, StoreError, StoredOrder};
@@ -33,6 +35,7 @@ const VERSIONS: &[M<'static>] = &[
     M::up("ALTER TABLE devices ADD COLUMN ki_wrapped BLOB; ALTER TABLE devices ADD COLUMN opc_wrapped BLOB"),
     // When the order's keys were erased, RFC 3339, UTC; its claims stay.
     M::up("ALTER TABLE orders ADD COLUMN purged_at TEXT"),
+    M::up(identity::SCHEMA),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 
@@ -50,8 +53,10 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens `path`, creates it if needed (mode 0600) and brings its schema up to date.
+    /// Opens `path`, creates it if needed (mode 0600) and brings its schema up to date. A ledger that was there and is gone, or
+    /// is another one's, is refused: an empty one would forget every number and key that was used.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let noted = identity::noted(path)?;
         keep_private(path).map_err(|source| StoreError::File { path: path.to_owned(), source })?;
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -62,6 +67,7 @@ impl Ledger {
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.set_prepared_statement_cache_capacity(64);
         MIGRATIONS.to_latest(&mut connection).map_err(migration_error)?;
+        identity::compare(&connection, path, noted)?;
         Ok(Self { connection: Mutex::new(connection) })
     }
 
