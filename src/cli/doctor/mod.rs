@@ -64,7 +64,6 @@ pub fn examine(site: &Site, now: Timestamp) -> Report {
     }
     report.certificates(site, token, now);
     report.clock(site, now);
-    report.clock_of_orders(site, now);
     report.store(site);
     report.disk(site);
     report.targets(site, token);

@@ -96,17 +96,15 @@ impl Report {
         if now.as_second() + 86_400 < written.as_second() {
             self.add("clock", State::Fail(Exit::Config), format!("{text} is before this site was configured"))
                 .hint("set the clock (NTP) before anything is issued: dates of certificates depend on it");
-        } else {
-            self.add("clock", State::Ok, text);
+            return;
         }
-    }
-
-    /// As `order submit` and `run` judge it: the site's own orders are its past, too.
-    pub(super) fn clock_of_orders(&mut self, site: &Site, now: Timestamp) {
-        // What is wrong with the ledger itself stands under "store".
-        let Ok(Some(newest)) = sqlite::newest_acceptance(&site.state_db()) else { return };
-        if let Err(fault) = pipeline::check_clock(site, newest, now) {
-            self.fault("clock", &fault);
+        // The site's own orders are its past, too. What is wrong with the ledger itself stands under "store".
+        let newest = sqlite::newest_acceptance(&site.state_db()).ok().flatten();
+        match newest.map_or(Ok(()), |newest| pipeline::check_clock(site, newest, now)) {
+            Ok(()) => {
+                self.add("clock", State::Ok, text);
+            }
+            Err(fault) => self.fault("clock", &fault),
         }
     }
 
@@ -150,7 +148,11 @@ impl Report {
     /// Free space where packages go, which may be other disks than the site's, and whether a file can be made there.
     pub(super) fn disk(&mut self, site: &Site) {
         let mut least_mib = u64::MAX;
-        for dir in [site.root().to_owned(), site.outbox(), site.vault()].iter().filter(|dir| dir.is_dir()) {
+        for dir in [site.root().to_owned(), site.outbox(), site.vault()].iter().filter(|dir| dir.exists()) {
+            if !dir.is_dir() {
+                let fault = Fault::new(Exit::Config, format!("{} is no directory", dir.display()));
+                return self.fault("disk", &fault.hint("move away what stands there, and put the directory back"));
+            }
             match nix::sys::statvfs::statvfs(dir) {
                 Ok(space) => {
                     least_mib = least_mib.min(space.blocks_available().saturating_mul(space.fragment_size()) >> 20);

@@ -49,7 +49,7 @@ pub(super) fn noted(state_db: &Path) -> Result<Option<String>, StoreError> {
 
 /// The opened ledger must be the one that was noted; where none was, it is noted now.
 pub(super) fn compare(connection: &Connection, state_db: &Path, noted: Option<String>) -> Result<(), StoreError> {
-    let own: String = connection.query_row("SELECT ledger FROM identity", [], |row| row.get(0))?;
+    let own = own(connection)?;
     let noted = match noted {
         Some(noted) => noted,
         None => {
@@ -57,6 +57,22 @@ pub(super) fn compare(connection: &Connection, state_db: &Path, noted: Option<St
             note(&beside(state_db, FILE), &own)?
         }
     };
+    same(state_db, &noted, &own)
+}
+
+/// The same for who only looks.
+pub(super) fn is_own(connection: &Connection, state_db: &Path) -> Result<(), StoreError> {
+    match noted(state_db)? {
+        Some(noted) => same(state_db, &noted, &own(connection)?),
+        None => Ok(()),
+    }
+}
+
+fn own(connection: &Connection) -> Result<String, StoreError> {
+    Ok(connection.query_row("SELECT ledger FROM identity", [], |row| row.get(0))?)
+}
+
+fn same(state_db: &Path, noted: &str, own: &str) -> Result<(), StoreError> {
     if noted == own {
         return Ok(());
     }

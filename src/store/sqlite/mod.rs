@@ -10,6 +10,7 @@ mod identity;
 mod overview;
 mod purge;
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -110,8 +111,17 @@ pub fn quick_check(path: &Path) -> Result<String, StoreError> {
     if ledger.is_readonly("main")? {
         return Ok("it cannot be written".to_owned());
     }
-    Ok(ledger.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?)
+    let answer: String = ledger.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    let version: usize = ledger.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    match version.cmp(&VERSIONS.len()) {
+        Ordering::Greater => Err(StoreError::Damaged(NEWER.to_owned())),
+        // The next command that opens it brings it up to date.
+        Ordering::Less => Ok(answer),
+        Ordering::Equal => identity::is_own(&ledger, path).map(|()| answer),
+    }
 }
+
+const NEWER: &str = "written by a newer version of Bindery";
 
 fn find_order(connection: &Connection, key: &OrderKey) -> Result<Option<StoredOrder>, StoreError> {
     let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE tenant = ?1 AND order_id = ?2 AND rev = ?3");
@@ -188,7 +198,7 @@ fn migration_error(error: rusqlite_migration::Error) -> StoreError {
         rusqlite_migration::Error::RusqliteError { err, .. } => err.into(),
         rusqlite_migration::Error::MigrationDefinition(
             rusqlite_migration::MigrationDefinitionError::DatabaseTooFarAhead,
-        ) => StoreError::Damaged("written by a newer version of Bindery".to_owned()),
+        ) => StoreError::Damaged(NEWER.to_owned()),
         other => StoreError::Damaged(other.to_string()),
     }
 }
