@@ -382,6 +382,25 @@ fn an_order_that_was_accepted_before_the_crash_and_not_filed_away_is_filed_away(
 }
 
 #[test]
+fn an_order_that_cannot_be_answered_now_stays_and_is_taken_when_the_trouble_is_over() {
+    let yard = Yard::demo();
+    let (_, names) = order(&yard, "PO-1");
+    put_all(&yard, &names);
+    let (outbox, away) = (yard.site().join("outbox"), yard.path("away"));
+    fs::rename(&outbox, &away).unwrap();
+    fs::write(&outbox, "in the way").unwrap();
+    let ran = once(&yard).exits(3);
+    let event = &events(&ran)[0];
+    assert_eq!((&event["event"], &event["file"], &event["exit"]), (&"error".into(), &"PO-1.json".into(), &3.into()));
+    assert!(ran.err.contains("outbox") && ran.err.contains("hint: "), "{}", ran.err);
+    assert_eq!(lies(&yard), ["PO-1.json", "PO-1.rows.csv"]);
+    fs::remove_file(&outbox).unwrap();
+    fs::rename(away, &outbox).unwrap();
+    once(&yard).exits(0);
+    assert_eq!(verdict(&yard, "PO-1").as_deref(), Some("accepted"));
+}
+
+#[test]
 fn accepted_orders_are_run_when_that_is_asked_for() {
     let yard = Yard::demo();
     let (_, names) = order(&yard, "PO-1");

@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_wrong_once_or_for_good_is_seen() {
-        let cases: [(fn(usize, &mut [u8]), &str); 5] = [
+        type Damage = fn(usize, &mut [u8]);
+        let cases: [(Damage, &str); 5] = [
             (
                 |call, answer| {
                     if call == 2 {

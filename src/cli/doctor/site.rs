@@ -118,14 +118,19 @@ impl Report {
             return;
         }
         match sqlite::quick_check(&path) {
-            Ok(answer) if answer == "ok" => return self.answers(&path),
-            Ok(answer) => self
-                .add("store", State::Fail(Exit::IntegrityFailure), format!("state.db is not fit: {answer}"))
-                .hint("check its owner and permissions; if it is damaged, stop, keep it and restore the last backup"),
-            Err(e) => self
-                .add("store", State::Fail(Exit::IntegrityFailure), format!("state.db cannot be read: {e}"))
-                .hint("check owner and permissions; if it is damaged, keep it and restore the last backup"),
-        };
+            Ok(answer) if answer == "ok" => self.answers(&path),
+            Ok(answer) => {
+                let text = format!("state.db is not fit: {answer}");
+                self.add("store", State::Fail(Exit::IntegrityFailure), text).hint(
+                    "check its owner and permissions; if it is damaged, stop, keep it and restore the last backup",
+                );
+            }
+            Err(e) => {
+                let text = format!("state.db cannot be read: {e}");
+                self.add("store", State::Fail(Exit::IntegrityFailure), text)
+                    .hint("check owner and permissions; if it is damaged, keep it and restore the last backup");
+            }
+        }
     }
 
     /// Orders that were answered and that the ledger does not know: an older one was put in its place.

@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use archive::{DONE, Moving, REJECTED, finish_left, is_plain};
 use look::Look;
@@ -93,14 +93,19 @@ pub struct Inbox {
     patience: Patience,
     eyes: Eyes,
     told: HashMap<String, String>,
+    /// Files in trouble, and when they are tried again.
+    again: HashMap<String, Instant>,
 }
+
+/// A disk that is full does not get better within a second, and judging a large order costs minutes.
+const TRY_AGAIN: Duration = Duration::from_secs(15);
 
 impl Inbox {
     /// Opens the directory and finishes what a crash left; only for who holds its lock.
     pub fn open(directory: &Path, patience: Patience) -> Result<Self, Fault> {
         let directory = directory.canonicalize().map_err(|e| Fault::file(directory, &e))?;
         finish_left(&directory)?;
-        Ok(Self { directory, patience, eyes: Eyes::default(), told: HashMap::new() })
+        Ok(Self { directory, patience, eyes: Eyes::default(), told: HashMap::new(), again: HashMap::new() })
     }
 
     /// Looks at everything once, takes what is finished. `Err` only when the directory itself cannot be read.
@@ -109,7 +114,7 @@ impl Inbox {
         let found = self.found()?;
         let waiting = Waiting::read(&self.directory, &found);
         for name in &found {
-            if desk.stop.load(Ordering::Relaxed) {
+            if desk.stop.load(Ordering::Relaxed) || self.again.get(name).is_some_and(|again| now < *again) {
                 swept.left += 1;
                 continue;
             }
@@ -129,6 +134,7 @@ impl Inbox {
                 }
                 Err(fault) => {
                     swept.left += 1;
+                    self.again.insert(name.clone(), now + TRY_AGAIN);
                     if self.is_news(name, &fault.what) {
                         tell(Event::Trouble { file: name.clone(), fault });
                     }
@@ -136,6 +142,7 @@ impl Inbox {
             }
         }
         self.told.retain(|name, _| found.contains(name));
+        self.again.retain(|name, again| found.contains(name) && now < *again);
         self.eyes.forget_others(now);
         Ok(swept)
     }
