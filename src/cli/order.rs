@@ -35,7 +35,11 @@ pub enum OrderCommand {
         /// Order file (bindery.order/1, JSON)
         file: PathBuf,
     },
-    /// Take the order files that others put into a directory, each once it is finished
+    /// Take the order files (NAME.json) that others put into a directory, each once it is finished
+    ///
+    /// Each is answered as by `order submit`, then filed away. A file is finished when it stayed the same for --settle seconds, or
+    /// has a marker NAME.json.ready, and the files that it names have the SHA-256 that it gives. Taken orders go to
+    /// DIR/done/YYYY-MM-DD, others to DIR/rejected.
     Watch(OrderWatch),
     /// List accepted orders
     List,

@@ -26,10 +26,7 @@ use crate::pipeline::lock::WatchLock;
 use crate::store::Store;
 use crate::store::sqlite::Ledger;
 
-/// Take order files (NAME.json) from a directory as `order submit` would, each once it is finished, and file them away
-///
-/// A file is finished when it comes by rename, has a marker NAME.json.ready, or stays the same for --settle seconds; and when the
-/// files that it names have the SHA-256 that it gives. Taken orders go to DIR/done/YYYY-MM-DD, others to DIR/rejected.
+/// `order watch`.
 #[derive(Debug, clap::Args)]
 pub struct OrderWatch {
     /// The directory [default: the site's inbox]
