@@ -1,6 +1,7 @@
 //! What can go wrong, in a closed list: error classes for records, exit codes for commands, and a remedy with each.
 
 use std::fmt;
+use std::io::ErrorKind;
 
 use crate::ids::RecordId;
 
@@ -136,6 +137,25 @@ impl Fault {
 
     /// A file that could not be read or written.
     pub fn file(path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self::new(Exit::Config, format!("{}: {error}", path.display()))
+        let fault = Self::new(Exit::Config, format!("{}: {error}", path.display()));
+        match file_hint(error.kind()) {
+            Some(hint) => fault.hint(hint),
+            None => fault,
+        }
+    }
+}
+
+/// What a person can do about a file system, whatever the file is for.
+fn file_hint(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            Some("make room on this disk (or raise the limit), then run the command again: it continues where it stood")
+        }
+        ErrorKind::ReadOnlyFilesystem => Some("mount it for writing, then run the command again"),
+        ErrorKind::PermissionDenied => Some("give it to the user who runs this command, then run it again"),
+        ErrorKind::NotADirectory => {
+            Some("a file stands where a directory has to be: move it away, then run the command again")
+        }
+        _ => None,
     }
 }

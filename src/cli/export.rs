@@ -9,7 +9,7 @@ use super::Voice;
 use super::screen::print_json;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
-use crate::export::unpack;
+use crate::export::{seal, unpack};
 use crate::pipeline;
 use crate::store::sqlite::Ledger;
 
@@ -37,6 +37,8 @@ impl Export {
         };
         let mut packages = 0;
         for bundle in &bundles {
+            // Before anything is written: a record and its package may have been changed together.
+            seal::check(bundle, &|name| name == "orders.jsonl" || name.starts_with("packages-"))?;
             packages += unpack::unpack(bundle, &self.unpack, &replaced)?;
         }
         if voice.json {

@@ -18,6 +18,7 @@ use crate::hsm::profile::HsmProfile;
 use crate::hsm::{Hsm, HsmSession, Role, draw, own_points, policy};
 use crate::personalise::shelf::{self, Shelf, TemplateName};
 use crate::store::sealed::OP_AAD;
+use crate::store::sqlite::Ledger;
 
 /// Create a site: a directory with bindery.toml, certificates, templates, inbox and outbox
 #[derive(Debug, clap::Args)]
@@ -145,6 +146,10 @@ const OURS: &[&str] = &[
     "key-policy.toml",
     "op.sealed",
     "core-demo.key",
+    "state.db",
+    "state.db-wal",
+    "state.db-shm",
+    "ledger.id",
 ];
 
 /// A site being made, marked as such: a crash leaves the mark, and the next `init` clears away what it finds under it.
@@ -192,7 +197,10 @@ fn directories(site: &Site) -> Result<(), Fault> {
     for open in ["templates", "certs/ci", "certs/dpauth", "certs/dppb", "certs/manifest", "inbox", "outbox"] {
         files::make_directory(&site.path(open), 0o755)?;
     }
-    files::make_directory(&site.vault(), 0o700)
+    files::make_directory(&site.vault(), 0o700)?;
+    // From now on a ledger that is not there is one that was lost.
+    Ledger::open(&site.state_db())?;
+    Ok(())
 }
 
 fn softhsm_module() -> Result<PathBuf, Fault> {

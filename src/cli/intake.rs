@@ -25,29 +25,42 @@ use crate::store::sqlite::Ledger;
 impl OrderCommand {
     /// Opens what the command needs and runs it.
     pub(crate) fn run_on(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
+        let command = match self {
+            Self::Watch(watch) => return watch.run(site_dir, voice),
+            command => command,
+        };
         let site = Site::open(site_dir)?;
         let ledger = Ledger::open(&site.state_db())?;
         let cpu = FanOut::new(site.config.run.threads)?;
-        let now = jiff::Timestamp::now();
-        let dppb = DpChain::load_all(&site.path("certs/dppb"), DpRole::Pb)?;
-        let curves: Vec<_> = dppb.iter().map(DpChain::curve).collect();
-        let judge = EuiccJudge::new(Arc::new(Trust::load(&site.path("certs/ci"))?), now).serving(&curves);
-        let check_keys = |lines: &[KeyLine]| cpu.map(lines, |line| check_key(&judge, line));
-        let dppb_ends = dppb.iter().map(DpChain::not_after).min().unwrap_or(jiff::Timestamp::MIN);
-        let templates = ShelvedTemplates { shelf: Shelf::open(site.templates()), site: &site, dppb_ends };
-        let targets = targets(&site)?;
-        let intake = || {
-            Ok(Intake {
-                ledger: &ledger,
-                outbox: site.outbox(),
-                templates: &templates,
-                check_keys: &check_keys,
-                targets: &targets,
-                now,
-            })
-        };
-        self.run(&Context { ledger: &ledger, site: &site, intake: &intake, json: voice.json })
+        with_intake(&site, &ledger, &cpu, |intake| {
+            command.run(&Context { ledger: &ledger, site: &site, intake, json: voice.json })
+        })
     }
+}
+
+/// Lends what makes an intake of the site as it is now: certificates, templates, targets, the time.
+pub(super) fn with_intake<R>(
+    site: &Site,
+    ledger: &Ledger,
+    cpu: &FanOut,
+    work: impl FnOnce(&Intake<'_>) -> Result<R, Fault>,
+) -> Result<R, Fault> {
+    let now = jiff::Timestamp::now();
+    let dppb = DpChain::load_all(&site.path("certs/dppb"), DpRole::Pb)?;
+    let curves: Vec<_> = dppb.iter().map(DpChain::curve).collect();
+    let judge = EuiccJudge::new(Arc::new(Trust::load(&site.path("certs/ci"))?), now).serving(&curves);
+    let check_keys = |lines: &[KeyLine]| cpu.map(lines, |line| check_key(&judge, line));
+    let dppb_ends = dppb.iter().map(DpChain::not_after).min().unwrap_or(jiff::Timestamp::MIN);
+    let templates = ShelvedTemplates { shelf: Shelf::open(site.templates()), site, dppb_ends };
+    let targets = targets(site)?;
+    work(&Intake {
+        ledger,
+        outbox: site.outbox(),
+        templates: &templates,
+        check_keys: &check_keys,
+        targets: &targets,
+        now,
+    })
 }
 
 fn check_key(judge: &EuiccJudge, line: &KeyLine) -> Result<(), KeyRefusal> {

@@ -17,6 +17,7 @@ pub mod init;
 mod intake;
 pub mod keys;
 pub mod order;
+mod order_watch;
 mod purge;
 mod remake;
 mod revoke;

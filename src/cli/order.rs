@@ -1,4 +1,4 @@
-//! `bindery order check|submit|list|show|hold|cancel|remake|revoke|purge`: wiring, words and tables. `intake` opens the site
+//! `bindery order check|submit|watch|list|show|hold|cancel|remake|revoke|purge`: wiring, words and tables. `intake` opens the site
 //! and hands in what an order needs of it.
 
 use std::io::Write;
@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use comfy_table::Table;
 use serde_json::json;
 
+use super::Voice;
 use super::cancel::Cancel;
 use super::hold::Hold;
+use super::order_watch::OrderWatch;
 use super::purge::Purge;
 use super::remake::RemakeOrder;
 use super::revoke::Revoke;
@@ -16,13 +18,15 @@ use super::screen::table;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::order::{Answer, Intake, Verdict};
+use crate::pipeline::check_clock_now;
 use crate::store::sqlite::{Ledger, OrderSummary};
 use crate::store::{Refusal, Remake, Store};
+use crate::telemetry::ProgressMode;
 
 /// Rejected and failed rows that `show` names.
 const SHOWN_ROWS: u32 = 20;
 
-/// Check, submit, list, show, hold, cancel, remake, revoke and purge orders
+/// Check, submit, watch for, list, show, hold, cancel, remake, revoke and purge orders
 #[derive(Debug, clap::Subcommand)]
 pub enum OrderCommand {
     /// Validate an order file as `submit` would; store and write nothing
@@ -35,6 +39,12 @@ pub enum OrderCommand {
         /// Order file (bindery.order/1, JSON)
         file: PathBuf,
     },
+    /// Take the order files (NAME.json) that others put into a directory, each once it is finished
+    ///
+    /// Each is answered as by `order submit`, then filed away. A file is finished when it stayed the same for --settle seconds, or
+    /// has a marker NAME.json.ready, and the files that it names have the SHA-256 that it gives. Taken orders go to
+    /// DIR/done/YYYY-MM-DD, others to DIR/rejected.
+    Watch(OrderWatch),
     /// List accepted orders
     List,
     /// Show one order: counts by state, rows in trouble
@@ -60,8 +70,8 @@ pub struct Context<'a> {
     pub ledger: &'a Ledger,
     /// The site.
     pub site: &'a Site,
-    /// Made only when an order comes in: it needs templates and certificates.
-    pub intake: &'a dyn Fn() -> Result<Intake<'a>, Fault>,
+    /// Where orders come in.
+    pub intake: &'a Intake<'a>,
     /// `--json`.
     pub json: bool,
 }
@@ -70,8 +80,14 @@ impl OrderCommand {
     /// Runs the command; result on stdout, everything else on stderr.
     pub fn run(self, context: &Context<'_>) -> Result<Exit, Fault> {
         match self {
-            Self::Check { file } => report(&(context.intake)()?.check(&file)?, context.json),
-            Self::Submit { file } => report(&(context.intake)()?.submit(&file)?, context.json),
+            Self::Check { file } => report(&context.intake.check(&file)?, context.json),
+            Self::Submit { file } => check_clock_now(context.site)
+                .and_then(|()| context.intake.submit(&file))
+                .and_then(|answer| report(&answer, context.json)),
+            // It opens the site anew for every order.
+            Self::Watch(watch) => {
+                watch.run(context.site.root(), Voice { json: context.json, progress: ProgressMode::Off })
+            }
             Self::List => list(context),
             Self::Show { id } => show(context, &id),
             Self::Hold(hold) => hold.run(context),
@@ -128,7 +144,7 @@ fn answer_table(answer: &Answer) -> Table {
 }
 
 /// One refusal in two lines: where and what, then the remedy.
-fn refusal_text(refusal: &Refusal) -> String {
+pub(super) fn refusal_text(refusal: &Refusal) -> String {
     let Refusal { line, row, column, value, message, hint, .. } = refusal;
     let place = match (*line, *row) {
         (0, 0) => "order".to_owned(),

@@ -208,11 +208,13 @@ pub struct RunConfig {
     pub chunk_records: usize,
     /// CPU threads; 0: as many as the machine has cores.
     pub threads: usize,
+    /// How far the clock may stand before the newest order: which key an order goes to depends on when it came.
+    pub clock_back_s: u64,
 }
 
 impl Default for RunConfig {
     fn default() -> Self {
-        Self { chunk_records: 1_000, threads: 0 }
+        Self { chunk_records: 1_000, threads: 0, clock_back_s: 3_600 }
     }
 }
 

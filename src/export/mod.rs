@@ -7,4 +7,5 @@ pub mod bundle;
 pub mod manifest;
 pub mod records;
 pub mod report;
+pub mod seal;
 pub mod unpack;

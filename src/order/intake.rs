@@ -53,19 +53,24 @@ pub struct Intake<'a> {
 impl Intake<'_> {
     /// Everything [`Self::submit`] does, but nothing is stored and nothing written.
     pub fn check(&self, path: &Path) -> Result<Answer, Fault> {
-        self.take(path, false)
+        self.take(OrderFile::read(path)?, false)
     }
 
     /// Validates an order file, claims what it needs and answers it.
     pub fn submit(&self, path: &Path) -> Result<Answer, Fault> {
-        self.take(path, true)
+        self.submit_read(OrderFile::read(path)?)
     }
 
-    fn take(&self, path: &Path, submit: bool) -> Result<Answer, Fault> {
-        let body = read_body(path)?;
+    /// The same with octets that were read before: those that were looked at are those that are taken.
+    pub fn submit_read(&self, file: OrderFile) -> Result<Answer, Fault> {
+        self.take(file, true)
+    }
+
+    fn take(&self, file: OrderFile, submit: bool) -> Result<Answer, Fault> {
+        let OrderFile { body, directory } = file;
         let received = Received {
             body_sha256: HEXLOWER.encode(&openssl::sha::sha256(&body)),
-            directory: path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned(),
+            directory,
             body,
             at: self.now.round(jiff::Unit::Second).unwrap_or(self.now).to_string(),
             at_exactly: self.now.to_string(),
@@ -81,10 +86,28 @@ impl Intake<'_> {
         {
             return self.known(&first, &received);
         }
+        if let Some(key) = &key {
+            self.was_never_accepted(key)?;
+        }
         match parsed {
             Ok(order) => self.validate(&order, &received),
             Err(unreadable) => self.reject_unreadable(unreadable, &received),
         }
+    }
+
+    /// The ledger does not know the order; if its answer lies in the outbox all the same, the ledger is older than the outbox.
+    fn was_never_accepted(&self, key: &OrderKey) -> Result<(), Fault> {
+        let path = self.outbox.join(key.outbox_path()).join(ACK_FILE);
+        let ack = std::fs::read(&path).ok();
+        let ack = ack.and_then(|ack| serde_json::from_slice::<serde_json::Value>(&ack).ok()).unwrap_or_default();
+        let is_accepted =
+            matches!(ack["verdict"].as_str(), Some("accepted" | "accepted_partial")) && ack["rev"] == key.rev;
+        if !is_accepted {
+            return Ok(());
+        }
+        let what = format!("{} says that {key} was accepted, and the ledger does not know it", path.display());
+        Err(Fault::new(Exit::IntegrityFailure, what)
+            .hint("the ledger was exchanged for an older one: see docs/orders.md, \"When the ledger is lost\", before anything is ordered"))
     }
 
     /// The key is in the ledger: the first answer again, or a conflict.
@@ -311,6 +334,26 @@ impl Intake<'_> {
     }
 }
 
+/// The octets of an order file, and where the files lie that it names.
+pub struct OrderFile {
+    /// May hold confirmation codes.
+    body: Zeroizing<Vec<u8>>,
+    directory: PathBuf,
+}
+
+impl OrderFile {
+    /// A regular file of bounded size, whatever becomes of it or its name meanwhile.
+    pub fn read(path: &Path) -> Result<Self, Fault> {
+        let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        Ok(Self { body: read_body(path)?, directory })
+    }
+
+    /// What they say.
+    pub(super) fn order(&self) -> Result<Order, Unreadable> {
+        Order::from_json(&self.body)
+    }
+}
+
 /// A file that came in.
 struct Received {
     /// May hold confirmation codes.
@@ -365,7 +408,6 @@ fn kept_body(body: &[u8]) -> Vec<u8> {
     if has_code { order.to_string().into_bytes() } else { body.to_vec() }
 }
 
-/// A regular file of bounded size, whatever becomes of it or its name meanwhile.
 fn read_body(path: &Path) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let failed = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::InvalidInput => Fault::new(Exit::Usage, format!("{}: {e}", path.display())),

@@ -9,6 +9,7 @@ mod beside;
 mod columns;
 pub mod file;
 mod header;
+pub mod inbox;
 mod intake;
 mod json;
 mod judge;
@@ -35,7 +36,7 @@ pub use file::{
     MAX_INLINE_ROWS, MAX_QUANTITY, Mode, Numbers, Order, Rows, SCHEMA, Validity,
 };
 pub use header::{CheckValue, Takes, Targets, TemplateRefusal, Templates, UnfitValue, WrappedForm};
-pub use intake::Intake;
+pub use intake::{Intake, OrderFile};
 pub use keys::{CheckKeys, KeyLine, KeyRefusal};
 pub use parse::Unreadable;
 pub use purged::without_values;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::durable::Pending;
-use crate::error::Fault;
+use crate::error::{Exit, Fault};
 use crate::store::Refusal;
 use crate::store::sqlite::KeptRefusal;
 
@@ -31,6 +31,7 @@ pub(super) const RANGE_EXHAUSTED: &str = "range-exhausted";
 
 /// Name of the file.
 pub(super) const FILE: &str = "rejects.csv";
+const HEADER: [&str; 7] = ["row", "column", "value", "code", "message", "hint", "line"];
 
 /// All but the first six and the last two characters become `*`, and whatever is no letter or digit: enough to find a
 /// value again in the sender's own file, not enough to be one.
@@ -44,6 +45,17 @@ pub(super) fn masked(value: &str) -> String {
         return format!("{head}*** ({count} characters)");
     }
     value.chars().enumerate().map(mask).collect()
+}
+
+/// Refusals as `rejects.csv` has them, for an answer that lies elsewhere.
+pub(super) fn as_csv(refusals: &[Refusal]) -> Result<String, Fault> {
+    let bug = |e: &dyn std::fmt::Display| Fault::new(Exit::Bug, format!("{FILE}: {e}"));
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(&HEADER[..6]).map_err(|e| bug(&e))?;
+    for Refusal { row, column, value, code, message, hint, .. } in refusals {
+        writer.write_record([row.to_string().as_str(), column, value, code, message, hint]).map_err(|e| bug(&e))?;
+    }
+    String::from_utf8(writer.into_inner().map_err(|e| bug(e.error()))?).map_err(|e| bug(&e))
 }
 
 /// Counts refusals and writes them where they are wanted.
@@ -118,8 +130,7 @@ impl RejectsFile {
         let path = directory.join(FILE);
         let pending = Pending::create(&path, 0o644).map_err(|e| Fault::file(&path, &e))?;
         let mut file = Self { writer: csv::Writer::from_writer(pending), path, with_line };
-        let header = ["row", "column", "value", "code", "message", "hint", "line"];
-        file.record(header.into_iter())?;
+        file.record(HEADER.into_iter())?;
         Ok(file)
     }
 

@@ -51,7 +51,7 @@ use crate::export::manifest::Counts;
 use crate::hsm::Hsm;
 use crate::hsm::lanes::Health;
 use crate::ids::OrderKey;
-use crate::store::sqlite::Ledger;
+use crate::store::sqlite::{Ledger, newest_acceptance};
 use crate::store::{DeviceState, OrderState, Store, StoredOrder};
 use crate::telemetry::{Progress, ProgressMode};
 
@@ -99,6 +99,7 @@ pub fn run(
     let _lock = lock::RunLock::take(site.root(), jiff::Timestamp::now())?;
     let ledger = Ledger::open(&site.state_db())?;
     let due = due_orders(&ledger, wanted)?;
+    check_clock_now(site)?;
     let resumed = due.iter().filter(|stored| stored.sealed_batch_key.is_some()).count();
     let event = Event::new(Word::RunBegun).name("command", "run").number("due", due.len() as u64);
     recorded(site, &ledger, event.number("resumed", resumed as u64), stop, || {
@@ -196,6 +197,28 @@ fn work_order<H: Hsm>(
 fn held_rows(store: &dyn Store, order: &StoredOrder) -> Result<u64, Fault> {
     let counts = store.counts(order.pk)?;
     Ok(counts.iter().find(|(state, _)| *state == DeviceState::Held).map_or(0, |(_, rows)| *rows))
+}
+
+/// A clock that stands before the newest order was set back: certificates and keys would be judged by a day that is over.
+pub fn check_clock(site: &Site, newest: jiff::Timestamp, now: jiff::Timestamp) -> Result<(), Fault> {
+    let back_s = newest.as_second().saturating_sub(now.as_second());
+    if back_s <= i64::try_from(site.config.run.clock_back_s).unwrap_or(i64::MAX) {
+        return Ok(());
+    }
+    let shown = |at: jiff::Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let what = format!("the clock says {}, and an order was accepted at {}", shown(now), shown(newest));
+    Err(Fault::new(Exit::Config, what).hint(
+        "nothing was changed; set the clock (NTP). If it was ahead when that order came, set [run] clock_back_s in bindery.toml to more \
+         than the difference until that day is over",
+    ))
+}
+
+/// The same for a site whose ledger is open or about to be.
+pub fn check_clock_now(site: &Site) -> Result<(), Fault> {
+    match newest_acceptance(&site.state_db())? {
+        Some(newest) => check_clock(site, newest, jiff::Timestamp::now()),
+        None => Ok(()),
+    }
 }
 
 /// The order that `ORDER_ID`, `TENANT/ORDER_ID` or `TENANT/ORDER_ID@REV` names.

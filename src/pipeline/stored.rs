@@ -22,16 +22,16 @@ use super::record::{CHAINS, Failed, Name};
 use super::remake::remake_dir;
 use super::sign::ToSign;
 use super::work::{Engine, LineWork, OrderWork, package_object};
-use super::{attest, find_order, lock, prepare, purge, recorded, sign_head, with_engine};
+use super::{attest, check_clock_now, find_order, lock, prepare, purge, recorded, sign_head, with_engine};
 use crate::audit::{Event, Word};
 use crate::bind::{self, Bpp, Draft, OneTimeKey, Parts, Workbench};
 use crate::certs::{EuiccJudge, Trust};
 use crate::config::Site;
 use crate::durable;
 use crate::error::{ErrorClass, Exit, Fault, RecordError};
-use crate::export::bundle;
 use crate::export::manifest::Counts;
 use crate::export::report::ChunkTiming;
+use crate::export::{bundle, seal};
 use crate::hsm::{Hsm, draw};
 use crate::ids::{Eid, OrderKey, TransactionId};
 use crate::order::KeyLine;
@@ -85,6 +85,7 @@ pub fn bind_stored(
     let _lock = lock::RunLock::take(site.root(), jiff::Timestamp::now())?;
     let ledger = Ledger::open(&site.state_db())?;
     let stored = find_order(&ledger, order)?;
+    check_clock_now(site)?;
     if stored.state == OrderState::Purged {
         return Err(purge::is_purged(&ledger, &stored)?);
     }
@@ -118,6 +119,10 @@ fn bind_one<H: Hsm>(
 ) -> Result<Bound, Fault> {
     let work = prepare::prepare(engine, stored)?;
     let places = Places::of(&work);
+    if work.bundle_dir.join(bundle::MANIFEST).is_file() {
+        // Packages are no part of what is bound now, and may be many.
+        seal::check(&work.bundle_dir, &|name| !name.starts_with("packages-"))?;
+    }
     places.recover(engine)?;
     let devices = engine.store.prepared_devices(work.pk)?;
     if devices.is_empty() {

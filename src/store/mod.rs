@@ -34,6 +34,9 @@ pub enum StoreError {
     /// The file is no ledger of this version, or damaged.
     #[error("ledger: {0}")]
     Damaged(String),
+    /// The ledger that this site worked with is not there.
+    #[error("ledger: {0}")]
+    Lost(String),
     /// The caller asked for a step that the states do not allow.
     #[error("ledger: {0}")]
     State(String),
@@ -71,6 +74,9 @@ impl From<StoreError> for Fault {
             StoreError::Damaged(_) => Self::new(Exit::IntegrityFailure, what)
                 .hint("keep the file as it is and restore the site's last backup beside it"),
             StoreError::Audit(error) => audit_fault(&error),
+            StoreError::Lost(_) => Self::new(Exit::IntegrityFailure, what).hint(
+                "nothing was changed; restore state.db from its last backup, see docs/orders.md, \"When the ledger is lost\"",
+            ),
             StoreError::Taken { .. } | StoreError::State(_) => Self::new(Exit::IntegrityFailure, what),
             StoreError::Database(_) | StoreError::File { .. } => {
                 Self::new(Exit::Config, what).hint("check the site's disk space and permissions")

@@ -1,5 +1,7 @@
 //! What stands around the tokens: certificates, clock, store, disks, memory, targets.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 use super::report::{Report, State};
@@ -12,6 +14,7 @@ use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::Token;
 use crate::hsm::policy::KeyPolicy;
 use crate::hsm::{Hsm, Role, own_points};
+use crate::pipeline;
 use crate::store::sqlite;
 
 /// Days of validity below which a certificate is worth a warning.
@@ -93,32 +96,68 @@ impl Report {
         if now.as_second() + 86_400 < written.as_second() {
             self.add("clock", State::Fail(Exit::Config), format!("{text} is before this site was configured"))
                 .hint("set the clock (NTP) before anything is issued: dates of certificates depend on it");
-        } else {
-            self.add("clock", State::Ok, text);
+            return;
+        }
+        // The site's own orders are its past, too. What is wrong with the ledger itself stands under "store".
+        let newest = sqlite::newest_acceptance(&site.state_db()).ok().flatten();
+        match newest.map_or(Ok(()), |newest| pipeline::check_clock(site, newest, now)) {
+            Ok(()) => {
+                self.add("clock", State::Ok, text);
+            }
+            Err(fault) => self.fault("clock", &fault),
         }
     }
 
     pub(super) fn store(&mut self, site: &Site) {
         let path = site.state_db();
+        if let Err(lost) = sqlite::lost(&path) {
+            return self.fault("store", &lost.into());
+        }
         if !path.exists() {
             self.add("store", State::Ok, "empty, no order yet");
             return;
         }
         match sqlite::quick_check(&path) {
-            Ok(answer) if answer == "ok" => self.add("store", State::Ok, "state.db is sound"),
-            Ok(answer) => self
-                .add("store", State::Fail(Exit::IntegrityFailure), format!("state.db is not fit: {answer}"))
-                .hint("check its owner and permissions; if it is damaged, stop, keep it and restore the last backup"),
-            Err(e) => self
-                .add("store", State::Fail(Exit::IntegrityFailure), format!("state.db cannot be read: {e}"))
-                .hint("check owner and permissions; if it is damaged, keep it and restore the last backup"),
-        };
+            Ok(answer) if answer == "ok" => self.answers(&path),
+            Ok(answer) => {
+                let text = format!("state.db is not fit: {answer}");
+                self.add("store", State::Fail(Exit::IntegrityFailure), text).hint(
+                    "check its owner and permissions; if it is damaged, stop, keep it and restore the last backup",
+                );
+            }
+            Err(e) => {
+                let text = format!("state.db cannot be read: {e}");
+                self.add("store", State::Fail(Exit::IntegrityFailure), text)
+                    .hint("check owner and permissions; if it is damaged, keep it and restore the last backup");
+            }
+        }
+    }
+
+    /// Orders that were answered and that the ledger does not know: an older one was put in its place.
+    fn answers(&mut self, state_db: &Path) {
+        match sqlite::unknown_answers(state_db) {
+            Ok(orders) if orders.is_empty() => {
+                self.add("store", State::Ok, "state.db is sound");
+            }
+            Ok(orders) => {
+                let first: Vec<_> = orders.iter().take(5).map(String::as_str).collect();
+                let text = format!("state.db does not know {} accepted orders: {}", orders.len(), first.join(", "));
+                self.add("store", State::Fail(Exit::IntegrityFailure), text).hint(
+                    "it is older than the outbox: take a newer backup, or see docs/orders.md before anything is ordered or run",
+                );
+            }
+            Err(e) => self.fault("store", &e.into()),
+        }
     }
 
     /// Free space where packages go, which may be other disks than the site's, and whether a file can be made there.
     pub(super) fn disk(&mut self, site: &Site) {
         let mut least_mib = u64::MAX;
-        for dir in [site.root().to_owned(), site.outbox(), site.vault()].iter().filter(|dir| dir.is_dir()) {
+        for dir in [site.root().to_owned(), site.outbox(), site.vault()].iter().filter(|dir| dir.exists()) {
+            if !dir.is_dir() {
+                let fault = Fault::new(Exit::Config, format!("{} is no directory", dir.display()));
+                return self.fault("disk", &fault.hint("move away what stands there, and put the directory back"));
+            }
             match nix::sys::statvfs::statvfs(dir) {
                 Ok(space) => {
                     least_mib = least_mib.min(space.blocks_available().saturating_mul(space.fragment_size()) >> 20);

@@ -7,6 +7,7 @@ mod acceptance;
 mod audit;
 mod batch;
 mod claims;
+mod identity;
 mod overview;
 mod purge;
 mod quota;
@@ -14,6 +15,7 @@ mod remakes;
 mod slots;
 mod states;
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,7 +25,8 @@ use rusqlite_migration::{M, Migrations};
 
 pub use acceptance::{Acceptance, AcceptedOrder};
 pub use claims::{Claimed, one_time_key_x};
-pub use overview::{KeptRefusal, OrderSummary, Trouble};
+pub use identity::{lost, unknown_answers};
+pub use overview::{KeptRefusal, OrderSummary, Trouble, newest_acceptance};
 pub use purge::{Claims, Shredded};
 pub use slots::{KeySlots, SlotKey};
 pub use states::{Change, Revocation};
@@ -44,6 +47,7 @@ const VERSIONS: &[M<'static>] = &[
     M::up(include_str!("states.sql")).foreign_key_check(),
     M::up(audit::SCHEMA),
     M::up(include_str!("remakes.sql")),
+    M::up(identity::SCHEMA),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 
@@ -62,8 +66,10 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens `path`, creates it if needed (mode 0600) and brings its schema up to date.
+    /// Opens `path`, creates it if needed (mode 0600) and brings its schema up to date. A ledger that was there and is gone, or
+    /// is another one's, is refused: an empty one would forget every number and key that was used.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let noted = identity::noted(path)?;
         keep_private(path).map_err(|source| StoreError::File { path: path.to_owned(), source })?;
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -76,6 +82,7 @@ impl Ledger {
         connection.pragma_update(None, "foreign_keys", false)?;
         MIGRATIONS.to_latest(&mut connection).map_err(migration_error)?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        identity::compare(&connection, path, noted)?;
         Ok(Self { connection: Mutex::new(connection), log: Log::beside(path) })
     }
 
@@ -118,8 +125,17 @@ pub fn quick_check(path: &Path) -> Result<String, StoreError> {
     if ledger.is_readonly("main")? {
         return Ok("it cannot be written".to_owned());
     }
-    Ok(ledger.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?)
+    let answer: String = ledger.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    let version: usize = ledger.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    match version.cmp(&VERSIONS.len()) {
+        Ordering::Greater => Err(StoreError::Damaged(NEWER.to_owned())),
+        // The next command that opens it brings it up to date.
+        Ordering::Less => Ok(answer),
+        Ordering::Equal => identity::is_own(&ledger, path).map(|()| answer),
+    }
 }
+
+const NEWER: &str = "written by a newer version of Bindery";
 
 fn find_order(connection: &Connection, key: &OrderKey) -> Result<Option<StoredOrder>, StoreError> {
     let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE tenant = ?1 AND order_id = ?2 AND rev = ?3");
@@ -197,7 +213,7 @@ fn migration_error(error: rusqlite_migration::Error) -> StoreError {
         rusqlite_migration::Error::RusqliteError { err, .. } => err.into(),
         rusqlite_migration::Error::MigrationDefinition(
             rusqlite_migration::MigrationDefinitionError::DatabaseTooFarAhead,
-        ) => StoreError::Damaged("written by a newer version of Bindery".to_owned()),
+        ) => StoreError::Damaged(NEWER.to_owned()),
         other => StoreError::Damaged(other.to_string()),
     }
 }

@@ -1,9 +1,12 @@
 //! What a person asks the ledger: which orders there are, and what is wrong with one.
 
-use rusqlite::params;
+use std::path::Path;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::batch::{read_eid, read_state};
-use super::{Ledger, read_key, read_order_state};
+use super::{BUSY_TIMEOUT, Ledger, parsed, read_key, read_order_state};
 use crate::ids::{Eid, OrderKey};
 use crate::store::{DeviceState, OrderPk, OrderState, StoreError};
 
@@ -52,6 +55,18 @@ pub struct KeptRefusal {
     pub row: u32,
     /// The five texts of `rejects.csv`: column, value, code, message, hint.
     pub texts: [String; 5],
+}
+
+/// When the newest order was accepted; none where there is no ledger yet or no order.
+pub fn newest_acceptance(state_db: &Path) -> Result<Option<Timestamp>, StoreError> {
+    if !state_db.exists() {
+        return Ok(None);
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(state_db, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let sql = "SELECT accepted_at FROM orders ORDER BY pk DESC LIMIT 1";
+    Ok(connection.query_row(sql, [], |row| parsed(row, 0)).optional()?)
 }
 
 impl Ledger {
