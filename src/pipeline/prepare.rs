@@ -13,6 +13,7 @@ use super::work::{Binding, Engine, LineWork, OrderWork};
 use crate::config::{CoreTarget, Site, files};
 use crate::durable;
 use crate::error::{Exit, Fault};
+use crate::export::bundle;
 use crate::export::records::LineFacts;
 use crate::formats::bsp::kdf::HostId;
 use crate::formats::rsp::metadata as rsp;
@@ -38,7 +39,7 @@ pub(super) fn prepare<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> R
     files::make_directory(&vault_dir, 0o700)?;
     let bundle_dir = engine.site.outbox().join(stored.key.outbox_path());
     // The run lock is ours: whatever is unfinished here has no writer any more.
-    for dir in [&bundle_dir, &vault_dir] {
+    for dir in [&bundle_dir, &bundle_dir.join(bundle::CERTIFICATES), &vault_dir] {
         durable::sweep(dir).map_err(|e| Fault::file(dir, &e))?;
     }
     Ok(OrderWork {
