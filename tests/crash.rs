@@ -11,11 +11,14 @@ mod accounts;
 mod cut;
 mod yard;
 
+use std::fs;
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
-use accounts::{Sum, is_complete};
+use accounts::{Sum, claims_add_up, is_complete, passes, records_are_there};
 use cut::matrix;
-use yard::{Ran, Yard};
+use yard::{Ran, Yard, files_below, rows_csv};
 
 const SUM: Sum = Sum { rows: 11, bound: 6, stored: 4, refused: 1 };
 
@@ -58,5 +61,80 @@ fn a_run_that_dies_anywhere_is_finished_by_the_next() {
         assert!(matches!(told.code, None | Some(0)), "{}", told.err);
         yard.run(&["run"]).exits(0);
         is_complete(yard, "PO-1", SUM);
+    });
+}
+
+#[test]
+fn an_order_whose_submission_dies_anywhere_is_taken_once_and_answered_as_it_was_first() {
+    let yard = yard_with_order();
+    let order = yard.path("orders/PO-1.json");
+    let file = order.strip_prefix(yard.path("")).unwrap().to_str().unwrap();
+    matrix(&yard, &["--json", "order", "submit", file], step(7), &|yard, told| {
+        assert!(matches!(told.code, None | Some(5)), "{}", told.err);
+        let answers = [submit(yard).exits(5).out, submit(yard).exits(5).out];
+        assert_eq!(answers[0], answers[1], "the first answer again");
+        if told.code == Some(5) {
+            assert_eq!(told.out, answers[0], "what was answered was durable");
+        }
+        let outbox = yard.outbox("PO-1");
+        assert_eq!(fs::read_to_string(outbox.join("ack.json")).unwrap(), answers[0]);
+        assert_eq!(rows_csv(&outbox.join("rejects.csv")).len(), SUM.refused);
+        claims_add_up(yard);
+        let counts = ["orders", "devices", "iccids", "imsis", "one_time_keys"]
+            .map(|table| yard.ledger_count(&format!("SELECT count(*) FROM {table}")) as usize);
+        assert_eq!(counts, [1, SUM.rows, SUM.bound + SUM.stored, SUM.bound + SUM.stored, SUM.bound]);
+        yard.run(&["run"]).exits(0);
+        is_complete(yard, "PO-1", SUM);
+    });
+}
+
+#[test]
+fn a_binding_that_dies_anywhere_is_finished_or_never_happened() {
+    let yard = yard_with_order();
+    submit(&yard).exits(5);
+    yard.run(&["run"]).exits(0);
+    let bind = ["bind", "PO-1", "--euicc-data", "fleet/euicc.jsonl"];
+    matrix(&yard, &bind, step(16), &|yard, told| {
+        assert!(matches!(told.code, None | Some(0)), "{}", told.err);
+        // Nothing waits; finished what the crash had left; bound now.
+        let again = yard.run(&bind);
+        assert!(matches!(again.code, 2 | 9 | 0), "{}", again.err);
+        assert!(told.code.is_none() || again.code == 2, "what was told as bound stays bound: {}", again.err);
+        yard.run(&bind).exits(2);
+        is_complete(yard, "PO-1", SUM);
+        let bundle = yard.outbox("PO-1+bound-001");
+        records_are_there(&bundle, SUM.stored, SUM.stored);
+        passes(yard, &bundle, "PO-1");
+        assert!(!yard.outbox("PO-1+bound-002").exists());
+        let keys = yard.ledger_count("SELECT count(*) FROM one_time_keys") as usize;
+        assert_eq!(keys, SUM.bound + SUM.stored);
+    });
+}
+
+#[test]
+fn a_purge_that_dies_anywhere_is_finished_by_the_next_and_claims_stay() {
+    let yard = yard_with_order();
+    submit(&yard).exits(5);
+    yard.run(&["run"]).exits(0);
+    let purge = ["order", "purge", "PO-1", "--yes", "--unfinished", "--bundle"];
+    let sealed = "SELECT (SELECT count(sealed_batch_key) FROM orders) + (SELECT count(sealed_ppk) + count(sealed_credentials) FROM issues)";
+    let there = yard.ledger_count(sealed);
+    assert_eq!(there as usize, 1 + 2 * SUM.stored + SUM.bound);
+    matrix(&yard, &purge, step(7), &|yard, told| {
+        assert!(matches!(told.code, None | Some(0)), "{}", told.err);
+        let left = yard.ledger_count(sealed);
+        assert!(left == 0 || (left == there && told.code.is_none()), "{left} of {there} are there");
+        yard.run(&purge).exits(0);
+        assert_eq!(yard.ledger_count(sealed), 0);
+        claims_add_up(yard);
+        let claimed = ["iccids", "imsis", "matching_ids", "one_time_keys"]
+            .map(|table| yard.ledger_count(&format!("SELECT count(*) FROM {table}")) as usize);
+        let issued = SUM.bound + SUM.stored;
+        assert_eq!(claimed, [issued, issued, issued, SUM.bound]);
+        let of_order =
+            |path: &PathBuf| path.to_str().unwrap().contains("PO-1") || path.extension().is_some_and(|e| e == "ppp");
+        let left: Vec<_> = files_below(&yard.site()).into_iter().filter(of_order).collect();
+        assert!(left.is_empty(), "{left:?}");
+        yard.run(&["run"]).exits(0);
     });
 }
