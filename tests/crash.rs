@@ -1,14 +1,14 @@
 //! The crash matrix: commands that change a site are stopped, and their machine loses power, at every point where they change a
-//! file (tests/cut); and a real process is killed at moments nobody chose. Behind each the next command finishes the work, and the
-//! books have to add up: nothing lost, nothing doubled, nothing unaccounted.
-//!
-//! BINDERY_TEST_CRASH_STEP: every so-manieth point (1 is all of them), BINDERY_TEST_KILLS: how many kills.
+//! file (tests/cut). Behind each the next command finishes the work, and the books have to add up: nothing lost, nothing doubled,
+//! nothing unaccounted. BINDERY_TEST_CRASH_STEP=1: all points; without it a part of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may stop
 
 #[path = "crash/accounts.rs"]
 mod accounts;
 #[path = "crash/cut.rs"]
 mod cut;
+#[path = "crash/matrix.rs"]
+mod matrix;
 mod yard;
 
 use std::fs;
@@ -17,7 +17,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use accounts::{Sum, claims_add_up, is_complete, passes, records_are_there};
-use cut::matrix;
+use cut::{At, How, cut};
+use matrix::matrix;
 use yard::{Ran, Yard, files_below, rows_csv};
 
 const SUM: Sum = Sum { rows: 11, bound: 6, stored: 4, refused: 1 };
@@ -49,16 +50,20 @@ fn submit(yard: &Yard) -> Ran {
     yard.run(&["--json", "order", "submit", order.to_str().unwrap()])
 }
 
-fn step(default: usize) -> usize {
-    std::env::var("BINDERY_TEST_CRASH_STEP").map_or(default, |text| text.parse().unwrap())
-}
-
 #[test]
 fn a_run_that_dies_anywhere_is_finished_by_the_next() {
     let yard = yard_with_order();
     submit(&yard).exits(5);
-    matrix(&yard, &["run"], step(16), &|yard, told| {
+    matrix(&yard, &["run"], 16, &|yard, told| {
         assert!(matches!(told.code, None | Some(0)), "{}", told.err);
+        // Who mends dies, too, somewhere.
+        let seed = told.points.len();
+        cut(
+            yard.prepared(&["run"]),
+            (&yard.site(), &yard.path("")),
+            How::Torn(seed as u64),
+            At::Point(1 + seed * 31 % 97),
+        );
         yard.run(&["run"]).exits(0);
         is_complete(yard, "PO-1", SUM);
     });
@@ -69,7 +74,7 @@ fn an_order_whose_submission_dies_anywhere_is_taken_once_and_answered_as_it_was_
     let yard = yard_with_order();
     let order = yard.path("orders/PO-1.json");
     let file = order.strip_prefix(yard.path("")).unwrap().to_str().unwrap();
-    matrix(&yard, &["--json", "order", "submit", file], step(7), &|yard, told| {
+    matrix(&yard, &["--json", "order", "submit", file], 7, &|yard, told| {
         assert!(matches!(told.code, None | Some(5)), "{}", told.err);
         let answers = [submit(yard).exits(5).out, submit(yard).exits(5).out];
         assert_eq!(answers[0], answers[1], "the first answer again");
@@ -94,7 +99,7 @@ fn a_binding_that_dies_anywhere_is_finished_or_never_happened() {
     submit(&yard).exits(5);
     yard.run(&["run"]).exits(0);
     let bind = ["bind", "PO-1", "--euicc-data", "fleet/euicc.jsonl"];
-    matrix(&yard, &bind, step(16), &|yard, told| {
+    matrix(&yard, &bind, 16, &|yard, told| {
         assert!(matches!(told.code, None | Some(0)), "{}", told.err);
         // Nothing waits; finished what the crash had left; bound now.
         let again = yard.run(&bind);
@@ -120,7 +125,7 @@ fn a_purge_that_dies_anywhere_is_finished_by_the_next_and_claims_stay() {
     let sealed = "SELECT (SELECT count(sealed_batch_key) FROM orders) + (SELECT count(sealed_ppk) + count(sealed_credentials) FROM issues)";
     let there = yard.ledger_count(sealed);
     assert_eq!(there as usize, 1 + 2 * SUM.stored + SUM.bound);
-    matrix(&yard, &purge, step(7), &|yard, told| {
+    matrix(&yard, &purge, 7, &|yard, told| {
         assert!(matches!(told.code, None | Some(0)), "{}", told.err);
         let left = yard.ledger_count(sealed);
         assert!(left == 0 || (left == there && told.code.is_none()), "{left} of {there} are there");

@@ -1,20 +1,18 @@
-//! The cut (tests/cut) as tests use it: one command that dies at a point of its own, or counts them; and all points of a command.
+//! The cut (tests/cut) as tests use it: one command that dies at a point of its own, or counts them.
+#![allow(dead_code)] // each test binary uses a part of it
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-
-use crate::yard::Yard;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// What is lost; see tests/cut/lib.rs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum How {
     Stop,
     Power,
-    Torn,
+    /// With this seed.
+    Torn(u64),
 }
 
 /// When.
@@ -36,16 +34,18 @@ pub(crate) struct Told {
     pub(crate) points: Vec<String>,
 }
 
-/// `bindery ARGS` on the yard's site, cut.
-pub(crate) fn cut(yard: &Yard, args: &[&str], how: How, at: At) -> Told {
-    let (report, keep) = (yard.path("points"), yard.path("kept"));
+/// Runs a command that changes files below `root`; the report and what is kept for undoing go into `beside`.
+pub(crate) fn cut(mut command: Command, (root, beside): (&Path, &Path), how: How, at: At) -> Told {
+    let (report, keep) = (beside.join("points"), beside.join("kept"));
     let _ = fs::remove_file(&report);
     fs::create_dir_all(&keep).unwrap();
-    let site = yard.site();
-    let mut command = yard.prepared(args);
-    command.env("LD_PRELOAD", library()).env("BINDERY_CUT_ROOT", &site).env("BINDERY_CUT_EXCEPT", site.join("token"));
+    command.env("LD_PRELOAD", library()).env("BINDERY_CUT_ROOT", root).env("BINDERY_CUT_EXCEPT", root.join("token"));
     command.env("BINDERY_CUT_KEEP", &keep).env("BINDERY_CUT_REPORT", &report);
-    command.env("BINDERY_CUT_HOW", format!("{how:?}").to_lowercase());
+    match how {
+        How::Stop => &mut command,
+        How::Power => command.env("BINDERY_CUT_HOW", "power"),
+        How::Torn(seed) => command.env("BINDERY_CUT_HOW", "torn").env("BINDERY_CUT_SEED", seed.to_string()),
+    };
     match at {
         At::Never => &mut command,
         At::Point(number) => command.env("BINDERY_CUT_AT", number.to_string()),
@@ -65,43 +65,7 @@ pub(crate) fn cut(yard: &Yard, args: &[&str], how: How, at: At) -> Told {
     told
 }
 
-/// Every `step`-th point of a command, on a copy of the yard each, and the power cut at its end; `after` is given the yard as the
-/// crash left it. Gives the number of points.
-pub(crate) fn matrix(base: &Yard, args: &[&str], step: usize, after: &(dyn Fn(&Yard, &Told) + Sync)) -> usize {
-    let counted = cut(&base.copy(), args, How::Power, At::Never);
-    let points = counted.points.len();
-    assert!(points > 5, "{points} points: {}", counted.err);
-    let hows = [How::Stop, How::Power, How::Torn];
-    // Which n are left out differs from mode to mode.
-    let chosen = |at: usize| ((1 + at)..=points).step_by(step).map(At::Point).chain((at > 0).then_some(At::End));
-    let cases: Vec<(How, At)> =
-        hows.iter().enumerate().flat_map(|(i, how)| chosen(i * step / 3).map(|at| (*how, at))).collect();
-    let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(2, |cores| cores.get() + 1) {
-            scope.spawn(|| {
-                while let Some((how, at)) = cases.get(next.fetch_add(1, SeqCst)) {
-                    let yard = base.copy();
-                    let mut place = String::new();
-                    let checked = catch_unwind(AssertUnwindSafe(|| {
-                        let told = cut(&yard, args, *how, *at);
-                        place = told.points.last().cloned().unwrap_or_default();
-                        after(&yard, &told);
-                    }));
-                    if checked.is_err() {
-                        failures.lock().unwrap().push(format!("{how:?} {at:?} (last point: {place})"));
-                    }
-                }
-            });
-        }
-    });
-    let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{args:?}: {} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
-    println!("{args:?}: {points} points, {} cases", cases.len());
-    points
-}
-
-pub(crate) fn library() -> PathBuf {
+fn library() -> PathBuf {
     let profile = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
     let library = profile.join("examples/libfile_cut.so");
     assert!(library.is_file(), "{}: `cargo build --examples` builds it", library.display());

@@ -3,12 +3,12 @@
 //!
 //! In: BINDERY_CUT_ROOT (a site), BINDERY_CUT_EXCEPT (what below it is not ours: the token), BINDERY_CUT_KEEP (an empty directory
 //! on the same file system, outside), BINDERY_CUT_REPORT (a file; a line for each point), BINDERY_CUT_AT (a number, `end`, or
-//! nothing: count only), BINDERY_CUT_HOW:
+//! nothing: count only), BINDERY_CUT_SEED (a number, of `torn`), BINDERY_CUT_HOW:
 //!
 //! - `stop`: the process dies (SIGKILL) before the n-th point; of a write half is done. What it did before stays: the kernel lives.
 //! - `power`: the machine dies before the n-th point. Everything since the last sync is lost: octets of files, names in directories
 //!   (created, linked, renamed, unlinked). A sync of a file is none of its name.
-//! - `torn`: as `power`, but chance (of n) says which unsynced writes reached the disk, and how many of the unsynced changes of
+//! - `torn`: as `power`, but chance (of n and the seed) says which unsynced writes reached the disk, and how many of the unsynced changes of
 //!   names, the first ones. So a name may be there and its octets not.
 //!
 //! `end` cuts the power when the process ends by itself: what it said it did has to be durable by then.
@@ -47,7 +47,8 @@ enum At {
 enum How {
     Stop,
     Power,
-    Torn,
+    /// With this seed.
+    Torn(u64),
 }
 
 /// The cut of this process.
@@ -86,7 +87,7 @@ impl Cut {
         };
         let how = match text("HOW").as_str() {
             "power" => How::Power,
-            "torn" => How::Torn,
+            "torn" => How::Torn(text("SEED").parse().ok()?),
             _ => How::Stop,
         };
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND;
@@ -137,7 +138,7 @@ impl Cut {
             return;
         }
         let mut luck: Box<dyn Luck> = match self.how {
-            How::Torn => Box::new(Chance(state.points)),
+            How::Torn(seed) => Box::new(Chance(seed << 32 | state.points)),
             _ => Box::new(NoLuck),
         };
         if let Err(e) = state.journal.undo(&mut *luck) {
