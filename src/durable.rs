@@ -46,7 +46,9 @@ impl Pending {
         self.out.get_ref().sync_all()
     }
 
-    /// Makes the file durable and gives it its name.
+    /// Makes the file durable and gives it its name. Power lost before the rename: the old file stands, the rest is invisible and
+    /// swept. Between rename and the directory's sync: the old file or the whole new one, whose octets were durable before its name.
+    /// Once this returns: the new one.
     pub fn publish(mut self) -> io::Result<()> {
         self.sync()?;
         fs::rename(&self.temporary, &self.target)?;
