@@ -98,10 +98,15 @@ pub fn write(target: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 
 /// Makes a directory and those above it, each of them durable; `mode` holds for the new ones.
 pub fn make_dirs(dir: &Path, mode: u32) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
     let above = parent(dir);
+    if dir.is_dir() {
+        // Whoever made it may have been killed before its name was durable; what is above it was synced before it was made. A
+        // directory that may not be read is nobody's who makes directories in it.
+        return match sync_dir(above) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
+    }
     make_dirs(above, mode)?;
     match DirBuilder::new().mode(mode).create(dir) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),

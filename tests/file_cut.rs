@@ -51,6 +51,11 @@ const WRITERS: &[(&str, fn(&Path))] = &[
         durable::sync_dir(dir).unwrap();
     }),
     ("a tree is made", |dir| durable::make_dirs(&dir.join("a/b"), 0o755).unwrap()),
+    ("a tree that another left unsynced is used", |dir| {
+        fs::create_dir(dir.join("a")).unwrap();
+        durable::make_dirs(&dir.join("a"), 0o755).unwrap();
+        durable::write(&dir.join("a/leaf"), b"octets", 0o644).unwrap();
+    }),
     ("a commit that is not synced", |dir| commit(dir, "OFF")),
     ("a commit", |dir| commit(dir, "FULL")),
 ];
@@ -118,6 +123,7 @@ fn what_was_not_synced_is_gone_with_the_power_and_what_was_stays() {
         ("a tree goes", &["file", "tree"], "before"),
         ("a tree is renamed for good", &["file", "other"], "before"),
         ("a tree is made", &["a", "file", "tree"], "before"),
+        ("a tree that another left unsynced is used", &["a", "file", "tree"], "before"),
     ] {
         let (found, content, dir) = after_power(name, How::Power);
         assert_eq!(
