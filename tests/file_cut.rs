@@ -15,8 +15,11 @@ use cut::{At, How, Told};
 
 const WRITER: &str = "BINDERY_TEST_WRITER";
 
-/// Ways to write; each with the directory that it may write in.
-const WRITERS: &[(&str, fn(&Path))] = &[
+/// A way to write, by its name, in a directory of its own.
+type Writer = (&'static str, fn(&Path));
+
+/// What the tests let be cut.
+const WRITERS: &[Writer] = &[
     ("nothing is synced", |dir| {
         fs::write(dir.join("new"), b"octets").unwrap();
         fs::rename(dir.join("new"), dir.join("file")).unwrap();
