@@ -10,7 +10,7 @@ help:
 	@echo "make bench   the throughput suite: bound profiles a second beside the floor (target/bench/report.json)"
 	@echo "make docs    the API documentation"
 	@echo "make fuzz    a million mutated packages, then each libFuzzer target for a minute where cargo-fuzz is installed"
-	@echo "make soak    20,000 devices, W3, prebound, and the refusals; 1,000,000 lines, W1: memory, time per profile, restart; minutes"
+	@echo "make soak    20,000 devices, W3, and the refusals; 1,000,000 lines, W1; 200 stops, the whole crash matrix, 200 kills; an hour"
 
 setup:
 	@sh .ci/setup.sh
@@ -50,6 +50,9 @@ soak: setup
 	cargo build --locked --examples
 	BINDERY_TEST_EXITS=200 cargo test --locked --test exits
 	cargo test --release --locked --examples --test fault_shim -- --ignored --nocapture overhead network_hsm
+	BINDERY_TEST_CRASH_STEP=1 cargo test --locked --test crash -- --nocapture
+	BINDERY_TEST_KILLS=200 cargo test --locked --test kills at_any_moment -- --nocapture
+	BINDERY_TEST_RESTART_RECORDS=20000 cargo test --release --locked --test kills soon_after -- --nocapture
 	BINDERY_TEST_AWAY_S=30 BINDERY_TEST_RECORDS=20000 cargo test --release --locked --examples --test hsm_faults vanishes
 
 # SQLite has two static tables of one name, which AddressSanitizer takes for a fault.

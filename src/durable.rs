@@ -46,7 +46,9 @@ impl Pending {
         self.out.get_ref().sync_all()
     }
 
-    /// Makes the file durable and gives it its name.
+    /// Makes the file durable and gives it its name. Power lost before the rename: the old file stands, the rest is invisible and
+    /// swept. Between rename and the directory's sync: the old file or the whole new one, whose octets were durable before its name.
+    /// Once this returns: the new one.
     pub fn publish(mut self) -> io::Result<()> {
         self.sync()?;
         fs::rename(&self.temporary, &self.target)?;
@@ -96,10 +98,15 @@ pub fn write(target: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 
 /// Makes a directory and those above it, each of them durable; `mode` holds for the new ones.
 pub fn make_dirs(dir: &Path, mode: u32) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
     let above = parent(dir);
+    if dir.is_dir() {
+        // Whoever made it may have been killed before its name was durable; what is above it was synced before it was made. A
+        // directory that may not be read is nobody's who makes directories in it.
+        return match sync_dir(above) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
+    }
     make_dirs(above, mode)?;
     match DirBuilder::new().mode(mode).create(dir) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),

@@ -18,6 +18,9 @@ pub const MANIFEST: &str = "manifest.json";
 /// Name of the manifest's signature.
 pub const SIGNATURE: &str = "manifest.sig";
 
+/// Directory of the certificates in a bundle, its only one.
+pub const CERTIFICATES: &str = "certs";
+
 /// A bundle being written.
 #[derive(Debug)]
 pub struct Bundle {
@@ -28,7 +31,7 @@ pub struct Bundle {
 impl Bundle {
     /// In this directory, which may hold package files already.
     pub fn create(dir: &Path) -> io::Result<Self> {
-        durable::make_dirs(&dir.join("certs"), 0o755)?;
+        durable::make_dirs(&dir.join(CERTIFICATES), 0o755)?;
         Ok(Self { dir: dir.to_owned(), files: BTreeMap::new() })
     }
 

@@ -188,6 +188,8 @@ fn drive<H: Hsm>(
             let started = Instant::now();
             let ChunkResult { outcomes, object, audited } = engine.work_chunk((work, audit), chunk, &mut session)?;
             let records = outcomes.len() as u64;
+            // Last: the package file is durable. Power lost before the commit: the chunk is done again and its file replaced, nobody
+            // has seen its numbers. Lost behind it: the ledger names octets that are on disk.
             engine.store.commit_chunk(work.pk, chunk.number, &outcomes, object.as_ref())?;
             progress.add(records);
             times.audited += audited;

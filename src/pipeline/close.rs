@@ -356,7 +356,7 @@ fn write_certificates(
     }
     let mut fingerprints = BTreeMap::new();
     for (role, pem, leaf) in files {
-        bundle.write(&format!("certs/{role}.pem"), pem.as_bytes())?;
+        bundle.write(&format!("{}/{role}.pem", bundle::CERTIFICATES), pem.as_bytes())?;
         fingerprints.insert(role, leaf.fingerprint());
     }
     Ok(fingerprints)

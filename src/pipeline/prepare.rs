@@ -14,6 +14,7 @@ use super::work::{Binding, Engine, LineWork, OrderWork};
 use crate::config::{CoreTarget, Site, files};
 use crate::durable;
 use crate::error::{Exit, Fault};
+use crate::export::bundle;
 use crate::export::records::LineFacts;
 use crate::formats::bsp::kdf::HostId;
 use crate::formats::rsp::metadata as rsp;
@@ -41,7 +42,7 @@ pub(super) fn prepare<H: Hsm>(engine: &Engine<'_, H>, stored: &StoredOrder) -> R
     // What is bound later stands beside the order's own bundle, whatever other parts it has.
     let bundle_dir = if stored.state == OrderState::Open { part_dir(&own, stored.part) } else { own };
     // The run lock is ours: whatever is unfinished here has no writer any more.
-    for dir in [&bundle_dir, &vault_dir] {
+    for dir in [&bundle_dir, &bundle_dir.join(bundle::CERTIFICATES), &vault_dir] {
         durable::sweep(dir).map_err(|e| Fault::file(dir, &e))?;
     }
     Ok(OrderWork {

@@ -67,6 +67,22 @@ impl Yard {
         yard
     }
 
+    /// The same yard in a directory of its own: site, token, fleets, orders.
+    pub(crate) fn copy(&self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let from = format!("{}/.", self.dir.path().display());
+        assert!(Command::new("cp").arg("-a").args([&from]).arg(dir.path()).status().unwrap().success());
+        Self { dir, environment: self.environment.clone() }
+    }
+
+    /// Chunks of so many records.
+    pub(crate) fn chunks_of(&self, records: usize) {
+        let file = self.site().join("bindery.toml");
+        let config = fs::read_to_string(&file).unwrap();
+        assert!(config.contains("chunk_records = 1000"));
+        fs::write(file, config.replace("chunk_records = 1000", &format!("chunk_records = {records}"))).unwrap();
+    }
+
     /// Puts a fault shim before the site's module.
     pub(crate) fn put_shim(&mut self) -> Shim {
         let file = self.site().join("bindery.toml");
