@@ -143,6 +143,7 @@ fn every_error_class_of_records_is_provoked_by_a_test_or_has_a_reason_not_to_be(
 const NO_CODES: &[&str] = &["and-more"];
 /// Codes that need a broken site or an attack to appear, with where they are held otherwise.
 const ELSEWHERE: &[(&str, &str)] = &[
+    ("key-refused", "stands in for a code that the table of the key slots lost, which is made with the slots"),
     ("refused-before", "not written anywhere: marks refusals that are told again"),
     ("template-name", "`template` is read as NAME@VERSION before the site is asked"),
 ];
