@@ -4,6 +4,7 @@
 //! itself, so that the chain carries it; the newest also lies beside the log as `head.txt` and `head.sig`, to be taken away and
 //! kept elsewhere: only a copy out of reach proves that the end of a log was not cut together with its ledger.
 
+use std::fs::File;
 use std::path::Path;
 
 use data_encoding::{BASE64, HEXLOWER};
@@ -55,6 +56,13 @@ pub fn sign_head<H: Hsm>(site: &Site, store: &dyn Store, hsm: &H) -> Result<(), 
         Fault::file(path, e).hint("make the site's directory audit/ writable, then run again: it signs")
     };
     durable::make_dirs(&keys, 0o750).map_err(|e| failed(&keys, &e))?;
+    // One writer of these files at a time: what is unfinished here was left by one that was killed.
+    let lock = store.audit_log().dir().join("heads.lock");
+    let held = File::options().create(true).append(true).open(&lock).and_then(|file| file.lock().map(|()| file));
+    let _held = held.map_err(|e| failed(&lock, &e))?;
+    for dir in [store.audit_log().dir(), &keys] {
+        durable::sweep(dir).map_err(|e| failed(dir, &e))?;
+    }
     // Before the first signature that needs it.
     let pem = keys.join(format!("{}.pub.pem", public.sha256));
     if !pem.is_file() {
