@@ -3,7 +3,7 @@
 //! Start order: load the module, find the slot by label, look at the PIN flags, log in once, find every key of the policy and
 //! compare it, known answers; only then work. An anchor session holds the login as long as anybody holds the token, because
 //! closing the last session logs out. What one life of the module knows of a token (login, slot number, handles) is a
-//! [`Login`]; it is made anew, by one caller while the others wait, when the module was restarted or a handle failed.
+//! `Login`; it is made anew, by one caller while the others wait, when the module was restarted or a handle failed.
 //! Sources: PKCS#11 v2.40, `hsm-config/README.md`.
 
 pub mod approver;

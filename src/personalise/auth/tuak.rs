@@ -1,4 +1,4 @@
-//! TUAK (3GPP TS 35.231): TOPc, and f1 to f5* with one iteration of Keccak-f[1600], which is what profiles carry by default.
+//! TUAK (3GPP TS 35.231): TOPc, and f1 to f5* with one iteration of Keccak-f(1600), which is what profiles carry by default.
 //! The lengths are those an authentication vector of 3GPP has: MAC 64 bits, RES 64, CK and IK 128.
 
 use zeroize::Zeroizing;
