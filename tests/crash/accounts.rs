@@ -121,7 +121,9 @@ pub(crate) fn records_are_there(bundle: &Path, records: usize, bound: usize) {
 pub(crate) fn nothing_is_left_over(yard: &Yard) {
     let site = yard.site();
     let is_partial = |path: &PathBuf| path.strip_prefix(&site).unwrap().to_str().unwrap().contains(".partial");
-    let partial: Vec<_> = files_below(&site).into_iter().filter(is_partial).collect();
+    // But for copies of the audit log's head, public all of them, which whoever signs next sweeps.
+    let is_copy = |path: &PathBuf| path.parent() == Some(&site.join("audit"));
+    let partial: Vec<_> = files_below(&site).into_iter().filter(|path| is_partial(path) && !is_copy(path)).collect();
     assert!(partial.is_empty(), "left over: {partial:?}");
     let ledger = Connection::open(site.join("state.db")).unwrap();
     let sql = "SELECT c.order_pk, c.number, c.sha256 FROM chunks c JOIN orders o ON o.pk = c.order_pk WHERE purged_at IS NULL AND EXISTS
