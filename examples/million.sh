@@ -28,7 +28,7 @@ watched() {
     begun=$(now_ms)
     "$bindery" --site site "$@" >/dev/null 2>&1 &
     peak=0
-    while found=$(sed -n 's/^VmHWM: *\([0-9]*\) kB/\1/p' "/proc/$!/status" 2>/dev/null) && [ -n "$found" ]; do
+    while found=$(sed -n 's/^VmHWM:[[:space:]]*\([0-9]*\) kB/\1/p' "/proc/$!/status" 2>/dev/null) && [ -n "$found" ]; do
         peak=$found
         sleep 0.02
     done
