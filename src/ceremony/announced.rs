@@ -12,7 +12,7 @@ use crate::config::CheckValue;
 use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::{KeyRoom, Token};
 use crate::hsm::policy::{KeyRule, Purpose};
-use crate::hsm::{FaultClass, Hsm, HsmError, HsmSession};
+use crate::hsm::{Hsm, HsmSession};
 
 /// What a key makes of a block of zeros, whole.
 pub(super) type Block = [u8; 16];
@@ -126,16 +126,7 @@ pub(super) fn seen_of_key(token: &Token, rule: &KeyRule, (kcv, method): Announce
     let key = token.key_of(&rule.role, rule.epoch)?;
     let mut session = token.open_session()?;
     let (block, seen) = if rule.purpose == Purpose::Encrypt {
-        let block = method.block(|block| {
-            let answer = session.encrypt_blocks(key, block)?;
-            answer.as_slice().try_into().map_err(|_| HsmError {
-                what: format!("check value of {}", rule.label),
-                code: "the token answered with another length".into(),
-                class: FaultClass::Data,
-                hint: "the HSM is faulty",
-            })
-        })?;
-        (block.to_vec(), Seen::Encrypted)
+        (method.block_of_token(&mut session, key, &rule.label)?.to_vec(), Seen::Encrypted)
     } else {
         match session.check_value(key)? {
             // CKA_CHECK_VALUE of an AES key is of the other method than CMAC.

@@ -6,6 +6,8 @@ use openssl::error::ErrorStack;
 use openssl::symm::{Cipher, Crypter, Mode};
 use serde::{Deserialize, Serialize};
 
+use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef};
+
 const BLOCK: usize = 16;
 
 /// How a check value is made.
@@ -35,6 +37,24 @@ impl KcvMethod {
             // CMAC of one whole block M is AES(M xor K1); M is zero (RFC 4493 §2.4).
             Self::AesCmacZeros => encrypt(&first_subkey(of_zeros)),
         }
+    }
+
+    /// The same of a key of the token that encrypts; `label` is for the error.
+    pub fn block_of_token(
+        self,
+        session: &mut impl HsmSession,
+        key: KeyRef,
+        label: &str,
+    ) -> Result<[u8; BLOCK], HsmError> {
+        self.block(|block| {
+            let answer = session.encrypt_blocks(key, block)?;
+            answer.as_slice().try_into().map_err(|_| HsmError {
+                what: format!("check value of {label}"),
+                code: "the token answered with another length".into(),
+                class: FaultClass::Data,
+                hint: "the HSM is faulty",
+            })
+        })
     }
 
     /// The same of a key that is in memory: 16 or 32 octets.

@@ -12,7 +12,7 @@ use crate::config::{CheckValue, Site};
 use crate::error::{Exit, Fault};
 use crate::hsm::pkcs11::{Token, objects};
 use crate::hsm::policy::{KeyPolicy, KeyRule, KeyState, Purpose};
-use crate::hsm::{FaultClass, Hsm, HsmError, HsmSession, Role, own_points};
+use crate::hsm::{Hsm, HsmError, HsmSession, Role, own_points};
 use crate::pipeline::AuditKey;
 
 /// The keys of the policy; the token is not opened.
@@ -103,15 +103,7 @@ fn check_value(token: &Token, rule: &KeyRule) -> Result<Option<String>, HsmError
         let told = session.check_value(key)?;
         return Ok(told.and_then(|told| CheckValue::try_from(told).ok()).map(|value| value.to_string()));
     }
-    let block = KcvMethod::AesEcbZeros.block(|block| {
-        let answer = session.encrypt_blocks(key, block)?;
-        answer.as_slice().try_into().map_err(|_| HsmError {
-            what: format!("check value of {}", rule.label),
-            code: "the token answered with another length".into(),
-            class: FaultClass::Data,
-            hint: "the HSM is faulty",
-        })
-    })?;
+    let block = KcvMethod::AesEcbZeros.block_of_token(&mut session, key, &rule.label)?;
     Ok(Some(CheckValue::of_block(&block).to_string()))
 }
 
