@@ -26,7 +26,7 @@ use openssl::ecdsa::EcdsaSig;
 use serde_json::{Value, json};
 
 const ROWS: u32 = 100_000;
-const KEYS: u64 = 4_000;
+const KEYS: u64 = 20_000;
 
 /// A template that takes an IMSI and whatever value.
 struct AnyTemplate;

@@ -105,7 +105,7 @@ impl FromStr for Eid {
             return Err(IdError::Length { got: text.len(), expected: "32 digits" });
         }
         let expected = Self::check_digits(&text[..30]);
-        if text[30..] != format!("{expected:02}") {
+        if text.as_bytes()[30..] != [b'0' + expected / 10, b'0' + expected % 10] {
             return Err(IdError::CheckDigits { expected });
         }
         let mut octets = [0; 16];
@@ -118,7 +118,11 @@ impl FromStr for Eid {
 
 impl fmt::Display for Eid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+        let mut digits = [0; 32];
+        for (pair, octet) in digits.chunks_exact_mut(2).zip(&self.0) {
+            pair.copy_from_slice(&[b'0' + (octet >> 4), b'0' + (octet & 15)]);
+        }
+        f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
     }
 }
 

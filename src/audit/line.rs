@@ -3,11 +3,12 @@
 
 use jiff::Timestamp;
 use nix::unistd::{Uid, User};
-use openssl::sha::sha256;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::event::Event;
+
+use crate::formats::digest::sha256;
 
 /// A place in the chain: the number of a line and the SHA-256 of its octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

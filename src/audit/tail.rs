@@ -5,12 +5,13 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use openssl::sha::sha256;
 
 use super::event::Word;
 use super::line::{Head, Line};
 use super::log::{files, first_seq};
 use super::{AuditError, SCHEMA};
+
+use crate::formats::digest::sha256;
 
 /// Octets read from the end at first; more only when the ledger's last line is not among them.
 const WINDOW_OCTETS: u64 = 16 << 10;

@@ -1,12 +1,11 @@
 //! The package itself: `BF36 { BF23, A0 { 87 }, A1 { 88.. }, [A2 { 87 }], A3 { 86.. } }` in one buffer of its final size.
 //! Only the signature is filled in last, because it comes from the HSM while segments are being sealed.
 
-use openssl::sha::sha256;
-
 use super::{Agreement, BindError};
 use crate::formats::bsp::segment::{CONTROL, METADATA, Sealer, mac_only_all_len, sealed_all_len, sealed_len};
 use crate::formats::bsp::{ChainState, SegmentKeys};
 use crate::formats::curve::Curve;
+use crate::formats::digest::sha256;
 use crate::formats::rsp::es8p::{
     CONFIGURE_ISDP, InitialiseSecureChannel, REPLACE_SESSION_KEYS_LEN, replace_session_keys,
 };

@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use openssl::ec::EcKey;
 use openssl::ecdsa::EcdsaSig;
 use openssl::pkey::Public;
-use openssl::sha::sha256;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
@@ -12,11 +11,14 @@ use x509_parser::x509::X509Name;
 
 use super::{oid, point};
 use crate::formats::curve::Curve;
+use crate::formats::digest::sha256;
 use crate::formats::tlv::{self, Tag};
 
 /// permittedEins of an EUM certificate, v3 form.
 pub(crate) const PERMITTED_EINS: &str = "2.23.146.1.2.2.0";
 const ECDSA_WITH_SHA256: &str = "1.2.840.10045.4.3.2";
+/// The same as AlgorithmIdentifier: without parameters (RFC 5758 §3.2).
+const ECDSA_WITH_SHA256_DER: &[u8] = &[0x30, 0x0A, 0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x02];
 
 /// An X.509 certificate over a key on one of the [`Curve`]s, signed with ECDSA and SHA-256.
 pub struct Certificate {
@@ -31,7 +33,8 @@ pub struct Certificate {
     pub(crate) issuer_der: Vec<u8>,
     pub(crate) not_before: Timestamp,
     pub(crate) not_after: Timestamp,
-    pub(crate) policies: Vec<String>,
+    /// Content octets of their OIDs.
+    pub(crate) policies: Vec<Vec<u8>>,
     pub(crate) subject_key_id: Option<Vec<u8>>,
     pub(crate) authority_key_id: Option<Vec<u8>>,
     pub(crate) is_ca: bool,
@@ -70,7 +73,7 @@ impl Certificate {
         }
         let tbs = &parsed.tbs_certificate;
         let signature = outer_signature(der, tbs.as_ref())?;
-        if oid::decode(tbs.signature.algorithm.as_bytes()).as_deref() != Some(ECDSA_WITH_SHA256) {
+        if !oid::is(tbs.signature.algorithm.as_bytes(), ECDSA_WITH_SHA256) {
             return Err("not signed with ECDSA and SHA-256".into());
         }
         let parameters = tbs.subject_pki.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok());
@@ -181,13 +184,13 @@ impl Certificate {
     }
 
     pub(crate) fn has_policy(&self, accepted: &[&str]) -> bool {
-        self.policies.iter().any(|policy| accepted.contains(&policy.as_str()))
+        self.policies.iter().any(|policy| accepted.iter().any(|dotted| oid::is(policy, dotted)))
     }
 
     fn read_extension(&mut self, extension: &x509_parser::extensions::X509Extension<'_>) -> Result<(), String> {
         match extension.parsed_extension() {
             ParsedExtension::CertificatePolicies(policies) => {
-                self.policies = policies.iter().filter_map(|policy| oid::decode(policy.policy_id.as_bytes())).collect();
+                self.policies = policies.iter().map(|policy| policy.policy_id.as_bytes().to_vec()).collect();
             }
             ParsedExtension::SubjectKeyIdentifier(id) => self.subject_key_id = Some(id.0.to_vec()),
             ParsedExtension::AuthorityKeyIdentifier(id) => {
@@ -233,8 +236,7 @@ impl Certificate {
 impl Name {
     fn of(name: &X509Name<'_>) -> Self {
         let first = |dotted: &str| {
-            let wanted = oid::encode(dotted)?;
-            let attribute = name.iter_attributes().find(|a| a.attr_type().as_bytes() == wanted)?;
+            let attribute = name.iter_attributes().find(|a| oid::is(a.attr_type().as_bytes(), dotted))?;
             attribute.as_str().ok().map(str::to_owned)
         };
         Self { common_name: first("2.5.4.3"), organization: first("2.5.4.10"), serial_number: first("2.5.4.5") }
@@ -244,15 +246,13 @@ impl Name {
 /// What stands around the signed part, octet for octet: it is the only place where a certificate could be changed and still
 /// verify.
 fn outer_signature(der: &[u8], tbs: &[u8]) -> Result<EcdsaSig, String> {
-    let algorithm =
-        tlv::wrap(Tag(0x30), &[&tlv::wrap(Tag(0x06), &[&oid::encode(ECDSA_WITH_SHA256).unwrap_or_default()])]);
     let parts = || -> Result<[&[u8]; 3], tlv::TlvError> {
         let mut reader = tlv::single(der, Tag(0x30))?.children();
         let parts = [reader.expect(Tag(0x30))?.whole, reader.expect(Tag(0x30))?.whole, reader.expect(Tag(0x03))?.value];
         reader.finish().map(|()| parts)
     };
     let [signed, told, bits] = parts().map_err(|e| format!("not strict DER: {e}"))?;
-    if signed != tbs || told != algorithm {
+    if signed != tbs || told != ECDSA_WITH_SHA256_DER {
         return Err("not signed with ECDSA and SHA-256".into());
     }
     let octets = bits.strip_prefix(&[0]).ok_or("signature is not whole octets")?;

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
-use openssl::sha::sha256;
 
 use super::trust::Untrusted;
 use super::{CertRefusal, Certificate, Trust, point};
 use crate::formats::curve::Curve;
+use crate::formats::digest::sha256;
 use crate::formats::tlv::{self, Tag};
 use crate::ids::Eid;
 
@@ -169,7 +169,8 @@ impl EuiccJudge {
             Err(what) => return refuse("euicc-unreadable", format!("eUICC certificate: {what}")),
         };
         // The cheap checks first; the signature is checked in any case before anything is believed.
-        if euicc.subject.serial_number.as_deref() != Some(eid.to_string().as_str()) {
+        let digits = eid.to_string();
+        if euicc.subject.serial_number.as_deref() != Some(digits.as_str()) {
             return refuse("eid-mismatch", format!("the eUICC certificate is not that of EID {}", eid.masked()));
         }
         if !euicc.in_date(self.now) {
@@ -193,7 +194,7 @@ impl EuiccJudge {
         if !euicc.names_issuer(eum) {
             return refuse("euicc-issuer", "the eUICC certificate was issued by another EUM".into());
         }
-        within_limit(eid, &euicc, eum)?;
+        within_limit((eid, &digits), &euicc, eum)?;
         if !euicc.signed_by(eum) {
             return refuse("euicc-signature", "the EUM's signature of the eUICC certificate is wrong".into());
         }
@@ -207,8 +208,7 @@ pub fn signed_data(eid: &Eid, otpk: &[u8; 65]) -> Vec<u8> {
 }
 
 /// The EUM's range: each form that is there must permit the EID; v2 also ties the organisation.
-fn within_limit(eid: &Eid, euicc: &Certificate, eum: &Certificate) -> Result<(), CertRefusal> {
-    let digits = eid.to_string();
+fn within_limit((eid, digits): (&Eid, &str), euicc: &Certificate, eum: &Certificate) -> Result<(), CertRefusal> {
     let by_name = eum.eid_limit.names.as_ref().is_none_or(|names| {
         names.iter().any(|name| {
             let range =

@@ -3,6 +3,7 @@
 pub mod bcd;
 pub mod bsp;
 pub mod curve;
+pub mod digest;
 pub mod rsp;
 pub mod saip;
 pub mod tlv;

@@ -21,8 +21,9 @@ use crate::store::StoreError;
 use crate::store::seen::Seen;
 use crate::store::sqlite::{KeySlots, SlotKey, one_time_key_x};
 
-/// Lines checked at once.
-const BATCH: usize = 1_000;
+/// Lines checked at once; the first batches are smaller, so that all cores have work soon.
+const BATCH: usize = 1_024;
+const FIRST_BATCH: usize = 64;
 /// Octets of a line at most: two certificates of 4 KB each, in base64, with room.
 pub(super) const MAX_LINE_OCTETS: u64 = 64 * 1024;
 
@@ -160,6 +161,7 @@ impl KeyTable {
         let mut batch = Batch::default();
         let mut text = Vec::new();
         let mut line_no = 0;
+        let mut full = FIRST_BATCH;
         while read_line(&mut reader, &mut text).map_err(failed)? {
             line_no += 1;
             if text.iter().all(u8::is_ascii_whitespace) {
@@ -176,7 +178,8 @@ impl KeyTable {
                     batch.entries.extend(slot.map(|slot| Entry::Unreadable(slot, refusal)));
                 }
             }
-            if batch.entries.len() >= BATCH {
+            if batch.entries.len() >= full {
+                full = BATCH.min(2 * full);
                 each(self, std::mem::take(&mut batch))?;
             }
         }
@@ -220,18 +223,18 @@ impl KeyTable {
                 },
             };
             let is_new = verdict.is_err() || is_new.next().unwrap_or_default();
-            let lacks_key = !matches!(self.slots.key(slot)?, Some((_, SlotKey::Usable(_))));
+            // Only an order of several lines asks: otherwise a slot that has its key just keeps it.
+            let may_get = rules.given.is_some() && !matches!(self.slots.key(slot)?, Some((_, SlotKey::Usable(_))));
             let refusal = match verdict {
                 Err(refusal) => Some(refusal),
                 Ok(()) if !is_new => Some(repeated(line.line_no)),
                 Ok(()) if (rules.is_used)(&line.euicc_otpk)? => Some(used(line.line_no)),
-                Ok(()) if lacks_key && was_given(&mut rules.given, x)? => Some(used(line.line_no)),
+                Ok(()) if may_get && was_given(&mut rules.given, x)? => Some(used(line.line_no)),
                 Ok(()) => None,
             };
             match refusal {
                 Some(refusal) => self.refuse(slot, refusal)?,
-                None if lacks_key => self.slots.keep(slot, &SlotKey::Usable(line.euicc_otpk))?,
-                None => {}
+                None => self.slots.give(slot, &line.euicc_otpk)?,
             }
         }
         Ok(())
@@ -248,25 +251,21 @@ impl KeyTable {
 
     /// Of a slot's refusals the first is kept, and none beside a key.
     fn refuse(&mut self, slot: u32, refusal: KeyRefusal) -> Result<(), StoreError> {
-        if !matches!(self.slots.key(slot)?, Some((_, SlotKey::None))) {
-            return Ok(());
-        }
         let KeyRefusal { code, message, hint } = refusal;
         let known = self.codes.iter().position(|known| *known == code);
         let number = known.unwrap_or_else(|| {
             self.codes.push(code);
             self.codes.len() - 1
         });
-        self.slots.keep(slot, &SlotKey::Refused { code: number as u32, message, hint })
+        self.slots.refuse(slot, number as u32, &message, &hint)
     }
 
     /// The slot of an eUICC, made where there is room for it, and whether it has a key.
     fn slot_for(&mut self, eid: &Eid) -> Result<Option<(u32, bool)>, StoreError> {
-        match self.slots.find(eid)? {
-            Some(found) => Ok(Some(found)),
-            None if self.has_room() => Ok(self.slots.add(Some(eid))?.then(|| (self.slots.count() - 1, false))),
-            None => Ok(None),
+        if self.has_room() && self.slots.add(Some(eid))? {
+            return Ok(Some((self.slots.count() - 1, false)));
         }
+        self.slots.find(eid)
     }
 
     fn has_room(&self) -> bool {

@@ -10,7 +10,6 @@ use std::path::Path;
 use data_encoding::{BASE64, HEXLOWER};
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
-use openssl::sha::sha256;
 
 use crate::audit::{Event, Statement, Word};
 use crate::certs::{self, point};
@@ -18,6 +17,7 @@ use crate::config::Site;
 use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::export::manifest::signature_der;
+use crate::formats::digest::sha256;
 use crate::hsm::lanes::{Breaker, Health};
 use crate::hsm::policy::KeyPolicy;
 use crate::hsm::{Hsm, HsmSession, Role};

@@ -6,8 +6,7 @@
 
 use std::str::FromStr;
 
-use openssl::sha::sha256;
-
+use crate::formats::digest::sha256;
 use crate::formats::saip::algorithm::Algorithm;
 use crate::ids::Iccid;
 use crate::order::file::{Line, Numbers};

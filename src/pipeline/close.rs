@@ -8,8 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::Path;
 
-use openssl::sha::sha256;
-
 use super::batch::RunTimes;
 use super::purge::erase_files;
 use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
@@ -22,6 +20,7 @@ use crate::export::manifest::{self, Counts, Manifest};
 use crate::export::records::{self, LineFacts};
 use crate::export::report::{self, ReportFacts};
 use crate::formats::curve::Curve;
+use crate::formats::digest::sha256;
 use crate::hsm::{Hsm, HsmSession};
 use crate::store::{Chunk, Device, DevicePk, DeviceState, ObjectFacts, StoredOrder};
 

@@ -3,7 +3,6 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
 use super::blocks::BlockKey;
@@ -17,6 +16,7 @@ use crate::error::{Exit, Fault};
 use crate::export::bundle;
 use crate::export::records::LineFacts;
 use crate::formats::bsp::kdf::HostId;
+use crate::formats::digest::sha256;
 use crate::formats::rsp::metadata as rsp;
 use crate::hsm::{Hsm, Role, draw};
 use crate::order::file::{CredentialsFrom, Export, Line, Mode, Order};

@@ -4,7 +4,6 @@
 //! [`Finished`] (signed, hashed, ready to be written).
 
 use openssl::error::ErrorStack;
-use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
 use super::audit;
@@ -16,6 +15,7 @@ use super::work::{Binding, LineWork, OrderWork};
 use crate::bind::{self, Bpp, Draft, OneTimeKey, OpenDraft, Parts, Workbench};
 use crate::error::{ErrorClass, RecordError};
 use crate::formats::bsp::segment::Sealer;
+use crate::formats::digest::sha256;
 use crate::hsm::HsmError;
 use crate::hsm::lanes::Signed;
 use crate::ids::{Iccid, MatchingId, RecordId, TransactionId};

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use data_encoding::BASE64;
-use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
 use super::batch::RunTimes;
@@ -32,6 +31,7 @@ use crate::error::{ErrorClass, Exit, Fault, RecordError};
 use crate::export::manifest::Counts;
 use crate::export::report::ChunkTiming;
 use crate::export::{bundle, seal};
+use crate::formats::digest::sha256;
 use crate::hsm::{Hsm, draw};
 use crate::ids::{Eid, OrderKey, TransactionId};
 use crate::order::KeyLine;

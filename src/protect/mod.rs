@@ -4,10 +4,9 @@
 
 mod ppk;
 
-use openssl::sha::sha256;
-
 use crate::formats::bsp::segment::{PROFILE, SealError, Sealer, sealed_all_len};
 use crate::formats::bsp::{ChainState, SegmentKeys};
+use crate::formats::digest::sha256;
 use crate::personalise::Upp;
 
 pub use ppk::Ppk;

@@ -86,21 +86,19 @@ impl KeySlots {
         Ok(select.query_row([slot], read_slot).optional()?)
     }
 
-    /// Notes what became of a slot.
-    pub fn keep(&mut self, slot: u32, key: &SlotKey) -> Result<(), StoreError> {
-        match key {
-            SlotKey::None => Ok(()),
-            SlotKey::Usable(point) => {
-                let sql = "UPDATE slots SET state = -1, point = ?2, message = NULL, hint = NULL WHERE slot = ?1";
-                self.connection.prepare_cached(sql)?.execute(params![slot, &point[..]])?;
-                Ok(())
-            }
-            SlotKey::Refused { code, message, hint } => {
-                let sql = "UPDATE slots SET state = ?2, message = ?3, hint = ?4 WHERE slot = ?1";
-                self.connection.prepare_cached(sql)?.execute(params![slot, i64::from(*code) + 1, message, hint])?;
-                Ok(())
-            }
-        }
+    /// Gives a slot its key; one that has a key keeps that.
+    pub fn give(&mut self, slot: u32, point: &[u8; 65]) -> Result<(), StoreError> {
+        let sql =
+            "UPDATE slots SET state = -1, point = ?2, message = NULL, hint = NULL WHERE slot = ?1 AND state != -1";
+        self.connection.prepare_cached(sql)?.execute(params![slot, &point[..]])?;
+        Ok(())
+    }
+
+    /// Notes what is wrong with a slot's first key; `code` is the caller's number of its code. What is noted already stays.
+    pub fn refuse(&mut self, slot: u32, code: u32, message: &str, hint: &str) -> Result<(), StoreError> {
+        let sql = "UPDATE slots SET state = ?2, message = ?3, hint = ?4 WHERE slot = ?1 AND state = 0";
+        self.connection.prepare_cached(sql)?.execute(params![slot, i64::from(code) + 1, message, hint])?;
+        Ok(())
     }
 }
 
@@ -133,9 +131,12 @@ mod tests {
         assert!(slots.add(None).unwrap() && slots.add(None).unwrap() && slots.add(Some(&eid(2))).unwrap());
         assert_eq!((slots.count(), slots.find(&eid(2)).unwrap()), (4, Some((3, false))));
         let refused = SlotKey::Refused { code: 0, message: "wrong".into(), hint: "mend".into() };
-        slots.keep(3, &refused).unwrap();
-        slots.keep(0, &refused).unwrap();
-        slots.keep(0, &SlotKey::Usable([4; 65])).unwrap();
+        slots.refuse(3, 0, "wrong", "mend").unwrap();
+        slots.refuse(3, 1, "worse", "mend").unwrap();
+        slots.refuse(0, 0, "wrong", "mend").unwrap();
+        slots.give(0, &[4; 65]).unwrap();
+        slots.give(0, &[5; 65]).unwrap();
+        slots.refuse(0, 1, "late", "mend").unwrap();
         assert_eq!(slots.key_of(&eid(2)).unwrap(), Some(refused));
         assert_eq!(slots.key(0).unwrap(), Some((Some(eid(1)), SlotKey::Usable([4; 65]))));
         assert_eq!(slots.find(&eid(1)).unwrap(), Some((0, true)));
