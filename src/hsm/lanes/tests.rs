@@ -616,7 +616,7 @@ fn a_lane_given_up_in_the_last_moment_is_counted_out_once_and_takes_no_other_job
     let hall = Arc::new(Hall::new(vec![seat], rules));
     let [one, other] = [0; 2].map(|_| Lane::new(&hall, 0, None).slip());
     let tickets = [0; 2].map(|_| submit_to(&hall, KeyRef(0), digests(4)));
-    let jobs = [0; 2].map(|_| hall.take(0).unwrap());
+    let jobs = [&one, &other].map(|slip| hall.take(slip).unwrap());
     // The lane's call ends, but the watch looked a moment before.
     one.begin();
     std::thread::sleep(Duration::from_millis(10));
