@@ -272,11 +272,12 @@ fn a_stored_ppp_is_bound_once_with_a_key_that_is_claimed_then() {
     ledger.close_order(order, &[0; 32]).unwrap();
     assert_eq!(ledger.stored_count(order).unwrap(), 1);
 
-    let package = Issue { transaction_id: Some([9; 16]), sha256: [6; 32], ..issue("MATCHING-ID-0001") };
+    let object = Some("packages-00001.bpp".to_owned());
+    let package = Issue { transaction_id: Some([9; 16]), object, sha256: [6; 32], ..issue("MATCHING-ID-0001") };
     let record = |device, n| {
         let binding = NewBinding {
             device,
-            eid: Eid::from_body("890490320000000000000000000099").unwrap(),
+            eid: Eid::from_body(&format!("89049032{:022}", 99)).unwrap(),
             euicc_otpk: point(n),
             transaction_id: [9; 16],
             object: package.object.clone().unwrap(),
