@@ -661,7 +661,8 @@ fn a_token_near_its_lock_is_left_alone() {
 }
 
 #[test]
-fn data_that_the_token_refuses_fails_its_record_alone_on_three_sessions_if_there_are_three() {
+// On three sessions, if there are three.
+fn data_that_the_token_refuses_fails_its_record_alone() {
     for lanes in [1, 3, 5] {
         let (yard, mut shim) = yard_with(40, &format!("lanes = {lanes}"));
         // What a run signs before its first record: of an order that is held it has none to sign.

@@ -4,12 +4,14 @@
 //! Rule: a job goes to a lane of a slot that has not refused it, then to a lane that has not, then to any, as far as lanes are in
 //! service. A lane in service that is busy is waited for; one that is lost, stuck or ended is not.
 
+use std::sync::Arc;
+
+use super::health::Breaker;
 use super::lane::Slip;
 use super::state::State;
 use super::work::Job;
 use super::{Lanes, Signed, Ticket, submit_tried};
 use crate::hsm::FaultClass;
-use crate::hsm::lanes::health::Breaker;
 
 /// A lane, told apart from every other of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ impl Lanes {
     /// Waits for all of them, as [`Ticket::wait`]. A digest that is refused as data is given to the lanes again, by itself, until
     /// it has had so many attempts.
     pub fn wait_out(&self, ticket: Ticket, attempts: usize) -> Vec<Signed> {
-        let (key, digests) = (ticket.key, std::sync::Arc::clone(&ticket.digests));
+        let (key, digests) = (ticket.key, Arc::clone(&ticket.digests));
         let told = ticket.told();
         let is_refused = |signed: &Signed| matches!(signed, Err(error) if error.class == FaultClass::Data);
         let with_lane = told.iter().enumerate().filter(|(_, (signed, _))| is_refused(signed));
