@@ -660,8 +660,8 @@ fn a_token_near_its_lock_is_left_alone() {
     }
 }
 
+/// On three sessions, if there are three.
 #[test]
-// On three sessions, if there are three.
 fn data_that_the_token_refuses_fails_its_record_alone() {
     for lanes in [1, 3, 5] {
         let (yard, mut shim) = yard_with(40, &format!("lanes = {lanes}"));
