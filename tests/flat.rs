@@ -84,3 +84,21 @@ fn profiles_are_made_bound_and_judged_in_the_same_memory_however_many_they_are()
     let judged_kib = peaks[1][2] - peaks[0][2].min(peaks[1][2]);
     assert!(judged_kib * 1024 < 18_000 * 200 + (2 << 20), "verify: {judged_kib} KiB more for 18,000 records more");
 }
+
+#[test]
+fn stored_profiles_are_bound_in_the_same_memory_however_many_they_are() {
+    let peaks = [1_000, 8_000].map(|devices| {
+        let yard = Yard::demo();
+        let keys = yard.fleet("fleet", devices);
+        let eids: Vec<&str> = keys.iter().map(|key| key["eid"].as_str().unwrap()).collect();
+        let mut order = yard.stored_order("PO-1", &eids);
+        order.line()["template"] = json!("iot-minimal@1");
+        order.submit().exits(0);
+        yard.run(&["run"]).exits(0);
+        let key_file = yard.path("fleet/euicc.jsonl");
+        let peak = peak_kib(&yard, &["bind", "PO-1", "--euicc-data", key_file.to_str().unwrap()]);
+        assert_eq!(yard.ledger_count("SELECT count(*) FROM issues WHERE transaction_id IS NOT NULL"), devices as i64);
+        peak
+    });
+    assert_flat("bind", peaks[0], peaks[1]);
+}

@@ -660,22 +660,45 @@ fn a_token_near_its_lock_is_left_alone() {
     }
 }
 
+/// On three sessions, if there are three.
 #[test]
 fn data_that_the_token_refuses_fails_its_record_alone() {
-    let (yard, mut shim) = yard_with(40, "lanes = 2");
-    // What a run signs before its first record: of an order that is held it has none to sign.
+    for lanes in [1, 3, 5] {
+        let (yard, mut shim) = yard_with(40, &format!("lanes = {lanes}"));
+        // What a run signs before its first record: of an order that is held it has none to sign.
+        yard.run(&["order", "hold", "PO-1"]).exits(0);
+        let before = shim.calls(TOKEN, "C_SignInit");
+        yard.run(&["run"]).exits(5);
+        let opening = shim.calls(TOKEN, "C_SignInit") - before - 1; // the head of the audit log is signed at the end
+        yard.run(&["order", "hold", "PO-1", "--release"]).exits(0);
+        // Its first attempt among the forty, the two others behind them.
+        for (from, to) in [(opening + 20, opening + 20), (opening + 41, opening + 42)] {
+            shim.set(on(&["C_SignInit"]).calls(from, to).answers(0x21));
+        }
+        yard.run(&["run"]).exits(5);
+        assert_eq!(shim.injected(TOKEN, "C_SignInit"), 3);
+        assert_eq!(shim.struck_sessions(TOKEN), lanes.min(3), "{lanes} lanes");
+        let results = fs::read_to_string(yard.outbox("PO-1").join("results.csv")).unwrap();
+        assert_eq!(results.lines().filter(|line| line.contains("hsm_mech")).count(), 1, "{results}");
+        assert_eq!(yard.ledger_count("SELECT count(*) FROM devices WHERE state = 'exported'"), 39);
+    }
+}
+
+#[test]
+fn of_two_slots_both_are_tried_before_a_record_fails() {
+    let (yard, mut shim) = two_slots(40, "");
     yard.run(&["order", "hold", "PO-1"]).exits(0);
-    let before = shim.calls(TOKEN, "C_SignInit");
+    let calls = |shim: &Shim| [TOKEN, "hsm-b"].map(|token| shim.calls(token, "C_SignInit")).iter().sum::<u64>();
+    let before = calls(&shim);
     yard.run(&["run"]).exits(5);
-    let opening = shim.calls(TOKEN, "C_SignInit") - before - 1; // the head of the audit log is signed at the end
+    let opening = calls(&shim) - before - 1;
     yard.run(&["order", "hold", "PO-1", "--release"]).exits(0);
-    // Its first attempt among the forty, the two others behind them.
     for (from, to) in [(opening + 20, opening + 20), (opening + 41, opening + 42)] {
         shim.set(on(&["C_SignInit"]).calls(from, to).answers(0x21));
     }
     yard.run(&["run"]).exits(5);
-    let results = fs::read_to_string(yard.outbox("PO-1").join("results.csv")).unwrap();
-    assert_eq!(results.lines().filter(|line| line.contains("hsm_mech")).count(), 1, "{results}");
+    let struck = [TOKEN, "hsm-b"].map(|token| shim.injected(token, "C_SignInit"));
+    assert!(struck == [1, 2] || struck == [2, 1], "{struck:?}");
     assert_eq!(yard.ledger_count("SELECT count(*) FROM devices WHERE state = 'exported'"), 39);
 }
 

@@ -316,6 +316,9 @@ fn k_and_opc_that_the_token_will_not_encrypt_fail_their_record_alone_and_only_af
     let keys = yard.fleet("fleet", 6);
     yard.prebound_order("PO-1", &keys).submit().exits(0);
     let mut shim = yard.put_shim();
+    let file = yard.site().join("bindery.toml");
+    let config = std::fs::read_to_string(&file).unwrap().replace("\nlanes = 0\n", "\nlanes = 3\n");
+    std::fs::write(file, config).unwrap();
     let calls = |shim: &Shim| shim.calls(TOKEN, "C_EncryptInit");
     // What a run encrypts before its first record, the order's batch key being there: of a held order it has none to encrypt.
     yard.order(&["hold", "PO-1"]).exits(0);
@@ -331,6 +334,7 @@ fn k_and_opc_that_the_token_will_not_encrypt_fail_their_record_alone_and_only_af
     }
     let ran = yard.run(&["run"]).exits(5);
     assert_eq!(shim.injected(TOKEN, "C_EncryptInit"), 4);
+    assert_eq!(shim.struck_sessions(TOKEN), 3, "each attempt on another session");
     assert!(ran.err.contains("row 3") && ran.err.contains("3 attempts"), "{}", ran.err);
     let results = rows_csv(&yard.outbox("PO-1").join("results.csv"));
     let told: Vec<&str> = results.iter().map(|r| r["error_class"].as_str()).collect();

@@ -224,4 +224,9 @@ pub trait HsmSession: Send {
     /// Opens what [`Self::seal`] closed, under this key or a draining epoch of its role: the KEK of a sealed thing is the one
     /// that opens it. A wrong `aad` or octet is an error of class [`FaultClass::Data`].
     fn open(&mut self, key: KeyRef, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError>;
+    /// The last call was refused as its data. Those that follow are other attempts and go to other sessions than all that refused
+    /// since [`Self::anywhere`], as far as there are some; a session by itself knows no others.
+    fn elsewhere(&mut self) {}
+    /// The calls that follow go to any session again.
+    fn anywhere(&mut self) {}
 }

@@ -11,13 +11,14 @@ use openssl::error::ErrorStack;
 use zeroize::Zeroizing;
 
 use super::audit::Audit;
+use super::blocks::BlockKey;
 use super::record::{EXTRA_DRAW_LEN, Failed, Finished, Job, Reach, Sealed, Started};
 use super::sign::ATTEMPTS;
 use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
 use crate::bind::Workbench;
 use crate::error::{ErrorClass, Exit, Fault};
 use crate::hsm::lanes::Signed;
-use crate::hsm::{FaultClass, Hsm, HsmError, draw};
+use crate::hsm::{FaultClass, Hsm, HsmError, HsmSession, draw};
 use crate::ids::RecordId;
 use crate::store::packages::{LocalFiles, Packages};
 use crate::store::sealed::Content;
@@ -172,7 +173,7 @@ impl<H: Hsm> Engine<'_, H> {
                     // One record's data spoils the call of all: each on its own, and only that one fails.
                     let first = verdicts.len() - group.len();
                     for (record, verdict) in group.iter().zip(&mut verdicts[first..]) {
-                        let core = encrypt_alone(record, |octets| line.transport.ask(session, octets));
+                        let core = encrypt_alone(record, &line.transport, session);
                         encrypted.push(core.or_else(|error| match error.class {
                             FaultClass::Data => {
                                 *verdict = Err(record.failed(ErrorClass::HsmMech, &error.to_string(), error.hint));
@@ -208,24 +209,26 @@ struct CoreSecrets {
     opc: Vec<u8>,
 }
 
-/// K and OPc of one record, which its group could not be encrypted with; three attempts.
-fn encrypt_alone(
-    record: &Started,
-    mut encrypt: impl FnMut(&[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError>,
-) -> Result<CoreSecrets, HsmError> {
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        let secrets = encrypt(record.k())
-            .and_then(|ki| Ok(CoreSecrets { ki: ki.to_vec(), opc: encrypt(record.opc())?.to_vec() }));
+/// K and OPc of one record, which its group could not be encrypted with; three attempts, each where it was
+/// not refused before.
+fn encrypt_alone(record: &Started, key: &BlockKey, session: &mut impl HsmSession) -> Result<CoreSecrets, HsmError> {
+    session.anywhere();
+    let mut attempts = 1;
+    let secrets = loop {
+        let secrets = key
+            .ask(session, record.k())
+            .and_then(|ki| Ok(CoreSecrets { ki: ki.to_vec(), opc: key.ask(session, record.opc())?.to_vec() }));
         match secrets {
-            Err(error) if error.class == FaultClass::Data && attempts < ATTEMPTS => {}
+            Err(error) if error.class == FaultClass::Data && attempts < ATTEMPTS => session.elsewhere(),
             Err(error) if error.class == FaultClass::Data => {
-                return Err(HsmError { what: format!("{}, {ATTEMPTS} attempts", error.what), ..error });
+                break Err(HsmError { what: format!("{}, {ATTEMPTS} attempts", error.what), ..error });
             }
-            secrets => return secrets,
+            secrets => break secrets,
         }
-    }
+        attempts += 1;
+    };
+    session.anywhere();
+    secrets
 }
 
 pub(super) fn workbench() -> Result<Workbench, ErrorStack> {

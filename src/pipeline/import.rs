@@ -197,19 +197,28 @@ impl Import {
         Ok(decrypted)
     }
 
-    /// One record that its group could not be decrypted with.
+    /// One record that its group could not be decrypted with; every attempt is made where it was not refused before.
     fn decrypt_alone(
         &self,
         session: &mut impl HsmSession,
         record: Option<&Wrapped>,
     ) -> Result<Result<Imported, BadImport>, HsmError> {
+        session.anywhere();
+        let mut outcome = Ok(Err(BadImport::Refused));
         for _ in 0..ATTEMPTS {
             match self.decrypt_together(session, &[record]) {
-                Err(error) if error.class == FaultClass::Data => tracing::debug!("{error}"),
-                alone => return Ok(alone?.pop().unwrap_or(Err(BadImport::Missing))),
+                Err(error) if error.class == FaultClass::Data => {
+                    tracing::debug!("{error}");
+                    session.elsewhere();
+                }
+                alone => {
+                    outcome = alone.map(|mut alone| alone.pop().unwrap_or(Err(BadImport::Missing)));
+                    break;
+                }
             }
         }
-        Ok(Err(BadImport::Refused))
+        session.anywhere();
+        outcome
     }
 
     fn decrypt_together(

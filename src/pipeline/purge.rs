@@ -131,7 +131,7 @@ fn has_no_work(ledger: &Ledger, stored: &StoredOrder, partial_binding: &Path) ->
     } else if partial_binding.exists() {
         ("a binding of it was cut off".to_owned(), "`bindery bind` finishes it")
     } else {
-        match ledger.prepared_devices(stored.pk)?.len() {
+        match ledger.stored_count(stored.pk)? {
             0 => return Ok(()),
             waiting => (format!("{waiting} stored profiles wait for their eUICCs"), "`bindery bind` binds them"),
         }

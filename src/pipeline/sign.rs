@@ -50,15 +50,12 @@ impl<H: Hsm> Engine<'_, H> {
 
 impl Signing {
     /// Waits for all of them, in the order in which they were wanted. What the token refuses as a record's data is tried again, apart
-    /// from the others and by whichever lane is free; refused three times it is that record's fault. Any other error ends the chunk,
+    /// from the others and by another lane each time; refused three times it is that record's fault. Any other error ends the chunk,
     /// of which nothing was issued.
     pub(super) fn wait(self, lanes: &Lanes) -> Result<Vec<Signed>, Fault> {
         let mut all: Vec<Option<Signed>> = (0..self.expected).map(|_| None).collect();
         for Part { key, places, digests, ticket } in self.parts {
-            let mut signed = ticket.wait();
-            for _ in 1..ATTEMPTS {
-                again(lanes, &key, &digests, &mut signed);
-            }
+            let mut signed = lanes.wait_out(ticket, ATTEMPTS);
             signed.iter_mut().filter_map(|signed| signed.as_mut().err()).for_each(count_attempts);
             if let Some(error) = signed.iter().find_map(|s| s.as_ref().err().filter(|e| e.class != FaultClass::Data)) {
                 return Err(error.clone().into());
@@ -68,18 +65,6 @@ impl Signing {
         }
         let all: Option<Vec<_>> = all.into_iter().collect();
         all.ok_or_else(|| Fault::new(Exit::Bug, "a record was agreed on a curve for which there is no DPpb key"))
-    }
-}
-
-/// Gives the digests that were refused as data to the lanes once more, each as a piece of work of its own.
-fn again(lanes: &Lanes, key: &DppbKey, digests: &[[u8; 32]], signed: &mut [Signed]) {
-    let refused: Vec<usize> =
-        (0..signed.len()).filter(|at| matches!(&signed[*at], Err(e) if e.class == FaultClass::Data)).collect();
-    let tickets: Vec<_> = refused.iter().map(|at| lanes.submit(key.key, vec![digests[*at]])).collect();
-    for (at, ticket) in refused.into_iter().zip(tickets) {
-        if let Some(outcome) = ticket.wait().pop() {
-            signed[at] = outcome;
-        }
     }
 }
 

@@ -4,7 +4,6 @@
 //! the bundle is written and sealed under a temporary name, then one transaction claims the one-time keys, then the bundle
 //! gets its name. A bundle without that claim never gets a name; a claimed one gets it at the next call.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -17,6 +16,8 @@ use zeroize::Zeroizing;
 use super::batch::RunTimes;
 use super::chunk::workbench;
 use super::close::{self, Contents, Sort};
+use super::key_file::RefusedKey;
+use super::pairs::{Pair, Pairs, Stretch, stretches};
 use super::record::{CHAINS, Failed, Name};
 use super::remake::remake_dir;
 use super::sign::ToSign;
@@ -24,7 +25,6 @@ use super::work::{Engine, LineWork, OrderWork, package_object};
 use super::{attest, check_clock_now, find_order, lock, prepare, purge, recorded, sign_head, with_engine};
 use crate::audit::{Event, Word};
 use crate::bind::{self, Bpp, Draft, OneTimeKey, Parts, Workbench};
-use crate::certs::{EuiccJudge, Trust};
 use crate::config::Site;
 use crate::durable;
 use crate::error::{ErrorClass, Exit, Fault, RecordError};
@@ -33,14 +33,12 @@ use crate::export::report::ChunkTiming;
 use crate::export::{bundle, seal};
 use crate::formats::digest::sha256;
 use crate::hsm::{Hsm, draw};
-use crate::ids::{Eid, OrderKey, TransactionId};
-use crate::order::KeyLine;
-use crate::order::key_file::{BadLine, KeyFile};
+use crate::ids::{OrderKey, TransactionId};
 use crate::protect::{Ppk, Ppp};
 use crate::store::packages::{LocalFiles, Packages};
 use crate::store::sealed::Content;
-use crate::store::sqlite::{Ledger, one_time_key_x};
-use crate::store::{Device, DevicePk, Issue, OrderState, StoredOrder};
+use crate::store::sqlite::{Bindings, Ledger};
+use crate::store::{Device, Issue, NewBinding, OrderState, StoredOrder};
 use crate::telemetry::{Progress, ProgressMode};
 
 /// Random octets of one binding: transactionId and what makes otSK.DP.
@@ -61,17 +59,6 @@ pub struct Bound {
     pub failed: Vec<RecordError>,
     /// The new bundle; none when nothing was bound.
     pub bundle: Option<PathBuf>,
-}
-
-/// A key line that was not believed.
-#[derive(Debug)]
-pub struct RefusedKey {
-    /// 1-based.
-    pub line_no: u64,
-    /// Why, identifiers masked.
-    pub message: String,
-    /// What to do.
-    pub hint: String,
 }
 
 /// Binds what can be bound of an exported order of mode `order` with the one-time keys of a key file.
@@ -124,27 +111,23 @@ fn bind_one<H: Hsm>(
         seal::check(&work.bundle_dir, &|name| !name.starts_with("packages-"))?;
     }
     places.recover(engine)?;
-    let devices = engine.store.prepared_devices(work.pk)?;
-    if devices.is_empty() {
+    let waiting = engine.store.stored_count(work.pk)?;
+    if waiting == 0 {
         let what = format!("{}: no profile of it is stored and waits for its eUICC", stored.key);
         return Err(Fault::new(Exit::Usage, what).hint("only profiles of mode order are bound later, and once"));
     }
-    let (pairs, refused) = match_keys(engine, &work, &devices, key_file)?;
-    if pairs.is_empty() {
-        let still_stored = devices.len() as u64;
-        return Ok(Bound { bound: 0, still_stored, refused, failed: Vec::new(), bundle: None });
-    }
-    let progress = Progress::start(mode, "binding", pairs.len() as u64, 0);
-    let result = bind_all(engine, &work, &places, &pairs, &progress, stop);
+    let mut bindings = Bindings::open()?;
+    let (pairs, refused) = Pairs::with_keys(engine, &work, key_file, &mut bindings)?;
+    let progress = Progress::start(mode, "binding", waiting.min(bindings.usable()), 0);
+    let result = bind_all(engine, &work, &places, (pairs, &mut bindings), &progress, stop);
     progress.finish();
-    let (done, failed, times) = result?;
-    let bound = done.len() as u64;
-    let still_stored = devices.len() as u64 - bound;
+    let (failed, times) = result?;
+    let bound = bindings.bound();
     if bound > 0 {
-        seal_and_claim(engine, stored, &work, &places, &done, &times)?;
+        seal_and_claim(engine, stored, &work, &places, &bindings, &times)?;
     }
     let bundle = (bound > 0).then_some(places.bundle);
-    Ok(Bound { bound, still_stored, refused, failed, bundle })
+    Ok(Bound { bound, still_stored: waiting - bound, refused, failed, bundle })
 }
 
 /// The bundles of an order: its own, those of rows that were held back, of its bindings and of its remakes, as far as they are there.
@@ -175,13 +158,6 @@ pub(super) fn part_dir(own: &Path, part: u32) -> PathBuf {
 pub(super) fn binding_dir(own: &Path, number: u32) -> PathBuf {
     let leaf = own.file_name().unwrap_or_default().to_string_lossy();
     own.with_file_name(format!("{leaf}+bound-{number:03}"))
-}
-
-/// A stored profile and the one-time key it is bound with.
-struct Pair<'d> {
-    device: &'d Device,
-    eid: Eid,
-    otpk: [u8; 65],
 }
 
 /// Where the next bundle of bindings goes.
@@ -237,111 +213,25 @@ fn first_key(orders: &Path) -> Option<[u8; 65]> {
     BASE64.decode(record["euicc_otpk"].as_str()?.as_bytes()).ok()?.try_into().ok()
 }
 
-/// Gives every stored profile a believed, unused key: of its own eUICC where the order names one, else of the next eUICC of the
-/// file that has no profile of this order yet.
-fn match_keys<'d, H: Hsm>(
-    engine: &Engine<'_, H>,
-    work: &OrderWork,
-    devices: &'d [Device],
-    key_file: &Path,
-) -> Result<(Vec<Pair<'d>>, Vec<RefusedKey>), Fault> {
-    let Believed { keys, refused, .. } = believed_keys(engine, key_file)?;
-    let mut taken = eids_of(engine, work)?;
-    let mut by_eid: HashMap<Eid, VecDeque<[u8; 65]>> = HashMap::new();
-    for (eid, otpk) in &keys {
-        by_eid.entry(*eid).or_default().push_back(*otpk);
-    }
-    let mut next_euicc = keys.iter().map(|(eid, _)| *eid);
-    let mut pairs = Vec::new();
-    for device in devices {
-        let eid = device.eid.or_else(|| next_euicc.by_ref().find(|eid| taken.insert(*eid)));
-        let Some((eid, candidates)) = eid.and_then(|eid| Some((eid, by_eid.get_mut(&eid)?))) else { continue };
-        pairs.extend(candidates.pop_front().map(|otpk| Pair { device, eid, otpk }));
-    }
-    Ok((pairs, refused))
-}
-
-/// What a key file is good for.
-pub(super) struct Believed {
-    /// eUICCs and one-time keys that are believed and were never used, in the order of the file.
-    pub(super) keys: Vec<(Eid, [u8; 65])>,
-    /// Every eUICC that a line names, used or refused keys too.
-    pub(super) named: HashSet<Eid>,
-    /// Lines that are not believed.
-    pub(super) refused: Vec<RefusedKey>,
-}
-
-/// Reads a key file; its keys are checked on all cores.
-pub(super) fn believed_keys<H: Hsm>(engine: &Engine<'_, H>, key_file: &Path) -> Result<Believed, Fault> {
-    let judge = EuiccJudge::new(Trust::load(&engine.site.path("certs/ci"))?.into(), jiff::Timestamp::now())
-        .serving(&engine.chains.curves());
-    let (mut keys, mut named, mut refused) = (Vec::new(), HashSet::new(), Vec::new());
-    // A key serves one profile, ever; of two lines with one key the first that is believed stands.
-    let mut seen = HashSet::new();
-    let mut lines = KeyFile::open(key_file)?.peekable();
-    while lines.peek().is_some() {
-        let mut group: Vec<KeyLine> = Vec::with_capacity(GROUP);
-        for line in lines.by_ref().take(GROUP) {
-            match line? {
-                Ok(line) => group.push(line),
-                Err(BadLine { line_no, refusal }) => {
-                    refused.push(RefusedKey { line_no, message: refusal.message, hint: refusal.hint });
-                }
-            }
-        }
-        let verdicts = engine.cpu.map(&group, |line| {
-            let KeyLine { eid, euicc_otpk, signature, euicc_certificate, eum_certificate, .. } = line;
-            judge.check(eid, euicc_otpk, signature, euicc_certificate, eum_certificate)
-        });
-        for (KeyLine { line_no, eid, .. }, verdict) in group.into_iter().zip(verdicts) {
-            named.insert(eid);
-            let mut refuse =
-                |message: String, hint: &str| refused.push(RefusedKey { line_no, message, hint: hint.to_owned() });
-            match verdict {
-                Err(no) => refuse(no.message, no.hint),
-                Ok(point) if !seen.insert(one_time_key_x(&point.octets)) => {
-                    refuse("the one-time key stands in an earlier line too".to_owned(), NEW_KEY);
-                }
-                // Spent on another profile: of a fleet's key file that is nothing unusual.
-                Ok(point) if engine.store.one_time_key_used(&point.octets)? => {}
-                Ok(point) => keys.push((eid, point.octets)),
-            }
-        }
-    }
-    Ok(Believed { keys, named, refused })
-}
-
-const NEW_KEY: &str = "ask the eUICC's maker for another one-time key";
-
-/// The eUICCs that have a profile of this order.
-fn eids_of<H: Hsm>(engine: &Engine<'_, H>, work: &OrderWork) -> Result<HashSet<Eid>, Fault> {
-    let mut eids = HashSet::new();
-    for line in &work.lines {
-        let Some((first, last)) = engine.store.device_span(work.pk, line.number)? else { continue };
-        for from in (first.0..=last.0).step_by(GROUP) {
-            let to = DevicePk((from + GROUP as i64 - 1).min(last.0));
-            eids.extend(engine.store.devices(work.pk, DevicePk(from), to)?.into_iter().filter_map(|device| device.eid));
-        }
-    }
-    Ok(eids)
-}
-
 /// Binds group by group; every group is one package file of the new bundle.
 fn bind_all<H: Hsm>(
     engine: &Engine<'_, H>,
     work: &OrderWork,
     places: &Places,
-    pairs: &[Pair<'_>],
+    (mut pairs, bindings): (Pairs<'_>, &mut Bindings),
     progress: &Progress,
     stop: &AtomicBool,
-) -> Result<(Vec<Device>, Vec<RecordError>, RunTimes), Fault> {
-    let files = LocalFiles::new(&places.partial)?;
+) -> Result<(Vec<RecordError>, RunTimes), Fault> {
     let vault = LocalFiles::new(&work.vault_dir)?;
     let mut session = engine.hsm.open_session()?;
-    let (mut bound, mut failed) = (Vec::with_capacity(pairs.len()), Vec::new());
+    let mut failed = Vec::new();
     let mut times = RunTimes::default();
     let begun = Instant::now();
-    for (number, group) in (1..).zip(pairs.chunks(GROUP)) {
+    for number in 1.. {
+        let group = pairs.next_group(bindings)?;
+        if group.is_empty() {
+            break;
+        }
         if stop.load(Ordering::Relaxed) {
             return Err(
                 Fault::new(Exit::Stopped, "stopped on request; nothing was bound").hint("run the command again")
@@ -371,8 +261,8 @@ fn bind_all<H: Hsm>(
             match signature {
                 Ok(signature) => signed.push((pair, draft, transaction_id, signature)),
                 Err(error) => {
-                    let refused = Name::of(pair.device).map(|name| name.refused(&error));
-                    failed.push(refused.unwrap_or_else(|| Failed::bug(pair.device, "stored without ICCID")).error);
+                    let refused = Name::of(&pair.device).map(|name| name.refused(&error));
+                    failed.push(refused.unwrap_or_else(|| Failed::bug(&pair.device, "stored without ICCID")).error);
                 }
             }
         }
@@ -380,31 +270,27 @@ fn bind_all<H: Hsm>(
             continue;
         }
         let object = package_object(number);
-        let mut segment = files.create(&object)?;
+        let mut segment = LocalFiles::new(&places.partial)?.create(&object)?;
         let records = signed.len() as u64;
         for (pair, draft, transaction_id, signature) in signed {
             let bpp: Bpp = draft.sign(&signature);
             let offset = segment.append(bpp.as_bytes())?;
-            let issue = Issue {
-                transaction_id: Some(transaction_id.0),
-                object: Some(object.clone()),
+            bindings.keep(&NewBinding {
+                device: pair.device.pk,
+                eid: pair.eid,
+                euicc_otpk: pair.otpk,
+                transaction_id: transaction_id.0,
+                object: object.clone(),
                 offset,
                 length: bpp.as_bytes().len() as u64,
                 sha256: bpp.sha256(),
-                ..pair.device.issue.clone().unwrap_or_default()
-            };
-            bound.push(Device {
-                eid: Some(pair.eid),
-                euicc_otpk: Some(pair.otpk),
-                issue: Some(issue),
-                ..pair.device.clone()
-            });
+            })?;
         }
         times.objects.push((object, segment.finish()?));
         times.chunks.push(ChunkTiming { records, seconds: started.elapsed().as_secs_f64() });
     }
     times.elapsed = begun.elapsed();
-    Ok((bound, failed, times))
+    Ok((failed, times))
 }
 
 /// One package but for its signature: the stored segments behind fresh headers.
@@ -412,10 +298,10 @@ fn draft(
     bench: &mut Result<Workbench, openssl::error::ErrorStack>,
     work: &OrderWork,
     vault: &LocalFiles,
-    pair: &Pair<'_>,
+    pair: &Pair,
     octets: &[u8],
 ) -> Result<(Draft, TransactionId), Failed> {
-    let name = Name::of(pair.device).ok_or_else(|| Failed::bug(pair.device, "stored without ICCID"))?;
+    let name = Name::of(&pair.device).ok_or_else(|| Failed::bug(&pair.device, "stored without ICCID"))?;
     let missing =
         |what: &str| name.failed_as(ErrorClass::Storage, what, "restore the vault and the ledger from the same backup");
     let bench = bench.as_mut().map_err(|e| name.failed(e))?;
@@ -454,25 +340,53 @@ fn seal_and_claim<H: Hsm>(
     stored: &StoredOrder,
     work: &OrderWork,
     places: &Places,
-    done: &[Device],
+    bindings: &Bindings,
     times: &RunTimes,
 ) -> Result<(), Fault> {
     close::repeat_answers(stored, &work.bundle_dir, &places.partial)?;
-    let rows = done.len() as u64;
-    let objects: BTreeSet<&str> = done.iter().filter_map(|device| device.issue.as_ref()?.object.as_deref()).collect();
-    let written = |object: &str| times.objects.iter().find(|(name, _)| name == object).map(|(_, facts)| *facts);
-    let packages = objects.into_iter().map(|object| (object.to_owned(), written(object)));
+    let rows = bindings.bound();
+    let packages = times.objects.iter().map(|(name, facts)| (name.clone(), Some(*facts)));
     let existing =
         ["ack.json", "rejects.csv"].map(|name| (name.to_owned(), None)).into_iter().chain(packages).collect();
     let counts = Counts { rows, issued: rows, ..Counts::default() };
     let contents = Contents { stored, work, dir: &places.partial, existing, counts, times, sort: Sort::Whole };
     let mut session = engine.hsm.open_session()?;
     let manifest_sha256 = close::write_bundle(engine, &contents, &mut session, &|visit| {
-        done.iter().try_for_each(|device| {
-            let line = work.line(device.line).ok_or_else(|| Fault::new(Exit::Bug, "a device of no line"))?;
-            visit(device, line)
-        })
+        stretches(engine.store, work)?
+            .into_iter()
+            .try_for_each(|stretch| walk_bound(engine, work, bindings, stretch, visit))
     })?;
-    engine.store.record_binding(work.pk, done, &manifest_sha256)?;
+    engine.store.record_binding(work.pk, &mut bindings.all(), &manifest_sha256)?;
     places.name()
+}
+
+/// Shows the bound devices of a stretch as they will be.
+fn walk_bound<H: Hsm>(
+    engine: &Engine<'_, H>,
+    work: &OrderWork,
+    bindings: &Bindings,
+    (first, last): Stretch,
+    visit: &mut dyn FnMut(&Device, &LineWork) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let bound = bindings.between(first, last)?;
+    if bound.is_empty() {
+        return Ok(());
+    }
+    let mut devices = engine.store.devices(work.pk, first, last)?.into_iter();
+    for NewBinding { device, eid, euicc_otpk, transaction_id, object, offset, length, sha256 } in bound {
+        // Both are in the order of the devices.
+        let before = devices.find(|before| before.pk == device);
+        let before = before.ok_or_else(|| Fault::new(Exit::Bug, "a device was bound that the ledger does not have"))?;
+        let line = work.line(before.line).ok_or_else(|| Fault::new(Exit::Bug, "a device of no line"))?;
+        let issue = Issue {
+            transaction_id: Some(transaction_id),
+            object: Some(object),
+            offset,
+            length,
+            sha256,
+            ..before.issue.unwrap_or_default()
+        };
+        visit(&Device { eid: Some(eid), euicc_otpk: Some(euicc_otpk), issue: Some(issue), ..before }, line)?;
+    }
+    Ok(())
 }

@@ -288,6 +288,27 @@ pub struct Issue {
     pub sealed_credentials: Option<Vec<u8>>,
 }
 
+/// A stored PPP that was bound: what changes of its device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewBinding {
+    /// Whose.
+    pub device: DevicePk,
+    /// The eUICC it is for.
+    pub eid: Eid,
+    /// otPK.EUICC.KA, uncompressed.
+    pub euicc_otpk: [u8; 65],
+    /// transactionId in the package.
+    pub transaction_id: [u8; 16],
+    /// Package file of the bundle.
+    pub object: String,
+    /// Octets from the start of the object.
+    pub offset: u64,
+    /// Octets of the package.
+    pub length: u64,
+    /// SHA-256 of the package.
+    pub sha256: [u8; 32],
+}
+
 /// What one chunk did to one device line.
 #[derive(Debug)]
 pub enum Outcome {
@@ -441,11 +462,16 @@ pub trait Store: Send + Sync {
     /// Marks prepared and bound devices exported and the order too, in one transaction, under the hash of the bundle's manifest.
     /// Refused while a device is without outcome.
     fn close_order(&self, order: OrderPk, manifest_sha256: &[u8; 32]) -> Result<(), StoreError>;
-    /// Devices of an order whose PPP is stored and not bound yet, in order.
-    fn prepared_devices(&self, order: OrderPk) -> Result<Vec<Device>, StoreError>;
-    /// Claims the one-time keys and records the packages of stored PPPs that were bound, in one transaction.
-    /// Each device carries its one-time key and its new issue.
-    fn record_binding(&self, order: OrderPk, bound: &[Device], manifest_sha256: &[u8; 32]) -> Result<(), StoreError>;
+    /// How many devices of an order have a PPP that is stored and not bound yet.
+    fn stored_count(&self, order: OrderPk) -> Result<u64, StoreError>;
+    /// Claims the one-time keys and records the packages of stored PPPs that were bound, in one transaction; `bound` must not ask
+    /// this ledger.
+    fn record_binding(
+        &self,
+        order: OrderPk,
+        bound: &mut dyn Iterator<Item = Result<NewBinding, StoreError>>,
+        manifest_sha256: &[u8; 32],
+    ) -> Result<(), StoreError>;
     /// Puts the packages of profiles that were made again in the place of the old ones, of which tombstones stay, and claims their
     /// one-time keys; in one transaction. Each device carries its new eUICC, one-time key and issue.
     fn record_remake(

@@ -2,7 +2,9 @@
 //! handles, let simulated time pass. What the shim knows better than the module (slots, logins, limits) is in `by_hand`.
 #![allow(non_snake_case)] // the standard's names
 
+use std::cell::Cell;
 use std::marker::PhantomData;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::SeqCst;
 
 use cryptoki_sys::*;
@@ -55,7 +57,17 @@ impl Shim {
                 CKR_CRYPTOKI_NOT_INITIALIZED
             };
         };
-        self.on(function, slot, || if today { forward(self.list, slot, own) } else { CKR_SESSION_HANDLE_INVALID })
+        let reached = Cell::new(false);
+        let code = self.on(function, slot, || {
+            reached.set(true);
+            if today { forward(self.list, slot, own) } else { CKR_SESSION_HANDLE_INVALID }
+        });
+        if !reached.get() {
+            let row = slot.row();
+            let is_new = self.struck.lock().unwrap_or_else(PoisonError::into_inner).insert((row, session));
+            self.counts.row(row).struck_sessions.fetch_add(is_new.into(), SeqCst);
+        }
+        code
     }
 
     /// One call on a slot by its id.

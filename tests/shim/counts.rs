@@ -31,6 +31,8 @@ pub(crate) struct Row {
     pub(crate) wrong_pins: AtomicU64,
     /// The most calls that one process had in flight at a time.
     pub(crate) most_in_flight: AtomicU64,
+    /// Sessions of one process that a call was answered on by a rule and not by the module, each counted once.
+    pub(crate) struck_sessions: AtomicU64,
     /// Calls, by function.
     pub(crate) calls: [AtomicU64; COUNT],
     /// Of those, answered by a rule and not by the module.

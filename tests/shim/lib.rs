@@ -15,13 +15,14 @@ mod faults;
 mod functions;
 mod slots;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Mutex, OnceLock};
 
-use cryptoki_sys::{CK_FUNCTION_LIST, CK_RV, CKR_ARGUMENTS_BAD, CKR_GENERAL_ERROR, CKR_OK};
+use cryptoki_sys::{CK_FUNCTION_LIST, CK_RV, CK_SESSION_HANDLE, CKR_ARGUMENTS_BAD, CKR_GENERAL_ERROR, CKR_OK};
 
 use counts::Counts;
 use faults::Faults;
@@ -37,6 +38,8 @@ struct Shim {
     in_flight: [AtomicU64; COUNT],
     finalizing: AtomicBool,
     initialised: AtomicBool,
+    /// Rows and sessions that a rule has answered on.
+    struck: Mutex<BTreeSet<(usize, CK_SESSION_HANDLE)>>,
     /// Where overlaps of C_Finalize are told, a line each.
     overlaps: Option<PathBuf>,
 }
@@ -79,6 +82,7 @@ impl Shim {
             in_flight: [const { AtomicU64::new(0) }; COUNT],
             finalizing: AtomicBool::new(false),
             initialised: AtomicBool::new(false),
+            struck: Mutex::default(),
             overlaps: path.map(|path| path.with_extension("overlaps")),
         })
     }

@@ -220,6 +220,11 @@ impl Shim {
         self.counts.find(token).map_or(0, |row| self.counts.row(row).wrong_pins.load(SeqCst))
     }
 
+    /// Sessions that a fault has answered on, in all processes together.
+    pub(crate) fn struck_sessions(&self, token: &str) -> u64 {
+        self.counts.find(token).map_or(0, |row| self.counts.row(row).struck_sessions.load(SeqCst))
+    }
+
     /// How often C_Finalize and another call met.
     pub(crate) fn finalize_overlaps(&self) -> u64 {
         self.counts.table().finalize_overlaps.load(SeqCst)

@@ -163,7 +163,7 @@ fn unfinished_orders(site: &Site) -> Result<Vec<StoredOrder>, Fault> {
     let ledger = Ledger::open(&site.state_db())?;
     let mut unfinished = Vec::new();
     for order in ledger.orders()? {
-        if order.state == OrderState::Open || !ledger.prepared_devices(order.pk)?.is_empty() {
+        if order.state == OrderState::Open || ledger.stored_count(order.pk)? > 0 {
             unfinished.extend(ledger.find_order(&order.key)?);
         }
     }

@@ -4,28 +4,41 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::again::LaneId;
 use super::work::{Call, Job, Octets, Work};
-use super::{Hall, Ticket, stopped, submit_to};
+use super::{Hall, stopped, submit_tried};
 use crate::hsm::{HsmError, HsmSession, KeyRef};
 
 /// What the pipeline draws, seals and encrypts with.
 pub struct Client {
-    pub(super) hall: Arc<Hall>,
+    hall: Arc<Hall>,
+    /// Who made the last call.
+    last: Option<LaneId>,
+    /// Whom the next calls are to avoid.
+    tried: Vec<LaneId>,
 }
 
 impl Client {
-    fn call(&self, call: Call) -> Result<Octets, HsmError> {
+    pub(super) fn of(hall: &Arc<Hall>) -> Self {
+        Self { hall: Arc::clone(hall), last: None, tried: Vec::new() }
+    }
+
+    fn call(&mut self, call: Call) -> Result<Octets, HsmError> {
         let (answer, answers) = crossbeam_channel::bounded(1);
-        self.hall.submit([Job::new(Work::Call { call, answer })]);
+        self.hall.submit([Job { tried: self.tried.clone(), ..Job::new(Work::Call { call, answer }) }]);
         // The watch answers for lanes that do not; a queue that ends drops the job and with it the sender.
-        answers.recv().unwrap_or_else(|_| Err(stopped("the lane ended before it answered")))
+        let told = answers.recv().unwrap_or_else(|_| (Err(stopped("the lane ended before it answered")), None));
+        self.last = told.1;
+        told.0
     }
 }
 
 impl HsmSession for Client {
     fn sign(&mut self, key: KeyRef, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
-        let ticket: Ticket = submit_to(&self.hall, key, vec![*digest]);
-        ticket.wait().pop().unwrap_or_else(|| Err(stopped("no outcome")))
+        let told = submit_tried(&self.hall, key, vec![*digest], &self.tried).told().pop();
+        let (signed, by) = told.unwrap_or_else(|| (Err(stopped("no outcome")), None));
+        self.last = by;
+        signed
     }
 
     fn random(&mut self, out: &mut [u8]) -> Result<(), HsmError> {
@@ -63,6 +76,14 @@ impl HsmSession for Client {
     fn open(&mut self, key: KeyRef, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, HsmError> {
         let (aad, sealed) = (aad.to_vec(), sealed.to_vec());
         self.call(Arc::new(move |session| session.open(key, &aad, &sealed)))
+    }
+
+    fn elsewhere(&mut self) {
+        self.tried.extend(self.last.take());
+    }
+
+    fn anywhere(&mut self) {
+        self.tried.clear();
     }
 }
 

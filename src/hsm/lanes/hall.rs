@@ -1,7 +1,8 @@
 //! Where lanes, recoverers and callers meet: the queue, the state of every pool, one lock and one bell for all of it.
 //! A piece of work is a millisecond of signing or one bulk call, so the lock is no bottleneck.
 //!
-//! Rule: a lane takes work while its pool's breaker is closed. Calls go before signatures, because a chunk waits for them.
+//! Rule: a lane takes work while its pool's breaker is closed. What others have
+//! refused goes first, then calls, then signatures: a chunk waits for them in that order.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -64,25 +65,28 @@ impl Hall {
         }
     }
 
-    /// The next job for a lane of this pool; `None` when the lane is to end.
-    pub(super) fn take(&self, pool: usize) -> Option<Job> {
+    /// The next job for a lane; `None` when it is to end.
+    pub(super) fn take(&self, slip: &Slip) -> Option<Job> {
+        let pool = slip.id.pool;
         let mut state = self.state();
         loop {
             let out = state.pools[pool].breaker == Breaker::Out;
             let served = state.pools[pool].breaker == Breaker::Closed;
-            let empty = state.calls.is_empty() && state.signs.is_empty();
+            let empty = state.queued() == 0;
             if out || (state.stopping && (empty || !served)) {
                 return None;
             }
-            if served && !empty && state.is_least_loaded(pool) {
-                let job = state.calls.pop_front().or_else(|| state.signs.pop_front());
+            if served
+                && !empty
+                && let Some(job) = state.next(slip)
+            {
                 state.pools[pool].busy += 1;
-                let others_may = state.pools.len() > 1 && !(state.calls.is_empty() && state.signs.is_empty());
+                let others_may = state.pools.len() > 1 && state.queued() > 0;
                 drop(state);
                 if others_may {
                     self.bell.notify_all(); // lanes that stood back for this one look again
                 }
-                return job;
+                return Some(job);
             }
             state.pools[pool].waiting += 1;
             state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -96,7 +100,7 @@ impl Hall {
         let mut state = self.state();
         let is_listed = state.slips.iter().any(|other| Arc::ptr_eq(other, slip));
         if is_listed {
-            let busy = &mut state.pools[slip.pool].busy;
+            let busy = &mut state.pools[slip.id.pool].busy;
             *busy = busy.saturating_sub(1);
         }
         is_listed
@@ -241,7 +245,7 @@ impl Hall {
         let mut state = self.state();
         state.slips.push(Arc::clone(slip));
         state.threads += 1;
-        let pool = &mut state.pools[slip.pool];
+        let pool = &mut state.pools[slip.id.pool];
         pool.running += 1;
         pool.wanted = pool.wanted.max(pool.running);
     }
@@ -252,9 +256,9 @@ impl Hall {
         let before = state.slips.len();
         state.slips.retain(|other| !Arc::ptr_eq(other, slip));
         if state.slips.len() < before {
-            state.pools[slip.pool].running -= 1;
+            state.pools[slip.id.pool].running -= 1;
         } else if slip.is_stuck() {
-            state.pools[slip.pool].stuck -= 1; // given up while it closed its session for the last time
+            state.pools[slip.id.pool].stuck -= 1; // given up while it closed its session for the last time
         }
         state.threads -= 1;
         drop(state);
@@ -266,7 +270,7 @@ impl Hall {
     pub(super) fn may_retire(&self, slip: &Arc<Slip>) -> bool {
         let mut state = self.state();
         let Some(at) = state.slips.iter().position(|other| Arc::ptr_eq(other, slip)) else { return false };
-        let pool = &mut state.pools[slip.pool];
+        let pool = &mut state.pools[slip.id.pool];
         if pool.running < 2 {
             return false;
         }
@@ -275,16 +279,16 @@ impl Hall {
         pool.wanted = pool.running; // what was granted; a recovery does not ask for more either
         let granted = pool.wanted;
         state.slips.swap_remove(at);
-        tracing::warn!(token = %self.seats[slip.pool].token.name(), granted, "no session for every lane: fewer lanes");
+        tracing::warn!(token = %self.seats[slip.id.pool].token.name(), granted, "no session for every lane: fewer lanes");
         true
     }
 
     /// A lane that was stuck has its answer at last. It goes on if its pool has too few, under the new slip.
     pub(super) fn came_back(&self, slip: &Arc<Slip>) -> bool {
-        self.seats[slip.pool].tally.late.fetch_add(1, Relaxed);
+        self.seats[slip.id.pool].tally.late.fetch_add(1, Relaxed);
         let mut state = self.state();
         let stopping = state.stopping;
-        let pool = &mut state.pools[slip.pool];
+        let pool = &mut state.pools[slip.id.pool];
         pool.stuck -= 1;
         let goes_on = !stopping && pool.running < pool.wanted;
         if goes_on {
@@ -306,26 +310,27 @@ impl Hall {
                 continue; // it answered or ended meanwhile
             };
             let job = state.give_up_lane(at);
-            let pool = &mut state.pools[slip.pool];
+            let pool = &mut state.pools[slip.id.pool];
             let most_are_stuck = 2 * pool.stuck > pool.wanted;
             let too_many = pool.stuck > STUCK_SETS * pool.wanted && pool.breaker != Breaker::Out;
             if !most_are_stuck && pool.replaced < pool.wanted {
                 pool.replaced += 1;
-                replace.push(slip.pool);
+                replace.push(slip.id.pool);
             }
             let generation = pool.generation;
             drop(state);
             let error = overdue(self.rules.call_deadline);
-            self.seats[slip.pool].tally.fault(&error.code);
-            tracing::warn!(token = %self.seats[slip.pool].token.name(), "a call of the token is past its deadline");
+            self.seats[slip.id.pool].tally.fault(&error.code);
+            tracing::warn!(token = %self.seats[slip.id.pool].token.name(), "a call of the token is past its deadline");
             if too_many {
-                self.out(slip.pool, HsmError { code: format!("{}, again and again", error.code), ..error.clone() });
+                self.out(slip.id.pool, HsmError { code: format!("{}, again and again", error.code), ..error.clone() });
             } else if most_are_stuck {
-                self.fault(slip.pool, generation, &error);
+                self.fault(slip.id.pool, generation, &error);
             }
             if let Some(job) = job {
                 self.put_back(job, &error);
             }
+            self.bell.notify_all(); // lanes that stood back for this one look again
         }
         self.give_up_in_time();
         replace
@@ -404,7 +409,7 @@ impl Hall {
                 lanes: pool.running,
                 stuck: pool.stuck,
                 in_flight: pool.stuck
-                    + state.slips.iter().filter(|slip| slip.pool == number && !slip.in_call_for().is_zero()).count(),
+                    + state.slips.iter().filter(|slip| slip.id.pool == number && !slip.in_call_for().is_zero()).count(),
                 calls,
                 signatures: seat.tally.signatures.load(Relaxed),
                 faults: seat.tally.faults(),
@@ -414,7 +419,7 @@ impl Hall {
                 late: seat.tally.late.load(Relaxed),
             }
         });
-        Health { queue_depth: state.calls.len() + state.signs.len(), pools: pools.collect() }
+        Health { queue_depth: state.queued(), pools: pools.collect() }
     }
 
     #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::again::LaneId;
 use super::hall::{Hall, Seat};
 use super::work::{InHand, Job, Work};
 use super::{Signed, stopped};
@@ -16,7 +17,7 @@ use crate::hsm::{FaultClass, HsmError, HsmSession, KeyRef};
 
 /// What the watch sees of a lane.
 pub(super) struct Slip {
-    pub(super) pool: usize,
+    pub(super) id: LaneId,
     born: Instant,
     /// When the call in flight began, in microseconds of this slip's life, plus one; 0: no call.
     call_began: AtomicU64,
@@ -54,8 +55,9 @@ enum Trouble {
 
 impl Slip {
     pub(super) fn new(pool: usize) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
-            pool,
+            id: LaneId { number: NEXT.fetch_add(1, Relaxed), pool },
             born: Instant::now(),
             call_began: AtomicU64::new(0),
             stuck: AtomicBool::new(false),
@@ -141,11 +143,11 @@ impl Lane {
 
     /// Until the lanes stop, the token is not to be used any more, or there are lanes enough.
     pub(super) fn work(mut self) {
-        while let Some(job) = self.hall.take(self.slip.pool) {
+        while let Some(job) = self.hall.take(&self.slip) {
             let goes_on = match self.serve(job) {
                 Ok(()) => self.hall.done(&self.slip) || self.come_back(),
                 Err(Trouble::Token(error, generation)) => {
-                    self.hall.fault(self.slip.pool, generation, &error);
+                    self.hall.fault(self.slip.id.pool, generation, &error);
                     self.bounce(&error)
                 }
                 Err(Trouble::NoSession(error)) if self.hall.may_retire(&self.slip) => {
@@ -153,7 +155,7 @@ impl Lane {
                     false
                 }
                 Err(Trouble::NoSession(error)) => {
-                    self.hall.fault(self.slip.pool, self.hall.generation(self.slip.pool), &error);
+                    self.hall.fault(self.slip.id.pool, self.hall.generation(self.slip.id.pool), &error);
                     self.bounce(&error)
                 }
                 Err(Trouble::Stuck | Trouble::Item(_)) => self.come_back(),
@@ -172,13 +174,14 @@ impl Lane {
             Work::Call { call, .. } => Some(Arc::clone(call)),
             Work::Sign { .. } => None,
         };
-        *self.slip.hand() = Some(InHand::of(job, Arc::clone(&self.hall.seats[self.slip.pool].token)));
+        let id = self.slip.id;
+        *self.slip.hand() = Some(InHand::of(job, id, Arc::clone(&self.hall.seats[id.pool].token)));
         match call {
             Some(call) => {
                 let outcome = settled(self.attempt(|open, _| call(&mut *open.session)))?;
                 let Some(InHand { job, .. }) = self.slip.hand().take() else { return Err(Trouble::Stuck) };
                 if let Work::Call { answer, .. } = job.work {
-                    let _ = answer.send(outcome); // nobody may be waiting any more
+                    let _ = answer.send((outcome, Some(id))); // nobody may be waiting any more
                 }
                 Ok(())
             }
@@ -212,7 +215,7 @@ impl Lane {
             let (key, digest) = next;
             let signed = settled(self.attempt(|open, seat| open.sign(seat, key, &digest)))?;
             if signed.is_ok() {
-                self.hall.seats[self.slip.pool].tally.signatures.fetch_add(1, Relaxed);
+                self.hall.seats[self.slip.id.pool].tally.signatures.fetch_add(1, Relaxed);
             }
             outcome = Some(signed);
         }
@@ -223,7 +226,7 @@ impl Lane {
         if self.slip.hand().as_ref().is_none_or(InHand::is_sound) {
             return Ok(());
         }
-        let pool = self.slip.pool;
+        let pool = self.slip.id.pool;
         let error = wrong_signature(&self.hall.seats[pool]);
         self.hall.seats[pool].tally.fault(&error.code);
         let generation = self.session.as_ref().map_or_else(|| self.hall.generation(pool), |open| open.generation);
@@ -236,7 +239,7 @@ impl Lane {
         let mut is_second = false;
         loop {
             let had_session = self.session.is_some();
-            let pool = self.slip.pool;
+            let pool = self.slip.id.pool;
             let began = self.slip.begin();
             let hall = Arc::clone(&self.hall);
             let seat = &hall.seats[pool];
@@ -302,7 +305,7 @@ impl Lane {
     fn come_back(&mut self) -> bool {
         self.lay_back(&stopped("the lane was given up")); // the watch has emptied the hand; a job dropped with it would be lost
         self.close_session();
-        self.slip = Slip::new(self.slip.pool);
+        self.slip = Slip::new(self.slip.id.pool);
         self.hall.came_back(&self.slip)
     }
 

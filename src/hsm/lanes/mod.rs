@@ -5,6 +5,7 @@
 //! else. Each token is a pool of lanes with a breaker; a pool that fails loses its work to the others and is brought back by the
 //! one recoverer of its module. Order is kept; every digest has exactly one outcome; one failed digest hides no other.
 
+mod again;
 mod client;
 mod hall;
 mod health;
@@ -22,12 +23,13 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use jiff::Timestamp;
 
+use self::again::LaneId;
 pub use self::client::Client;
 use self::hall::{Hall, Seat};
 use self::health::Tally;
 pub use self::health::{Breaker, Health, PoolHealth};
 use self::lane::{Lane, Open};
-use self::work::{Job, Work};
+use self::work::{Answer, Job, Work};
 use super::{FaultClass, Hsm, HsmError, HsmSession, KeyRef, Recoverable, Role};
 use crate::config::HsmConfig;
 
@@ -91,8 +93,9 @@ impl Default for Rules {
 /// A claim on the signatures of one [`Lanes::submit`].
 #[must_use = "the signatures are lost unless somebody waits for them"]
 pub struct Ticket {
-    answers: Receiver<(usize, Vec<Signed>)>,
-    expected: usize,
+    key: KeyRef,
+    digests: Arc<Vec<[u8; 32]>>,
+    answers: Receiver<Answer>,
 }
 
 /// A token as the lanes hold it, whatever its type.
@@ -204,7 +207,7 @@ impl Hsm for Lanes {
     type Session = Client;
 
     fn open_session(&self) -> Result<Client, HsmError> {
-        Ok(Client { hall: Arc::clone(&self.hall) })
+        Ok(Client::of(&self.hall))
     }
 
     fn key(&self, role: &Role) -> Result<KeyRef, HsmError> {
@@ -244,25 +247,37 @@ pub fn left_behind() -> usize {
 impl Ticket {
     /// Waits for all of them; in the order of submission, one outcome for each digest.
     pub fn wait(self) -> Vec<Signed> {
-        let mut all: Vec<Option<Signed>> = (0..self.expected).map(|_| None).collect();
+        self.told().into_iter().map(|(signed, _)| signed).collect()
+    }
+
+    /// The outcomes, and which lane told each.
+    fn told(self) -> Vec<(Signed, Option<LaneId>)> {
+        let mut all: Vec<Option<(Signed, Option<LaneId>)>> = self.digests.iter().map(|_| None).collect();
         // Ends when the last job's sender is gone, answered or not.
-        for (start, signed) in self.answers {
-            all[start..].iter_mut().zip(signed).for_each(|(slot, outcome)| *slot = Some(outcome));
+        for Answer { start, signed, by } in self.answers {
+            all[start..].iter_mut().zip(signed).for_each(|(slot, outcome)| *slot = Some((outcome, by)));
         }
-        all.into_iter().map(|slot| slot.unwrap_or_else(|| Err(stopped("the lane ended before it answered")))).collect()
+        let told = |slot: Option<_>| slot.unwrap_or_else(|| (Err(stopped("the lane ended before it answered")), None));
+        all.into_iter().map(told).collect()
     }
 }
 
 fn submit_to(hall: &Hall, key: KeyRef, digests: Vec<[u8; 32]>) -> Ticket {
+    submit_tried(hall, key, digests, &[])
+}
+
+/// Digests that these lanes have refused.
+fn submit_tried(hall: &Hall, key: KeyRef, digests: Vec<[u8; 32]>, tried: &[LaneId]) -> Ticket {
     let expected = digests.len();
     let digests = Arc::new(digests);
     let (answer, answers) = crossbeam_channel::unbounded();
     let together = hall.rules.verify_one_in;
     hall.submit((0..expected).step_by(together).map(|start| {
         let range = start..expected.min(start + together);
-        Job::new(Work::Sign { key, digests: Arc::clone(&digests), range, answer: answer.clone() })
+        let work = Work::Sign { key, digests: Arc::clone(&digests), range, answer: answer.clone() };
+        Job { tried: tried.to_vec(), ..Job::new(work) }
     }));
-    Ticket { answers, expected }
+    Ticket { key, digests, answers }
 }
 
 fn spawn_lane(lane: Lane) -> Result<(), HsmError> {

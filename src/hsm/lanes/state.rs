@@ -1,4 +1,4 @@
-//! What the hall's one lock protects: the two queues, and of every pool its breaker and its lanes. No waiting and no calls here.
+//! What the hall's one lock protects: the queues, and of every pool its breaker and its lanes. No waiting and no calls here.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,6 +13,8 @@ use crate::hsm::HsmError;
 pub(super) struct State {
     pub(super) calls: VecDeque<Job>,
     pub(super) signs: VecDeque<Job>,
+    /// What lanes have refused as its data, for others to try; mostly empty.
+    pub(super) again: VecDeque<Job>,
     pub(super) pools: Vec<Pool>,
     /// One for each lane that is not stuck.
     pub(super) slips: Vec<Arc<Slip>>,
@@ -48,6 +50,7 @@ impl State {
         Self {
             calls: VecDeque::new(),
             signs: VecDeque::new(),
+            again: VecDeque::new(),
             pools: (0..pools).map(|_| Pool::new()).collect(),
             slips: Vec::new(),
             threads: 0,
@@ -59,6 +62,7 @@ impl State {
 
     pub(super) fn queue(&mut self, job: &Job) -> &mut VecDeque<Job> {
         match job.work {
+            _ if !job.tried.is_empty() => &mut self.again,
             Work::Call { .. } => &mut self.calls,
             Work::Sign { .. } => &mut self.signs,
         }
@@ -69,16 +73,29 @@ impl State {
         self.pools.iter().any(|pool| pool.breaker == Breaker::Closed)
     }
 
+    /// Pieces of work that no lane has taken.
+    pub(super) fn queued(&self) -> usize {
+        self.again.len() + self.calls.len() + self.signs.len()
+    }
+
+    /// The next job for a lane of a pool that serves.
+    pub(super) fn next(&mut self, slip: &Slip) -> Option<Job> {
+        self.next_again(slip).or_else(|| {
+            let may_take = self.is_least_loaded(slip.id.pool);
+            may_take.then(|| self.calls.pop_front().or_else(|| self.signs.pop_front())).flatten()
+        })
+    }
+
     /// All that is queued.
     pub(super) fn drain(&mut self) -> Vec<Job> {
-        self.calls.drain(..).chain(self.signs.drain(..)).collect()
+        self.again.drain(..).chain(self.calls.drain(..)).chain(self.signs.drain(..)).collect()
     }
 
     /// Counts a lane out that is in a call; gives the work it had in hand. From here on its answer is nobody's: `snatch` and the
     /// lane's own hand exclude each other.
     pub(super) fn give_up_lane(&mut self, at: usize) -> Option<Job> {
         let slip = self.slips.swap_remove(at);
-        let pool = &mut self.pools[slip.pool];
+        let pool = &mut self.pools[slip.id.pool];
         pool.running -= 1;
         pool.stuck += 1;
         pool.busy = pool.busy.saturating_sub(1); // one that ends has none

@@ -8,6 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 use zeroize::Zeroizing;
 
+use super::again::LaneId;
 use super::{Seated, Signed};
 use crate::certs::signature_fits;
 use crate::hsm::{HsmError, HsmSession, KeyRef};
@@ -23,6 +24,15 @@ pub(super) struct Job {
     pub(super) work: Work,
     /// Since when tokens have failed it without getting anywhere.
     pub(super) failing_since: Option<Instant>,
+    /// Lanes that have refused it as its data.
+    pub(super) tried: Vec<LaneId>,
+}
+
+/// Outcomes of the digests from `start` on, and who told them; nobody, when no lane was to be had.
+pub(super) struct Answer {
+    pub(super) start: usize,
+    pub(super) signed: Vec<Signed>,
+    pub(super) by: Option<LaneId>,
 }
 
 pub(super) enum Work {
@@ -31,11 +41,11 @@ pub(super) enum Work {
         key: KeyRef,
         digests: Arc<Vec<[u8; 32]>>,
         range: Range<usize>,
-        answer: Sender<(usize, Vec<Signed>)>,
+        answer: Sender<Answer>,
     },
     Call {
         call: Call,
-        answer: Sender<Result<Octets, HsmError>>,
+        answer: Sender<(Result<Octets, HsmError>, Option<LaneId>)>,
     },
 }
 
@@ -43,13 +53,14 @@ pub(super) enum Work {
 pub(super) struct InHand {
     pub(super) job: Job,
     pub(super) done: Vec<Signed>,
+    by: LaneId,
     /// Who signs.
     token: Arc<dyn Seated>,
 }
 
 impl Job {
     pub(super) fn new(work: Work) -> Self {
-        Self { work, failing_since: None }
+        Self { work, failing_since: None, tried: Vec::new() }
     }
 
     /// Every outcome it still owes is this error.
@@ -57,16 +68,18 @@ impl Job {
         // A caller that went away waits for nothing.
         match self.work {
             Work::Sign { range, answer, .. } => {
-                let _ = answer.send((range.start, range.map(|_| Err(error.clone())).collect()));
+                let start = range.start;
+                let signed = range.map(|_| Err(error.clone())).collect();
+                let _ = answer.send(Answer { start, signed, by: None });
             }
-            Work::Call { answer, .. } => _ = answer.send(Err(error.clone())),
+            Work::Call { answer, .. } => _ = answer.send((Err(error.clone()), None)),
         }
     }
 }
 
 impl InHand {
-    pub(super) fn of(job: Job, token: Arc<dyn Seated>) -> Self {
-        Self { job, done: Vec::new(), token }
+    pub(super) fn of(job: Job, by: LaneId, token: Arc<dyn Seated>) -> Self {
+        Self { job, done: Vec::new(), by, token }
     }
 
     /// Whether the last signature verifies: of a token that went wrong and stays so it does not.
@@ -94,14 +107,14 @@ impl InHand {
         if !self.is_sound() {
             self.done.clear();
         }
-        let Self { mut job, done, .. } = self;
+        let Self { mut job, done, by, .. } = self;
         if let Work::Sign { range, answer, .. } = &mut job.work
             && !done.is_empty()
         {
             let start = range.start;
             range.start += done.len();
             job.failing_since = None;
-            let _ = answer.send((start, done));
+            let _ = answer.send(Answer { start, signed: done, by: Some(by) });
             if range.start >= range.end {
                 return None;
             }

@@ -7,12 +7,12 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::claims::one_time_key_x;
 use super::states::forget_marks;
-use super::{Ledger, ORDER_COLUMNS, audit, damaged_column, parsed, read_order, remakes, write};
+use super::{Ledger, ORDER_COLUMNS, audit, bindings, damaged_column, parsed, read_order, remakes, write};
 use crate::audit::{Event, Head, Log, Word};
 use crate::ids::{Eid, OrderKey};
 use crate::store::{
-    Chunk, ChunkStart, Device, DevicePk, DeviceState, Issue, ObjectFacts, OrderPk, Outcome, Remake, Store, StoreError,
-    StoredOrder, Wrapped,
+    Chunk, ChunkStart, Device, DevicePk, DeviceState, Issue, NewBinding, ObjectFacts, OrderPk, Outcome, Remake, Store,
+    StoreError, StoredOrder, Wrapped,
 };
 
 /// Columns of [`read_device`], in its order.
@@ -194,37 +194,19 @@ impl Store for Ledger {
         audit::commit(transaction, &self.log, &event).map(drop)
     }
 
-    fn prepared_devices(&self, order: OrderPk) -> Result<Vec<Device>, StoreError> {
-        let sql = format!(
-            "SELECT {DEVICE_COLUMNS} FROM devices d JOIN issues i ON i.device = d.pk
-             WHERE d.order_pk = ?1 AND d.state IN ('prepared', 'exported') AND i.transaction_id IS NULL ORDER BY d.pk"
-        );
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached(&sql)?;
-        Ok(statement.query_map([order.0], read_device)?.collect::<Result<_, _>>()?)
+    fn stored_count(&self, order: OrderPk) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM devices d JOIN issues i ON i.device = d.pk
+             WHERE d.order_pk = ?1 AND d.state IN ('prepared', 'exported') AND i.transaction_id IS NULL";
+        Ok(self.lock().query_row(sql, [order.0], |row| row.get(0))?)
     }
 
-    fn record_binding(&self, order: OrderPk, bound: &[Device], manifest_sha256: &[u8; 32]) -> Result<(), StoreError> {
-        let mut connection = self.lock();
-        let transaction = write(&mut connection)?;
-        for device in bound {
-            let (Some(point), Some(issue)) = (&device.euicc_otpk, &device.issue) else {
-                return Err(StoreError::State(format!("device {} is not bound", device.pk.0)));
-            };
-            let eid = device.eid.as_ref().map(|eid| &eid.packed()[..]);
-            let device = device.pk;
-            claim_one_time_key(&transaction, device, point)?;
-            let sql = "UPDATE devices SET state = 'exported', euicc_otpk = ?3, eid = ?4 WHERE pk = ?1 AND order_pk = ?2
-                 AND state IN ('prepared', 'exported')
-                 AND EXISTS (SELECT 1 FROM issues WHERE device = ?1 AND transaction_id IS NULL)";
-            if transaction.prepare_cached(sql)?.execute(params![device.0, order.0, &point[..], eid])? == 0 {
-                return Err(StoreError::State(format!("device {} has no stored PPP to bind", device.0)));
-            }
-            insert_issue(&transaction, device, issue)?;
-        }
-        let event = Event::new(Word::StoredBound).order(&audit::order_key(&transaction, order)?);
-        let event = event.number("bound", bound.len() as u64).sha256("manifest_sha256", manifest_sha256);
-        audit::commit(transaction, &self.log, &event).map(drop)
+    fn record_binding(
+        &self,
+        order: OrderPk,
+        bound: &mut dyn Iterator<Item = Result<NewBinding, StoreError>>,
+        manifest_sha256: &[u8; 32],
+    ) -> Result<(), StoreError> {
+        bindings::record(self, order, bound, manifest_sha256)
     }
 
     fn record_remake(
@@ -347,7 +329,7 @@ pub(super) fn claim_one_time_key(
     Ok(())
 }
 
-/// Inserts or, for a stored PPP now bound and a profile made again, replaces; the matching id is claimed unless this device has it already.
+/// Inserts or, for a profile made again, replaces; the matching id is claimed unless this device has it already.
 pub(super) fn insert_issue(connection: &Connection, device: DevicePk, issue: &Issue) -> Result<(), StoreError> {
     let claim = "INSERT INTO matching_ids VALUES (?1, ?2)
          ON CONFLICT (matching_id) DO UPDATE SET device = device WHERE device = excluded.device";

@@ -6,6 +6,7 @@
 mod acceptance;
 mod audit;
 mod batch;
+mod bindings;
 mod claims;
 mod identity;
 mod overview;
@@ -24,6 +25,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transac
 use rusqlite_migration::{M, Migrations};
 
 pub use acceptance::{Acceptance, AcceptedOrder};
+pub use bindings::Bindings;
 pub use claims::{Claimed, one_time_key_x};
 pub use identity::{lost, unknown_answers};
 pub use overview::{KeptRefusal, OrderSummary, Trouble, newest_acceptance};

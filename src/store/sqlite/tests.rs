@@ -1,7 +1,7 @@
 use super::*;
 use crate::error::ErrorClass;
-use crate::ids::{Iccid, Imsi, Tenant};
-use crate::store::{Chunk, DevicePk, DeviceState, Issue, NewDevice, Outcome, Refusal, Store};
+use crate::ids::{Eid, Iccid, Imsi, Tenant};
+use crate::store::{Chunk, DevicePk, DeviceState, Issue, NewBinding, NewDevice, Outcome, Refusal, Store};
 
 fn ledger() -> (tempfile::TempDir, Ledger) {
     let directory = tempfile::tempdir().unwrap();
@@ -270,18 +270,35 @@ fn a_stored_ppp_is_bound_once_with_a_key_that_is_claimed_then() {
     };
     ledger.commit_chunk(order, 1, &[prepared, (chunk.last, bound)], None).unwrap();
     ledger.close_order(order, &[0; 32]).unwrap();
-    let stored = ledger.prepared_devices(order).unwrap();
-    assert_eq!(stored.iter().map(|d| d.pk).collect::<Vec<_>>(), [chunk.first]);
+    assert_eq!(ledger.stored_count(order).unwrap(), 1);
 
-    let package = Issue { transaction_id: Some([9; 16]), ..issue("MATCHING-ID-0001") };
-    let with_key =
-        |n| [crate::store::Device { euicc_otpk: Some(point(n)), issue: Some(package.clone()), ..stored[0].clone() }];
-    let used_key = ledger.record_binding(order, &with_key(2), &[0; 32]);
+    let object = Some("packages-00001.bpp".to_owned());
+    let package = Issue { transaction_id: Some([9; 16]), object, sha256: [6; 32], ..issue("MATCHING-ID-0001") };
+    let record = |device, n| {
+        let binding = NewBinding {
+            device,
+            eid: Eid::from_body(&format!("89049032{:022}", 99)).unwrap(),
+            euicc_otpk: point(n),
+            transaction_id: [9; 16],
+            object: package.object.clone().unwrap(),
+            offset: package.offset,
+            length: package.length,
+            sha256: package.sha256,
+        };
+        ledger.record_binding(order, &mut [Ok(binding)].into_iter(), &[0; 32])
+    };
+    let used_key = record(chunk.first, 2);
     assert!(matches!(used_key, Err(StoreError::Taken { column: "euicc_otpk", .. })));
-    ledger.record_binding(order, &with_key(7), &[0; 32]).unwrap();
-    assert!(ledger.prepared_devices(order).unwrap().is_empty());
-    let again = ledger.record_binding(order, &with_key(8), &[0; 32]);
-    assert!(matches!(again, Err(StoreError::State(_))));
+    record(chunk.first, 7).unwrap();
+    assert_eq!(ledger.stored_count(order).unwrap(), 0);
+    let device = ledger.devices(order, chunk.first, chunk.first).unwrap().remove(0);
+    assert_eq!(
+        (device.euicc_otpk, device.issue, device.state),
+        (Some(point(7)), Some(package.clone()), DeviceState::Exported)
+    );
+    for device in [chunk.first, chunk.last] {
+        assert!(matches!(record(device, 8), Err(StoreError::State(_))), "bound already");
+    }
     assert!(!ledger.claimed().view().one_time_key(&point(8)).unwrap());
 }
 
