@@ -39,14 +39,15 @@ pub enum Exit {
     ApprovalMissing = 13,
 }
 
-/// Class of an error that ends one record: the closed list of `results.csv`.
+/// Class of an error that ends one record: the closed list of `results.csv`. A token that is busy or gone and a bundle that cannot be
+/// written end the command, not a record: its rows wait for the next run, and have no class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorClass {
     /// The row itself is wrong.
     Input,
-    /// The identifier or key is taken.
+    /// The identifier or key is another record's.
     Duplicate,
-    /// The number range is used up.
+    /// The number range has no number left for the row.
     Range,
     /// The template cannot carry the row's values.
     Template,
@@ -54,18 +55,12 @@ pub enum ErrorClass {
     Eligibility,
     /// A certificate or key signature is wrong.
     Cert,
-    /// The HSM is busy.
-    HsmBusy,
-    /// The HSM is gone.
-    HsmDown,
-    /// The HSM lacks a mechanism.
+    /// The HSM refuses to work on the record's data.
     HsmMech,
     /// A result failed its own check.
     CryptoSelfcheck,
-    /// The ledger or the disk failed.
+    /// The ledger or the vault holds another value than was put there.
     Storage,
-    /// The bundle could not be written.
-    Export,
     /// A bug.
     Internal,
 }
@@ -80,12 +75,9 @@ impl ErrorClass {
             Self::Template => "template",
             Self::Eligibility => "eligibility",
             Self::Cert => "cert",
-            Self::HsmBusy => "hsm_busy",
-            Self::HsmDown => "hsm_down",
             Self::HsmMech => "hsm_mech",
             Self::CryptoSelfcheck => "crypto_selfcheck",
             Self::Storage => "storage",
-            Self::Export => "export",
             Self::Internal => "internal",
         }
     }

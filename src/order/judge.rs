@@ -7,7 +7,7 @@ use super::file::{Line, Mode, Numbers, Order};
 use super::header::{Takes, iccid_ranges, imsi_ranges};
 use super::keys::{KeyRefusal, KeyTable};
 use super::ranges::{Bits, Number, Range, is_within};
-use super::refusals::masked;
+use super::refusals::{TAKEN, class_of, masked};
 use super::rows::{Cells, RowSource};
 use super::twice::{Kind, Twice};
 use super::values::RowVars;
@@ -108,7 +108,7 @@ impl<'o> RowJudge<'o> {
             euicc_otpk: None,
             vars: Vec::new(),
             wrapped: None,
-            rejected: false,
+            rejected: None,
         };
         if let Some((found, expected)) = cells.field_count {
             let message = format!("has {found} fields, the header names {expected}");
@@ -123,19 +123,19 @@ impl<'o> RowJudge<'o> {
             self.digits(&row, Column::Imei, 14..=16);
             device.wrapped = self.wrapped(&row, order);
         }
-        device.rejected = !self.refusals.is_empty();
+        device.rejected = self.refusals.first().map(|refusal| class_of(refusal.code));
         Ok(device)
     }
 
     /// A claim that was made between look-up and insert: cannot happen inside one transaction, is refused all the same.
     pub(super) fn refuse_taken(&mut self, device: &mut NewDevice, column: &'static str, value: String) {
-        device.rejected = true;
+        device.rejected = Some(class_of(TAKEN));
         self.refusals.push(Refusal {
             line: device.line,
             row: device.row,
             column: column.to_owned(),
             value,
-            code: "taken",
+            code: TAKEN,
             message: "was taken by another order at this moment".to_owned(),
             hint: "give the row another number or key".to_owned(),
         });

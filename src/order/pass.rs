@@ -110,7 +110,7 @@ impl LinePass<'_> {
                 self.enter(acceptance, &mut device, &mut judge)?;
             }
             refusals.row(&judge.refusals)?;
-            if !device.rejected {
+            if device.rejected.is_none() {
                 tally.accepted += 1;
                 ranges.note(&device);
             }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::durable::Pending;
-use crate::error::{Exit, Fault};
+use crate::error::{ErrorClass, Exit, Fault};
 use crate::store::Refusal;
 use crate::store::sqlite::KeptRefusal;
 
@@ -28,6 +28,24 @@ pub(super) fn and_more() -> Refusal {
 
 /// Code of a number that its range does not reach.
 pub(super) const RANGE_EXHAUSTED: &str = "range-exhausted";
+
+/// Code of a number or key that another order took between look-up and insert.
+pub(super) const TAKEN: &str = "taken";
+
+/// Class in `results.csv` of a row that was refused with this code: the codes say which, the classes say whose it is to mend.
+pub(super) fn class_of(code: &str) -> ErrorClass {
+    let begins = |words: &[&str]| words.iter().any(|word| code.starts_with(word));
+    match code {
+        RANGE_EXHAUSTED => ErrorClass::Range,
+        TAKEN | "one-time-key-used" | "repeated-one-time-key" => ErrorClass::Duplicate,
+        _ if begins(&["duplicate-"]) || code.ends_with("-taken") => ErrorClass::Duplicate,
+        "value-unfit" | "msisdn-unfit" => ErrorClass::Template,
+        "eligibility" | "no-one-time-key" => ErrorClass::Eligibility,
+        "eid-mismatch" | "eid-range" | "ci-expired" => ErrorClass::Cert,
+        _ if begins(&["euicc-", "eum-", "otpk-"]) => ErrorClass::Cert,
+        _ => ErrorClass::Input,
+    }
+}
 
 /// Name of the file.
 pub(super) const FILE: &str = "rejects.csv";

@@ -65,10 +65,10 @@ impl<H: Hsm> Engine<'_, H> {
                 "nothing of this chunk was issued; run `bindery doctor`, and issue nothing before the cause is known",
             ));
         }
-        let started = keep_sound(&mut outcomes, started);
+        let started = keep_sound(order, &mut outcomes, started);
         let started = match line.import {
             None => started,
-            Some(_) => keep_sound(&mut outcomes, unlike_others(order, started)?),
+            Some(_) => keep_sound(order, &mut outcomes, unlike_others(order, started)?),
         };
         order.distinct.enter(&started.iter().map(|record| (record.record(), record.prints())).collect::<Vec<_>>())?;
         let audited = started.iter().filter(|record| record.is_audited()).count() as u64;
@@ -83,7 +83,8 @@ impl<H: Hsm> Engine<'_, H> {
         let finish = |(), (sealed, core, signature): (Result<Sealed, Failed>, CoreSecrets, Option<Signed>)| {
             sealed.and_then(|record| record.finish(signature, core.ki, core.opc))
         };
-        let finished = keep_sound(&mut outcomes, self.cpu.map_with(with_results, || (), |(), input| finish((), input)));
+        let finished = self.cpu.map_with(with_results, || (), |(), input| finish((), input));
+        let finished = keep_sound(order, &mut outcomes, finished);
         let object = write(order, line, chunk, finished, &mut outcomes)?;
         Ok(ChunkResult { outcomes, object, audited })
     }
@@ -239,15 +240,20 @@ fn any_reaches<T>(results: &[Result<T, Failed>], reach: Reach) -> bool {
     results.iter().any(|result| matches!(result, Err(failed) if failed.reach == reach))
 }
 
-/// Failed records get their outcome, the others go on.
-fn keep_sound<T>(outcomes: &mut Vec<(DevicePk, Outcome)>, results: Vec<Result<T, Failed>>) -> Vec<T> {
+/// Failed records get their outcome, cause and remedy, the others go on.
+fn keep_sound<T>(
+    order: &OrderWork,
+    outcomes: &mut Vec<(DevicePk, Outcome)>,
+    results: Vec<Result<T, Failed>>,
+) -> Vec<T> {
     let mut sound = Vec::with_capacity(results.len());
     for result in results {
         match result {
             Ok(record) => sound.push(record),
             Err(Failed { device, error, .. }) => {
-                tracing::warn!("{error}; {}", error.hint);
-                outcomes.push((device, Outcome::Failed { class: error.class, what: error.what }));
+                tracing::warn!("{}: {error}; hint: {}", order.key, error.hint);
+                let what = format!("{}; hint: {}", error.what, error.hint);
+                outcomes.push((device, Outcome::Failed { class: error.class, what }));
             }
         }
     }

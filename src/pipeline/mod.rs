@@ -27,6 +27,7 @@ mod remake;
 mod revoke;
 mod sign;
 mod stored;
+mod unwrap;
 mod work;
 
 use std::path::PathBuf;

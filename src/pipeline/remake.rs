@@ -392,7 +392,7 @@ fn all<T>(results: Vec<Result<T, Failed>>) -> Result<Vec<T>, Fault> {
     let told = |failed: Failed| {
         let RecordError { record, class, what, hint } = failed.error;
         let exit = match class {
-            ErrorClass::HsmMech | ErrorClass::HsmBusy | ErrorClass::HsmDown => Exit::HsmUnusable,
+            ErrorClass::HsmMech => Exit::HsmUnusable,
             ErrorClass::Eligibility => Exit::Config,
             _ => Exit::IntegrityFailure,
         };

@@ -323,7 +323,7 @@ pub enum Outcome {
     Failed {
         /// Its class.
         class: ErrorClass,
-        /// What happened, without secrets.
+        /// What happened and what to do, without secrets.
         what: String,
     },
 }
@@ -420,8 +420,8 @@ pub struct NewDevice {
     pub euicc_otpk: Option<[u8; 65]>,
     /// K and OPc under the operator's transport key, kept unless rejected.
     pub wrapped: Option<Wrapped>,
-    /// Refused at validation: kept for `results.csv`, nothing is claimed.
-    pub rejected: bool,
+    /// Refused at validation, with this class: kept for `results.csv`, nothing is claimed.
+    pub rejected: Option<ErrorClass>,
 }
 
 /// The ledger as the batch conductor sees it. Acceptance of orders is `sqlite::Ledger`'s own (it needs a transaction

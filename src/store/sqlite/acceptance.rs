@@ -11,6 +11,7 @@ use rusqlite::{Connection, params};
 use super::audit;
 use super::claims::{Claimed, one_time_key_x};
 use crate::audit::{Event, Log, Word};
+use crate::error::ErrorClass;
 use crate::ids::{OrderKey, Tenant};
 use crate::store::{NewDevice, OrderPk, Refusal, StoreError, StoredOrder};
 
@@ -71,7 +72,7 @@ impl<'l> Acceptance<'l> {
     pub fn add_device(&mut self, tenant: &Tenant, device: &NewDevice) -> Result<(), StoreError> {
         let pk = self.next_device;
         self.insert_device(pk, device)?;
-        if !device.rejected {
+        if device.rejected.is_none() {
             let claimed = self.claim(pk, tenant, device);
             if let Err(StoreError::Taken { .. }) = claimed {
                 self.release(pk, tenant, device)?;
@@ -83,13 +84,13 @@ impl<'l> Acceptance<'l> {
     }
 
     fn insert_device(&self, pk: i64, device: &NewDevice) -> Result<(), StoreError> {
-        let state = if device.rejected { "rejected" } else { "accepted" };
+        let state = if device.rejected.is_some() { "rejected" } else { "accepted" };
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO devices (pk, order_pk, line, row, state, eid, iccid, imsi, msisdn, matching_id, euicc_otpk,
              error_class, vars, ki_wrapped, opc_wrapped)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?;
-        let wrapped = device.wrapped.as_ref().filter(|_| !device.rejected);
+        let wrapped = device.wrapped.as_ref().filter(|_| device.rejected.is_none());
         insert.execute(params![
             pk,
             self.order.0,
@@ -97,12 +98,12 @@ impl<'l> Acceptance<'l> {
             device.row,
             state,
             device.eid.as_ref().map(|eid| &eid.packed()[..]),
-            device.iccid.as_ref().filter(|_| !device.rejected).map(|n| n.as_str()),
-            device.imsi.as_ref().filter(|_| !device.rejected).map(|n| n.as_str()),
+            device.iccid.as_ref().filter(|_| device.rejected.is_none()).map(|n| n.as_str()),
+            device.imsi.as_ref().filter(|_| device.rejected.is_none()).map(|n| n.as_str()),
             device.msisdn,
-            device.matching_id.as_ref().filter(|_| !device.rejected).map(|id| id.as_str()),
-            device.euicc_otpk.as_ref().filter(|_| !device.rejected).map(|point| &point[..]),
-            device.rejected.then_some("input"),
+            device.matching_id.as_ref().filter(|_| device.rejected.is_none()).map(|id| id.as_str()),
+            device.euicc_otpk.as_ref().filter(|_| device.rejected.is_none()).map(|point| &point[..]),
+            device.rejected.map(ErrorClass::as_str),
             vars_text(device),
             wrapped.map(|wrapped| &wrapped.ki),
             wrapped.and_then(|wrapped| wrapped.opc.as_ref()),
@@ -219,7 +220,7 @@ impl<'l> Acceptance<'l> {
 
 /// A JSON object; none for a device without values of its own, which is the rule.
 fn vars_text(device: &NewDevice) -> Option<String> {
-    let vars = Some(&device.vars).filter(|vars| !vars.is_empty() && !device.rejected)?;
+    let vars = Some(&device.vars).filter(|vars| !vars.is_empty() && device.rejected.is_none())?;
     Some(vars.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<serde_json::Value>().to_string())
 }
 

@@ -95,8 +95,10 @@ impl Ledger {
     pub fn troubles(&self, order: OrderPk, limit: u32) -> Result<Vec<Trouble>, StoreError> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(
-            "SELECT line, row, state, eid, error_class, error FROM devices
-             WHERE order_pk = ?1 AND state IN ('rejected', 'failed') ORDER BY pk LIMIT ?2",
+            "SELECT line, row, state, eid, error_class, COALESCE(error,
+                 (SELECT \"column\" || ' ' || message || '; hint: ' || hint FROM refusals r
+                  WHERE r.order_pk = d.order_pk AND r.line = d.line AND r.row = d.row ORDER BY r.pk LIMIT 1))
+             FROM devices d WHERE order_pk = ?1 AND state IN ('rejected', 'failed') ORDER BY pk LIMIT ?2",
         )?;
         let troubles = statement.query_map(params![order.0, limit], |row| {
             Ok(Trouble {

@@ -29,7 +29,7 @@ fn device(row: u32) -> NewDevice {
         matching_id: None,
         euicc_otpk: Some(point(row)),
         wrapped: None,
-        rejected: false,
+        rejected: None,
     }
 }
 
@@ -82,7 +82,8 @@ fn count(ledger: &Ledger, table: &str) -> i64 {
 #[test]
 fn an_accepted_order_is_found_with_its_devices_after_reopening() {
     let (directory, ledger) = ledger();
-    let order = accept(&ledger, "A", &[device(1), NewDevice { rejected: true, ..device(2) }]).unwrap();
+    let order =
+        accept(&ledger, "A", &[device(1), NewDevice { rejected: Some(ErrorClass::Input), ..device(2) }]).unwrap();
     drop(ledger);
     let ledger = Ledger::open(&directory.path().join("state.db")).unwrap();
     let stored = ledger.find_order(&key("A")).unwrap().unwrap();
@@ -101,7 +102,7 @@ fn values_of_variables_come_back_with_their_device_and_those_of_a_rejected_one_a
     let (_directory, ledger) = ledger();
     let vars = vec![("gid1".to_owned(), "0A\"".to_owned()), ("spn".to_owned(), "Acme \u{1F4F6}".to_owned())];
     let with_vars = NewDevice { vars: vars.clone(), ..device(1) };
-    let rejected = NewDevice { rejected: true, vars: vars.clone(), ..device(2) };
+    let rejected = NewDevice { rejected: Some(ErrorClass::Input), vars: vars.clone(), ..device(2) };
     let order = accept(&ledger, "A", &[with_vars, rejected, device(3)]).unwrap();
     let (first, last) = ledger.device_span(order, 1).unwrap().unwrap();
     let found: Vec<_> = ledger.devices(order, first, last).unwrap().into_iter().map(|device| device.vars).collect();
@@ -216,7 +217,7 @@ fn a_chunk_with_a_silent_device_is_refused_and_nothing_of_it_is_kept() {
 #[test]
 fn outcomes_become_durable_and_a_closed_order_is_not_due() {
     let (_directory, ledger) = ledger();
-    let rejected = NewDevice { rejected: true, ..device(2) };
+    let rejected = NewDevice { rejected: Some(ErrorClass::Input), ..device(2) };
     let order = accept(&ledger, "A", &[device(1), rejected, device(3)]).unwrap();
     let chunk = plan(&ledger, order);
     let failed = Outcome::Failed { class: ErrorClass::Template, what: "too long".into() };
