@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::batch::RunTimes;
 use super::chunk::workbench;
 use super::close::{self, Contents, Sort};
+use super::fan_out::FanOut;
 use super::record::{CHAINS, Failed, Name};
 use super::remake::remake_dir;
 use super::sign::ToSign;
@@ -32,6 +33,7 @@ use crate::error::{ErrorClass, Exit, Fault, RecordError};
 use crate::export::manifest::Counts;
 use crate::export::report::ChunkTiming;
 use crate::export::{bundle, seal};
+use crate::formats::curve::Curve;
 use crate::hsm::{Hsm, draw};
 use crate::ids::{Eid, OrderKey, TransactionId};
 use crate::order::KeyLine;
@@ -40,7 +42,7 @@ use crate::protect::{Ppk, Ppp};
 use crate::store::packages::{LocalFiles, Packages};
 use crate::store::sealed::Content;
 use crate::store::sqlite::{Ledger, one_time_key_x};
-use crate::store::{Device, DevicePk, Issue, OrderState, StoredOrder};
+use crate::store::{Device, DevicePk, Issue, OrderState, Store, StoredOrder};
 use crate::telemetry::{Progress, ProgressMode};
 
 /// Random octets of one binding: transactionId and what makes otSK.DP.
@@ -64,7 +66,7 @@ pub struct Bound {
 }
 
 /// A key line that was not believed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RefusedKey {
     /// 1-based.
     pub line_no: u64,
@@ -245,7 +247,7 @@ fn match_keys<'d, H: Hsm>(
     devices: &'d [Device],
     key_file: &Path,
 ) -> Result<(Vec<Pair<'d>>, Vec<RefusedKey>), Fault> {
-    let Believed { keys, refused, .. } = believed_keys(engine, key_file)?;
+    let Believed { keys, refused, .. } = believed_keys(&Judging::of(engine), KeyFile::open(key_file)?)?;
     let mut taken = eids_of(engine, work)?;
     let mut by_eid: HashMap<Eid, VecDeque<[u8; 65]>> = HashMap::new();
     for (eid, otpk) in &keys {
@@ -271,14 +273,30 @@ pub(super) struct Believed {
     pub(super) refused: Vec<RefusedKey>,
 }
 
+/// Who judges keys.
+pub(super) struct Judging<'a> {
+    pub(super) site: &'a Site,
+    /// Those that we have chains on.
+    pub(super) curves: Vec<Curve>,
+    pub(super) cpu: &'a FanOut,
+    pub(super) store: &'a dyn Store,
+}
+
+impl<'a> Judging<'a> {
+    /// The engine of a run.
+    pub(super) fn of<H: Hsm>(engine: &Engine<'a, H>) -> Self {
+        Self { site: engine.site, curves: engine.chains.curves(), cpu: engine.cpu, store: engine.store }
+    }
+}
+
 /// Reads a key file; its keys are checked on all cores.
-pub(super) fn believed_keys<H: Hsm>(engine: &Engine<'_, H>, key_file: &Path) -> Result<Believed, Fault> {
-    let judge = EuiccJudge::new(Trust::load(&engine.site.path("certs/ci"))?.into(), jiff::Timestamp::now())
-        .serving(&engine.chains.curves());
+pub(super) fn believed_keys(judging: &Judging<'_>, lines: KeyFile<'_>) -> Result<Believed, Fault> {
+    let judge = EuiccJudge::new(Trust::load(&judging.site.path("certs/ci"))?.into(), jiff::Timestamp::now())
+        .serving(&judging.curves);
     let (mut keys, mut named, mut refused) = (Vec::new(), HashSet::new(), Vec::new());
     // A key serves one profile, ever; of two lines with one key the first that is believed stands.
     let mut seen = HashSet::new();
-    let mut lines = KeyFile::open(key_file)?.peekable();
+    let mut lines = lines.peekable();
     while lines.peek().is_some() {
         let mut group: Vec<KeyLine> = Vec::with_capacity(GROUP);
         for line in lines.by_ref().take(GROUP) {
@@ -289,7 +307,7 @@ pub(super) fn believed_keys<H: Hsm>(engine: &Engine<'_, H>, key_file: &Path) -> 
                 }
             }
         }
-        let verdicts = engine.cpu.map(&group, |line| {
+        let verdicts = judging.cpu.map(&group, |line| {
             let KeyLine { eid, euicc_otpk, signature, euicc_certificate, eum_certificate, .. } = line;
             judge.check(eid, euicc_otpk, signature, euicc_certificate, eum_certificate)
         });
@@ -303,7 +321,7 @@ pub(super) fn believed_keys<H: Hsm>(engine: &Engine<'_, H>, key_file: &Path) -> 
                     refuse("the one-time key stands in an earlier line too".to_owned(), NEW_KEY);
                 }
                 // Spent on another profile: of a fleet's key file that is nothing unusual.
-                Ok(point) if engine.store.one_time_key_used(&point.octets)? => {}
+                Ok(point) if judging.store.one_time_key_used(&point.octets)? => {}
                 Ok(point) => keys.push((eid, point.octets)),
             }
         }
