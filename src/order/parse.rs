@@ -131,7 +131,11 @@ fn read_root(root: &Node, problems: &Problems) -> (Option<OrderKey>, Option<Docu
                 None
             }
         };
-        (schema?, accept?, due?);
+        if accept? == Accept::Partial && change.is_some() {
+            let accept = |v: Value<'_>| v.place().refuse("partial", "unsupported-accept", WHOLE, "leave accept out");
+            order.optional("accept", |v| accept(v).or(Some(())));
+        }
+        (schema?, due?);
         Some(Document::Change(ChangeOrder { key: key.clone()?, change: change? }))
     });
     (key, order)
@@ -153,6 +157,8 @@ fn read_kind(value: Value<'_>) -> Option<FileKind> {
         ("cancel", FileKind::Change(ChangeKind::Cancel)),
     ])
 }
+
+const WHOLE: &str = "cannot be: a change is made as a whole or not at all";
 
 /// `[]` or `[{"line": 1}]`.
 fn read_cancelled_lines(value: Value<'_>) -> Option<Vec<u32>> {
