@@ -174,10 +174,11 @@ impl<'l> Acceptance<'l> {
             Some(change) => event.name("kind", change.kind.as_str()),
             None => event,
         };
-        audit::write_line(&self.connection, self.log, &event)?;
-        if let Some(event) = &self.effect {
-            audit::write_line(&self.connection, self.log, event)?;
-        }
+        // One line a transaction: a second one would say that the first was committed. What was done to the other order is the more
+        // telling one, and it names whose doing it was.
+        let effect = self.effect.take();
+        let effect = effect.map(|event| event.name("by", key.to_string()).name("body_sha256", order.body_sha256));
+        audit::write_line(&self.connection, self.log, &effect.unwrap_or(event))?;
         self.connection.execute_batch("COMMIT")?;
         self.open = false;
         Ok(self.order)
