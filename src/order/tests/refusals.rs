@@ -20,7 +20,6 @@ const HEADER: &[Case] = &[
         |o| (o["kind"], o["accept"], o["lines"]) = (json!("cancel"), json!("partial"), json!([])),
         "unsupported-accept accept",
     ),
-    ("a cancellation of nothing", |o| (o["kind"], o["lines"]) = (json!("cancel"), json!([])), "unknown-order order_id"),
     ("accept word", |o| o["accept"] = json!("some"), "bad-value accept"),
     ("due", |o| o["due"] = json!("tomorrow"), "bad-value due"),
     ("rev 0", |o| o["rev"] = json!(0), "out-of-range rev"),
