@@ -16,10 +16,12 @@ use bindery::fleet::{self, Issuer};
 use bindery::formats::saip::algorithm::Algorithm;
 use bindery::ids::{Eid, Iccid};
 use bindery::order::{
-    CheckKeys, Intake, KeyLine, KeyRefusal, Line, Takes, Targets, TemplateRefusal, Templates, Tenants, Verdict,
+    Asked, Changes, CheckKeys, Intake, KeyLine, KeyRefusal, Line, Takes, Targets, TemplateRefusal, Templates, Tenants,
+    Verdict,
 };
 use bindery::pipeline::fan_out::FanOut;
 use bindery::store::sqlite::Ledger;
+use bindery::store::{Goal, StoredOrder};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use openssl::ec::EcKey;
 use openssl::ecdsa::EcdsaSig;
@@ -27,6 +29,19 @@ use serde_json::{Value, json};
 
 const ROWS: u32 = 100_000;
 const KEYS: u64 = 20_000;
+
+/// Orders of profiles only.
+struct NoChanges;
+
+impl Changes for NoChanges {
+    fn keep_runners_out(&self, _: &StoredOrder) -> Result<Option<Box<dyn std::any::Any>>, Fault> {
+        Ok(None)
+    }
+
+    fn goals(&self, target: &StoredOrder, _: Asked<'_>) -> Result<Vec<Goal>, Fault> {
+        Err(Fault::new(Exit::Usage, format!("{}: nothing of it is made again here", target.key)))
+    }
+}
 
 /// A template that takes an IMSI and whatever value.
 struct AnyTemplate;
@@ -67,7 +82,8 @@ fn take(ledger: &Ledger, dir: &Path, path: &Path, check_keys: CheckKeys<'_>, sub
     };
     let now = jiff::Timestamp::now();
     let outbox = dir.join("outbox");
-    let intake = Intake { ledger, outbox, templates: &AnyTemplate, check_keys, targets: &targets, now };
+    let changes: &dyn Changes = &NoChanges;
+    let intake = Intake { ledger, outbox, templates: &AnyTemplate, check_keys, targets: &targets, changes, now };
     let answer = if submit { intake.submit(path) } else { intake.check(path) }.unwrap();
     assert_eq!(answer.verdict, Verdict::Accepted, "{:?}", answer.first_refusals);
 }

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use accounts::{Sum, claims_add_up, is_complete, passes, records_are_there};
+use accounts::{Sum, claims_add_up, is_complete, nothing_is_left_over, passes, records_are_there};
 use cut::{At, How, cut};
 use matrix::matrix;
 use yard::{Ran, Yard, files_below, rows_csv};
@@ -148,4 +148,136 @@ fn a_purge_that_dies_anywhere_is_finished_by_the_next_and_claims_stay() {
         assert_eq!(files(yard), Vec::<PathBuf>::new());
         yard.run(&["run"]).exits(0);
     });
+}
+
+/// PO-1 of four devices, exported or not; two more keys for each device. Gives the yard and the second keys.
+fn yard_to_change(is_exported: bool) -> (Yard, Vec<Value>) {
+    let yard = Yard::demo();
+    yard.chunks_of(2);
+    let keys = yard.fleet_with("fleet", 4, &["--keys-per-eid", "2"]);
+    let (first, second): (Vec<_>, Vec<_>) = keys.chunks(2).map(|two| (two[0].clone(), two[1].clone())).unzip();
+    yard.prebound_order("PO-1", &first).submit().exits(0);
+    if is_exported {
+        yard.run(&["run"]).exits(0);
+    }
+    (yard, second)
+}
+
+/// Writes a change of PO-1 as its revision 2; gives its path from the yard.
+fn change(yard: &Yard, kind: &str, lines: Value) -> &'static str {
+    let order = json!({"schema": "bindery.order/1", "tenant": "acme", "order_id": "PO-1", "rev": 2, "kind": kind, "lines": lines});
+    fs::write(yard.path("orders/change.json"), order.to_string()).unwrap();
+    "orders/change.json"
+}
+
+/// Two rows of PO-1 that want new numbers: the lines of the order that asks for it.
+fn renumbered_lines(yard: &Yard, keys: &[Value]) -> Value {
+    let text: String = keys[..2].iter().map(|key| format!("{key}\n")).collect();
+    fs::write(yard.path("orders/again.jsonl"), &text).unwrap();
+    let sha256 = yard::sha256_hex(text.as_bytes());
+    json!([{
+        "line": 1, "rows": [{"row": 1}, {"row": 2}], "euicc_data": {"file": "again.jsonl", "sha256": sha256},
+        "iccid": {"first": yard::iccid("894977700000000009")}, "imsi": {"first": "001017770000019"},
+    }])
+}
+
+/// Every claim is a device's: of its profile, of one that was replaced, or of one that waits to be made; and no secret is twice.
+fn claims_of_changes_add_up(yard: &Yard) {
+    let number = |table: &str, column: &str| {
+        format!(
+            "SELECT count(*) FROM {table} c JOIN devices d ON d.pk = c.device WHERE c.{column} <> d.{column}
+             AND NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.device = d.pk AND t.{column} = c.{column})
+             AND NOT EXISTS (SELECT 1 FROM goals g WHERE g.device = d.pk AND g.{column} = c.{column})"
+        )
+    };
+    let x = |of: &str| format!("substr({of}.euicc_otpk, 2, 32)");
+    let keys = format!(
+        "SELECT count(*) FROM one_time_keys c JOIN devices d ON d.pk = c.device WHERE c.x <> {}
+         AND NOT EXISTS (SELECT 1 FROM tombstones t WHERE t.device = d.pk AND c.x = {})
+         AND NOT EXISTS (SELECT 1 FROM goals g WHERE g.device = d.pk AND c.x = {})",
+        x("d"),
+        x("t"),
+        x("g")
+    );
+    for wrong in [
+        "SELECT count(*) FROM pragma_foreign_key_check",
+        &number("iccids", "iccid"),
+        &number("imsis", "imsi"),
+        &keys,
+        "SELECT count(*) FROM devices d WHERE NOT EXISTS (SELECT 1 FROM iccids c WHERE c.iccid = d.iccid AND c.device = d.pk)",
+        "SELECT count(*) - count(DISTINCT ki_enc) FROM issues",
+        "SELECT count(*) - count(DISTINCT sha256) FROM issues",
+    ] {
+        assert_eq!(yard.ledger_count(wrong), 0, "{wrong}");
+    }
+}
+
+/// The two rows have their new profiles, once; what was exported before is as it was.
+fn is_renumbered(yard: &Yard) {
+    claims_of_changes_add_up(yard);
+    let counts = ["devices", "iccids", "imsis", "one_time_keys", "tombstones", "remakes"]
+        .map(|table| yard.ledger_count(&format!("SELECT count(*) FROM {table}")));
+    assert_eq!(counts, [4, 6, 6, 6, 2, 1]);
+    let bundle = yard.outbox("PO-1+remake-001");
+    records_are_there(&bundle, 2, 2);
+    passes(yard, &bundle, "PO-1");
+    passes(yard, &yard.outbox("PO-1"), "PO-1");
+    nothing_is_left_over(yard);
+    assert!(!yard.outbox("PO-1+remake-002").exists());
+    yard.run(&["audit", "verify"]).exits(0);
+}
+
+#[test]
+fn a_remake_with_new_numbers_that_dies_anywhere_is_finished_or_never_happened() {
+    let (yard, keys) = yard_to_change(true);
+    renumbered_lines(&yard, &keys);
+    let first = yard::iccid("894977700000000009");
+    let command = ["order", "remake", "PO-1", "--rows", "1-2", "--new-iccid", &first, "--new-imsi", "001017770000019"];
+    let command = [&command[..], &["--euicc-data", "orders/again.jsonl"]].concat();
+    matrix(&yard, &command, 28, &|yard, told| {
+        assert!(matches!(told.code, None | Some(0)), "{}", told.err);
+        claims_of_changes_add_up(yard);
+        yard.run(&command).exits(0);
+        is_renumbered(yard);
+    });
+}
+
+#[test]
+fn an_accepted_remake_whose_run_dies_anywhere_is_carried_out_once() {
+    let (yard, keys) = yard_to_change(true);
+    let order = change(&yard, "remake", renumbered_lines(&yard, &keys));
+    yard.run(&["order", "submit", order]).exits(0);
+    matrix(&yard, &["run"], 28, &|yard, told| {
+        assert!(matches!(told.code, None | Some(0)), "{}", told.err);
+        claims_of_changes_add_up(yard);
+        yard.run(&["run"]).exits(0);
+        is_renumbered(yard);
+        assert_eq!(yard.run(&["--json", "run"]).exits(0).json()["remade"], json!([]));
+    });
+}
+
+#[test]
+fn an_order_that_changes_another_and_dies_anywhere_is_taken_once_with_all_of_its_effect() {
+    for kind in ["cancel", "remake"] {
+        let (yard, keys) = yard_to_change(kind == "remake");
+        let lines = if kind == "remake" { renumbered_lines(&yard, &keys) } else { json!([]) };
+        let submit = ["--json", "order", "submit", change(&yard, kind, lines)];
+        matrix(&yard, &submit, 14, &|yard, told| {
+            assert!(matches!(told.code, None | Some(0)), "{}", told.err);
+            claims_of_changes_add_up(yard);
+            let taken = yard.ledger_count("SELECT count(*) FROM orders WHERE rev = 2");
+            let effect = match kind {
+                "cancel" => yard.ledger_count("SELECT count(*) FROM devices WHERE state = 'cancelled'") / 4,
+                _ => yard.ledger_count("SELECT count(*) FROM goals") / 2,
+            };
+            assert_eq!(taken, effect, "accepted and made, or neither");
+            let answers = [yard.run(&submit).exits(0).out, yard.run(&submit).exits(0).out];
+            assert_eq!(answers[0], answers[1], "the first answer again");
+            assert_eq!(fs::read_to_string(yard.outbox("PO-1@2").join("ack.json")).unwrap(), answers[0]);
+            yard.run(&["run"]).exits(if kind == "cancel" { 5 } else { 0 });
+            if kind == "remake" {
+                is_renumbered(yard);
+            }
+        });
+    }
 }

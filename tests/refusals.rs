@@ -276,7 +276,7 @@ const OF_ROWS: &[Case] = &[
 const OF_KEYS: &[Case] = &[
     ("no-one-time-key", "euicc_otpk", 3, |order, ground| key_file(order, &ground.keys[..2])),
     ("one-time-key-used", "euicc_otpk", 1, |order, ground| {
-        let keys = [&[ground.taken.key.clone()], &ground.keys[..2]].concat();
+        let keys = [std::slice::from_ref(&ground.taken.key), &ground.keys[..2]].concat();
         let eids: String = keys.iter().map(|key| format!("{}\n", key["eid"].as_str().unwrap())).collect();
         order.rows(&format!("eid\n{eids}"), ROWS);
         key_file(order, &keys);

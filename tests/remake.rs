@@ -99,7 +99,7 @@ fn a_fresh_key_of_the_same_device_gets_the_same_profile_in_a_bundle_of_its_own()
     assert!(log.contains("order-remade"), "{log}");
 
     let shown = yard.run(&["--json", "order", "show", "PO-1"]).exits(0).json();
-    assert_eq!(shown["orders"][0]["remakes"], json!([{"remake": 1, "rows": 2, "other_euicc": 0}]));
+    assert_eq!(shown["orders"][0]["remakes"], json!([{"remake": 1, "rows": 2, "other_euicc": 0, "renumbered": false}]));
 
     // Asked again, it answers again; asked for more with spent keys, it does nothing.
     let again = yard.remake(&["PO-1", "--rows", "4,2"], &keys).exits(0).json();
@@ -167,9 +167,9 @@ fn what_cannot_be_remade_is_refused_with_what_to_do_instead() {
     let (yard, fresh) = five();
     let file = yard.key_file("again.jsonl", &[&fresh[0]]);
     yard.prebound_order("PO-3", &yard.fleet("other", 1)).submit().exits(0);
-    let new = ["order", "remake", "PO-1", "--rows", "1", "--new-iccid", "8949000000000000018"];
-    let ran = yard.run(&new).exits(2);
-    assert!(ran.err.contains("hint:"), "{}", ran.err);
+    let neither = ["order", "remake", "PO-1", "--rows", "1", "--euicc-data", file.to_str().unwrap()];
+    let ran = yard.run(&neither).exits(2);
+    assert!(ran.err.contains("--same-iccid") && ran.err.contains("--new-iccid"), "{}", ran.err);
     for (args, said) in [
         (&["PO-3", "--rows", "1"][..], "bindery run"),
         (&["PO-9", "--rows", "1"], "order list"),

@@ -427,22 +427,6 @@ fn the_first_answer_stands_and_another_body_is_a_conflict() {
 }
 
 #[test]
-fn orders_that_would_change_others_are_refused_by_their_kind_and_told_the_command() {
-    let yard = Yard::demo();
-    let keys = yard.fleet("fleet", 1);
-    for kind in ["cancel", "remake"] {
-        let mut order = yard.prebound_order("PO-1", &keys);
-        order.header["kind"] = json!(kind);
-        order.submit().exits(4);
-        let rejects = rows_csv(&yard.outbox("PO-1").join("rejects.csv"));
-        let told = rejects.iter().find(|r| r["column"] == "kind").unwrap();
-        assert_eq!((told["code"].as_str(), told["value"].as_str()), ("unsupported-kind", kind));
-        assert!(told["hint"].contains("order cancel"), "{told:?}");
-    }
-    assert_eq!(yard.ledger_count("SELECT count(*) FROM orders"), 0);
-}
-
-#[test]
 fn a_purged_order_is_not_changed_any_more() {
     let yard = Yard::demo();
     let keys = yard.fleet("fleet", 2);

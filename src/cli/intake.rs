@@ -1,5 +1,6 @@
 //! What `order check|submit` need of the site: ledger, templates, the judge of key files on all cores, the site's targets.
 
+use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,19 +9,21 @@ use super::order::{Context, OrderCommand};
 use crate::certs::{DpChain, DpRole, EuiccJudge, Trust};
 use crate::config::{Site, TenantConfig};
 use crate::error::{Exit, Fault};
+use crate::formats::curve::Curve;
 use crate::formats::saip::algorithm::Algorithm;
 use crate::formats::saip::ef::{self, Extent};
 use crate::hsm::Role;
 use crate::hsm::policy::{KeyPolicy, KeyState};
 use crate::order::file::Line;
 use crate::order::{
-    Intake, KeyLine, KeyRefusal, Quota, Takes, Targets, TemplateRefusal, Templates, Tenants, UnfitValue,
+    Asked, Changes, Intake, KeyLine, KeyRefusal, Quota, Takes, Targets, TemplateRefusal, Templates, Tenants, UnfitValue,
 };
 use crate::personalise::shelf::{Shelf, TemplateName};
 use crate::personalise::{self, CompiledTemplate, PersonaliseError, TemplateError};
 use crate::pipeline::fan_out::FanOut;
-use crate::pipeline::{ImportRefusal, check_line, settings_of, wrapped_form};
+use crate::pipeline::{self, ImportRefusal, check_line, settings_of, wrapped_form};
 use crate::store::sqlite::Ledger;
+use crate::store::{Goal, StoredOrder};
 
 impl OrderCommand {
     /// Opens what the command needs and runs it.
@@ -53,12 +56,14 @@ pub(super) fn with_intake<R>(
     let dppb_ends = dppb.iter().map(DpChain::not_after).min().unwrap_or(jiff::Timestamp::MIN);
     let templates = ShelvedTemplates { shelf: Shelf::open(site.templates()), site, dppb_ends };
     let targets = targets(site)?;
+    let changes = SiteChanges { site, ledger, cpu, curves: &curves };
     work(&Intake {
         ledger,
         outbox: site.outbox(),
         templates: &templates,
         check_keys: &check_keys,
         targets: &targets,
+        changes: &changes,
         now,
     })
 }
@@ -146,6 +151,24 @@ impl Templates for ShelvedTemplates<'_> {
                 compiled.check_value(name, value).map_err(|e| unfit(&compiled, name, value, e))
             }),
         })
+    }
+}
+
+/// The site, asked by orders that change others.
+struct SiteChanges<'a> {
+    site: &'a Site,
+    ledger: &'a Ledger,
+    cpu: &'a FanOut,
+    curves: &'a [Curve],
+}
+
+impl Changes for SiteChanges<'_> {
+    fn keep_runners_out(&self, target: &StoredOrder) -> Result<Option<Box<dyn Any>>, Fault> {
+        Ok(pipeline::keep_runners_out(self.site, target)?.map(|lock| Box::new(lock) as Box<dyn Any>))
+    }
+
+    fn goals(&self, target: &StoredOrder, asked: Asked<'_>) -> Result<Vec<Goal>, Fault> {
+        pipeline::goals_of((self.site, self.ledger, self.cpu), target, self.curves, asked)
     }
 }
 

@@ -166,7 +166,7 @@ fn list(context: &Context<'_>) -> Result<Exit, Fault> {
     for order in &orders {
         table.add_row([
             order.key.to_string(),
-            order.state.as_str().to_owned(),
+            state_told(order),
             order.rows.to_string(),
             order.refused.to_string(),
             whole_seconds(&order.accepted_at),
@@ -189,6 +189,7 @@ fn show(context: &Context<'_>, id: &str) -> Result<Exit, Fault> {
     for order in &orders {
         let counts = context.ledger.counts(order.pk)?;
         let troubles = context.ledger.troubles(order.pk, SHOWN_ROWS)?;
+        let changed = order.change.map(|change| context.ledger.order(change.target)).transpose()?.flatten();
         if context.json {
             let mut document = summary_json(order);
             document["states"] = counts.iter().map(|(state, n)| (state.as_str().to_owned(), json!(n))).collect();
@@ -197,9 +198,16 @@ fn show(context: &Context<'_>, id: &str) -> Result<Exit, Fault> {
                        "error_class": t.error_class, "error": t.error})
             };
             document["troubles"] = troubles.iter().map(trouble).collect();
-            let remake = |r: &Remake| json!({"remake": r.number, "rows": r.rows, "other_euicc": r.other_euicc});
+            if let Some(changed) = changed {
+                document["of"] = json!(changed.key.to_string());
+            }
+            let remake = |r: &Remake| json!({"remake": r.number, "rows": r.rows, "other_euicc": r.other_euicc, "renumbered": r.renumbered});
             document["remakes"] = context.ledger.remakes(order.pk)?.iter().map(remake).collect();
             documents.push(document);
+            continue;
+        }
+        if let Some(changed) = changed {
+            print(&format!("{}: {} of {}, {} rows\n", order.key, state_told(order), changed.key, order.rows))?;
             continue;
         }
         let mut states = table(&["order", "state", "devices"]);
@@ -209,8 +217,11 @@ fn show(context: &Context<'_>, id: &str) -> Result<Exit, Fault> {
         print(&format!("{states}\n"))?;
         for remake in context.ledger.remakes(order.pk)? {
             print(&format!(
-                "remake {}: {} rows, {} for another eUICC\n",
-                remake.number, remake.rows, remake.other_euicc
+                "remake {}: {} rows, {} for another eUICC{}\n",
+                remake.number,
+                remake.rows,
+                remake.other_euicc,
+                if remake.renumbered { ", new ICCIDs" } else { "" }
             ))?;
         }
         if !troubles.is_empty() {
@@ -226,9 +237,17 @@ fn show(context: &Context<'_>, id: &str) -> Result<Exit, Fault> {
     if context.json { print_json(&json!({ "orders": documents })) } else { Ok(Exit::Done) }
 }
 
+/// Of an order that changes another, what it does, too.
+pub(super) fn state_told(order: &OrderSummary) -> String {
+    match order.change {
+        None => order.state.as_str().to_owned(),
+        Some(change) => format!("{}: {}", change.kind.as_str(), order.state.as_str()),
+    }
+}
+
 fn summary_json(order: &OrderSummary) -> serde_json::Value {
     json!({"tenant": order.key.tenant.as_str(), "order_id": order.key.order_id.as_str(), "rev": order.key.rev,
-           "state": order.state.as_str(), "rows": order.rows, "refused": order.refused,
+           "state": order.state.as_str(), "change": order.change.map(|change| change.kind.as_str()), "rows": order.rows, "refused": order.refused,
            "body_sha256": order.body_sha256, "accepted_at": whole_seconds(&order.accepted_at)})
 }
 

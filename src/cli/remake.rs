@@ -8,8 +8,8 @@ use serde_json::json;
 use super::order::{Context, print, print_json};
 use super::run::stop_on_signal;
 use crate::error::{Exit, Fault};
-use crate::ids::Iccid;
-use crate::pipeline::{self, Remade, Rows};
+use crate::ids::{Iccid, Imsi};
+use crate::pipeline::{self, First, Remade, Rows};
 
 /// Which profiles, and what they are to become.
 #[derive(Debug, clap::Args)]
@@ -29,29 +29,26 @@ pub struct RemakeOrder {
     #[arg(long, value_name = "ICCID", num_args = 1.., value_delimiter = ',')]
     iccid: Vec<Iccid>,
     /// The same profiles, ICCID, K and OPc, for the one-time keys of --euicc-data
-    #[arg(long, requires = "euicc_data")]
+    #[arg(long)]
     same_iccid: bool,
-    /// New profiles with new numbers from this ICCID on: not done here, they are an order of their own
+    /// New profiles, K and OPc too, under new ICCIDs from this one on; the old profiles are revoked
     #[arg(long, value_name = "FIRST")]
     new_iccid: Option<Iccid>,
+    /// Their IMSIs, from this one on, where the profiles have one
+    #[arg(long, value_name = "FIRST", requires = "new_iccid")]
+    new_imsi: Option<Imsi>,
     /// Key file: one signed one-time public key a line (euicc.jsonl), of the same eUICCs or of those that took their place
     #[arg(long, value_name = "FILE")]
-    euicc_data: Option<PathBuf>,
+    euicc_data: PathBuf,
 }
 
 impl RemakeOrder {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, Fault> {
-        let Self { order, line, rows, iccid, same_iccid, euicc_data, .. } = self;
-        let Some(key_file) = euicc_data.filter(|_| same_iccid) else {
-            return Err(Fault::new(
-                Exit::Usage,
-                format!("{order}: profiles with new numbers are not remade; nothing was"),
-            )
-            .hint("order them anew: `bindery order submit` with iccid.first, imsi.first and the eUICCs' fresh keys"));
-        };
+        let Self { order, line, rows, iccid, new_iccid, new_imsi, euicc_data, .. } = self;
         let rows = if rows.is_empty() { Rows::Of(iccid) } else { Rows::Numbered { line, rows } };
+        let first = new_iccid.map(|iccid| First { iccid, imsi: new_imsi });
         let stop = stop_on_signal()?;
-        tell(&pipeline::remake(context.site, &order, &rows, &key_file, &stop)?, context.json)
+        tell(&pipeline::remake(context.site, &order, (&rows, first), &euicc_data, &stop)?, context.json)
     }
 }
 
@@ -66,6 +63,7 @@ fn tell(remade: &Remade, json: bool) -> Result<Exit, Fault> {
             "remake": remake.number,
             "rows": remake.rows,
             "other_euicc": remake.other_euicc,
+            "renumbered": remake.renumbered,
             "bundle": bundle,
             "repeated": repeated,
             "refused_keys": refused.len(),

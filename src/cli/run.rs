@@ -14,7 +14,7 @@ use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::hsm::lanes::{Breaker, Health, PoolHealth};
 use crate::ids::OrderKey;
-use crate::pipeline::{self, Audit, Outcome, Report};
+use crate::pipeline::{self, Audit, Outcome, Remade, Report};
 
 /// Prepare, bind and export what is due; continues what a stop or crash left
 #[derive(clap::Args)]
@@ -32,7 +32,7 @@ impl Run {
     pub(crate) fn run(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
         let site = Site::open(site_dir)?;
         let stop = stop_on_signal()?;
-        let Outcome { reports, held, faults, health } =
+        let Outcome { reports, remade, held, faults, health } =
             pipeline::run(&site, &self.orders, self.audit, voice.progress, &stop)?;
         if voice.json {
             let failed = |(key, fault): &(OrderKey, Fault)| json!({"order": key.to_string(), "error": fault.what});
@@ -40,9 +40,13 @@ impl Run {
             let failed: Vec<_> = faults.iter().map(failed).collect();
             let waiting: Vec<_> =
                 held.iter().map(|(key, rows)| json!({"order": key.to_string(), "held": rows})).collect();
-            print_json(&json!({"orders": orders, "held": waiting, "failed": failed, "hsm": health}))?;
+            let remade: Vec<_> = remade.iter().map(remade_json).collect();
+            print_json(&json!({"orders": orders, "remade": remade, "held": waiting, "failed": failed, "hsm": health}))?;
         } else {
-            print_table(&reports, faults.is_empty() && held.is_empty());
+            print_table(&reports, faults.is_empty() && held.is_empty() && remade.is_empty());
+            for (key, Remade { key: of, remake, bundle, .. }) in &remade {
+                say!("{key}: {} rows of {of} remade\n{}", remake.rows, bundle.display());
+            }
             print_health(&health);
         }
         for (key, rows) in &held {
@@ -122,6 +126,19 @@ fn as_json(report: &Report) -> serde_json::Value {
         "seconds": report.elapsed.as_secs_f64(),
         "per_s": per_s,
         "bundle": report.bundle,
+    })
+}
+
+fn remade_json((key, remade): &(OrderKey, Remade)) -> serde_json::Value {
+    let Remade { key: of, remake, bundle, .. } = remade;
+    json!({
+        "order": key.to_string(),
+        "of": of.to_string(),
+        "remake": remake.number,
+        "rows": remake.rows,
+        "other_euicc": remake.other_euicc,
+        "renumbered": remake.renumbered,
+        "bundle": bundle,
     })
 }
 

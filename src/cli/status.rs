@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::Voice;
+use super::order::state_told;
 use super::screen::{print_json, table};
 use crate::config::Site;
 use crate::error::{Exit, Fault};
@@ -21,7 +22,7 @@ impl Status {
         let ledger = Ledger::open(&site.state_db())?;
         let mut rows = Vec::new();
         for order in ledger.orders()? {
-            rows.push((order.key.to_string(), order.state.as_str(), order.rows, ledger.counts(order.pk)?));
+            rows.push((order.key.to_string(), state_told(&order), order.rows, ledger.counts(order.pk)?));
         }
         if voice.json {
             let orders: Vec<_> = rows
@@ -43,7 +44,7 @@ impl Status {
         for (key, state, total, counts) in rows {
             let devices: Vec<String> =
                 counts.iter().map(|(state, rows)| format!("{} {rows}", state.as_str())).collect();
-            table.add_row([key, state.to_owned(), total.to_string(), devices.join(", ")]);
+            table.add_row([key, state, total.to_string(), devices.join(", ")]);
         }
         say!("{table}");
         Ok(Exit::Done)

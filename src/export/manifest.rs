@@ -30,6 +30,9 @@ pub struct Manifest {
     /// Its packages take the place of earlier ones of the same ICCIDs, perhaps on other eUICCs; the remake's number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remake: Option<u32>,
+    /// Of a remake: new profiles are among them, under other numbers than were ordered.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub renumbered: bool,
     /// RFC 3339, UTC.
     pub created: String,
     /// Every file of the bundle but the manifest and its signature, by path in the bundle.

@@ -60,6 +60,9 @@ pub(super) struct Ack<'a> {
     pub(super) counts: Counts,
     pub(super) body_sha256: &'a str,
     pub(super) ranges: Vec<RangeAck>,
+    /// Of an order that changes another: which, and what it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) change: Option<serde_json::Value>,
     pub(super) received: String,
     pub(super) engine: &'static str,
 }

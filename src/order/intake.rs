@@ -11,8 +11,10 @@ use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::answer::{self, ACK_FILE, ACK_SCHEMA, Ack, Answer, Counts, RangeAck, Verdict};
+use super::answer::{self, ACK_FILE, ACK_SCHEMA, Ack, Answer, Counts, Verdict};
 use super::beside;
+use super::change::Document;
+use super::changing::Changes;
 use super::columns::Column;
 use super::file::{Accept, Line, Mode, Order};
 use super::header::{self, Targets, Templates};
@@ -32,7 +34,7 @@ use crate::store::sqlite::{AcceptedOrder, Ledger};
 use crate::store::{Refusal, Store, StoredOrder};
 
 /// Octets of a key file at most, above those of the ordered keys: the maker may send one file for many orders.
-const KEY_FILE_OCTETS: u64 = 1 << 30;
+pub(super) const KEY_FILE_OCTETS: u64 = 1 << 30;
 
 /// Where orders come in.
 pub struct Intake<'a> {
@@ -46,6 +48,8 @@ pub struct Intake<'a> {
     pub check_keys: CheckKeys<'a>,
     /// What the site offers.
     pub targets: &'a Targets,
+    /// What changes of other orders need.
+    pub changes: &'a dyn Changes,
     /// The time of this submission.
     pub now: Timestamp,
 }
@@ -76,9 +80,9 @@ impl Intake<'_> {
             at_exactly: self.now.to_string(),
             submit,
         };
-        let parsed = Order::from_json(&received.body);
+        let parsed = Document::from_json(&received.body);
         let key = match &parsed {
-            Ok(order) => Some(order.key.clone()),
+            Ok(document) => Some(document.key().clone()),
             Err(unreadable) => unreadable.key.clone(),
         };
         if let Some(key) = &key
@@ -90,7 +94,8 @@ impl Intake<'_> {
             self.was_never_accepted(key)?;
         }
         match parsed {
-            Ok(order) => self.validate(&order, &received),
+            Ok(Document::Order(order)) => self.validate(&order, &received),
+            Ok(Document::Change(change)) => self.change(&change, &received),
             Err(unreadable) => self.reject_unreadable(unreadable, &received),
         }
     }
@@ -111,11 +116,11 @@ impl Intake<'_> {
     }
 
     /// The key is in the ledger: the first answer again, or a conflict.
-    fn known(&self, first: &StoredOrder, received: &Received) -> Result<Answer, Fault> {
+    pub(super) fn known(&self, first: &StoredOrder, received: &Received) -> Result<Answer, Fault> {
         if first.body_sha256 != received.body_sha256 {
             return Ok(conflict(
                 &first.key,
-                received.ack(Some(&first.key), Verdict::Duplicate, Counts::default(), vec![])?,
+                received.ack(Some(&first.key), Verdict::Duplicate, Counts::default(), &mut Tally::default())?,
             ));
         }
         let directory = self.outbox.join(first.key.outbox_path());
@@ -264,7 +269,12 @@ impl Intake<'_> {
         Ok((look.into_twice(), sha256s))
     }
 
-    fn refusals(&self, key: Option<&OrderKey>, several: bool, received: &Received) -> Result<Refusals, Fault> {
+    pub(super) fn refusals(
+        &self,
+        key: Option<&OrderKey>,
+        several: bool,
+        received: &Received,
+    ) -> Result<Refusals, Fault> {
         let file = match key.filter(|_| received.submit) {
             None => None,
             Some(key) => {
@@ -277,10 +287,10 @@ impl Intake<'_> {
     }
 
     /// Verdict, commit, answer files; in this order, so that an answer never speaks of what is not durable.
-    fn finish(
+    pub(super) fn finish(
         &self,
         key: Option<&OrderKey>,
-        tally: Tally,
+        mut tally: Tally,
         mut refusals: Refusals,
         book: Book<'_>,
         accept: Accept,
@@ -294,7 +304,10 @@ impl Intake<'_> {
         let rejected = verdict == Verdict::Rejected;
         let accepted = if rejected { 0 } else { tally.accepted };
         let counts = Counts { rows: tally.rows, accepted, refused: refusals.rows };
-        let ack = received.ack(key, verdict, counts, if rejected { Vec::new() } else { tally.ranges })?;
+        if rejected {
+            tally = Tally { templates: tally.templates, ..Tally::default() };
+        }
+        let ack = received.ack(key, verdict, counts, &mut tally)?;
         let file = refusals.finish_file()?;
         let directory = key.filter(|_| received.submit).map(|key| self.outbox.join(key.outbox_path()));
         let publish = || -> Result<(), Fault> {
@@ -307,7 +320,10 @@ impl Intake<'_> {
                 let accepted_at = received.at_exactly.as_str();
                 let Counts { rows, refused, .. } = counts;
                 let templates = &tally.templates;
-                let order = AcceptedOrder { key, body_sha256, body, templates, ack: &ack, rows, refused, accepted_at };
+                let change = tally.change.as_ref().map(|accepted| accepted.change);
+                let ack = &ack;
+                let order =
+                    AcceptedOrder { key, body_sha256, body, templates, ack, rows, refused, accepted_at, change };
                 acceptance.commit(&order)?;
                 publish()?;
             }
@@ -349,22 +365,22 @@ impl OrderFile {
     }
 
     /// What they say.
-    pub(super) fn order(&self) -> Result<Order, Unreadable> {
-        Order::from_json(&self.body)
+    pub(super) fn document(&self) -> Result<Document, Unreadable> {
+        Document::from_json(&self.body)
     }
 }
 
 /// A file that came in.
-struct Received {
+pub(super) struct Received {
     /// May hold confirmation codes.
     body: Zeroizing<Vec<u8>>,
     body_sha256: String,
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     /// For people: whole seconds.
     at: String,
     /// For the ledger: a key that was switched in the same second is before it or after it.
     at_exactly: String,
-    submit: bool,
+    pub(super) submit: bool,
 }
 
 impl Received {
@@ -373,7 +389,7 @@ impl Received {
         key: Option<&OrderKey>,
         verdict: Verdict,
         counts: Counts,
-        ranges: Vec<RangeAck>,
+        tally: &mut Tally,
     ) -> Result<Vec<u8>, Fault> {
         let ack = Ack {
             schema: ACK_SCHEMA,
@@ -383,7 +399,8 @@ impl Received {
             verdict,
             counts,
             body_sha256: &self.body_sha256,
-            ranges,
+            ranges: std::mem::take(&mut tally.ranges),
+            change: tally.change.as_ref().map(|accepted| accepted.ack.clone()),
             received: self.at.clone(),
             engine: env!("CARGO_PKG_VERSION"),
         };

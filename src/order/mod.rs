@@ -6,6 +6,8 @@
 
 mod answer;
 mod beside;
+pub mod change;
+mod changing;
 mod columns;
 pub mod file;
 mod header;
@@ -30,6 +32,8 @@ mod vars;
 mod wrapped;
 
 pub use answer::{ACK_SCHEMA, Answer, Counts, Verdict};
+pub use change::Document;
+pub use changing::{Asked, Changes};
 pub use columns::{COLUMNS, Column};
 pub use file::{
     Accept, Bootstrap, BootstrapMode, ConfirmationCode, CredentialsFrom, Export, FileRef, InlineRow, Kind, Line,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 
+use super::change::{Change, ChangeOrder, Document, RemakeLine};
 use super::columns::{Column, Meaning, meaning, shown_name};
 use super::file::*;
 use super::json::{Limit, Members, Node, Place, Problems, Value, excerpt};
@@ -14,7 +15,7 @@ use crate::formats::rsp::metadata::{
 };
 use crate::formats::saip::algorithm::Algorithm;
 use crate::ids::{OrderId, OrderKey, Tenant};
-use crate::store::Refusal;
+use crate::store::{ChangeKind, Refusal};
 
 /// Octets of an order file at most; rows beyond a thousand have their own file.
 pub(super) const MAX_OCTETS: u64 = 4 << 20;
@@ -44,6 +45,28 @@ pub struct Unreadable {
 }
 
 impl Order {
+    /// Reads the octets of an order of profiles.
+    pub fn from_json(octets: &[u8]) -> Result<Self, Unreadable> {
+        match Document::from_json(octets)? {
+            Document::Order(order) => Ok(*order),
+            Document::Change(change) => {
+                let problems = Problems::default();
+                let kind = change.kind().as_str();
+                problems.add(
+                    0,
+                    "kind",
+                    kind,
+                    "unsupported-kind",
+                    "has no profiles of its own",
+                    "name the order it changes",
+                );
+                Err(Unreadable { key: Some(change.key), lines: 0, refusals: problems.into_refusals() })
+            }
+        }
+    }
+}
+
+impl Document {
     /// Reads an order file's octets.
     pub fn from_json(octets: &[u8]) -> Result<Self, Unreadable> {
         let problems = Problems::default();
@@ -73,7 +96,7 @@ fn reason(error: &serde_json::Error) -> String {
     text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
-fn read_root(root: &Node, problems: &Problems) -> (Option<OrderKey>, Option<Order>) {
+fn read_root(root: &Node, problems: &Problems) -> (Option<OrderKey>, Option<Document>) {
     let place = Place::root(problems);
     let mut key = None;
     let order = Value::new(root, &place).object(|order| {
@@ -88,28 +111,101 @@ fn read_root(root: &Node, problems: &Problems) -> (Option<OrderKey>, Option<Orde
             v.word(&[("all_or_nothing", Accept::AllOrNothing), ("partial", Accept::Partial)])
         });
         let due = order.optional("due", |v| v.parse::<jiff::Timestamp>(excerpt, "RFC 3339: 2026-12-01T06:00:00Z"));
-        let lines = order.required("lines", read_lines);
+        let change = match kind {
+            Some(FileKind::Change(ChangeKind::Cancel)) => {
+                let lines = order.or("lines", Vec::new(), read_cancelled_lines);
+                lines.map(|lines| Change::Cancel { lines })
+            }
+            Some(FileKind::Change(ChangeKind::Remake)) => {
+                let lines = order.required("lines", read_remade_lines);
+                lines.map(|lines| Change::Remake { lines })
+            }
+            Some(FileKind::Profiles(kind)) => {
+                let lines = order.required("lines", read_lines);
+                schema?;
+                let order = Order { key: key.clone()?, kind, accept: accept?, due: due?, lines: lines? };
+                return Some(Document::Order(Box::new(order)));
+            }
+            None => {
+                order.required("lines", read_lines);
+                None
+            }
+        };
+        if accept? == Accept::Partial && change.is_some() {
+            let accept = |v: Value<'_>| v.place().refuse("partial", "unsupported-accept", WHOLE, "leave accept out");
+            order.optional("accept", |v| accept(v).or(Some(())));
+        }
         schema?;
-        Some(Order { key: key.clone()?, kind: kind?, accept: accept?, due: due?, lines: lines? })
+        due?;
+        Some(Document::Change(ChangeOrder { key: key.clone()?, change: change? }))
     });
     (key, order)
 }
 
-fn read_kind(value: Value<'_>) -> Option<Kind> {
-    let kind = value.word(&[
-        ("production", Some(Kind::Production)),
-        ("bootstrap", Some(Kind::Bootstrap)),
-        ("test", Some(Kind::Test)),
-        ("remake", None),
-        ("cancel", None),
-    ])?;
-    supported(
-        value,
-        kind,
-        "unsupported-kind",
-        "orders of this kind are not taken as files: a change of an order is a command",
-        "`bindery order cancel ID`, `order revoke ID`; to make profiles anew, order them with new numbers",
-    )
+/// What an order file is about.
+#[derive(Clone, Copy)]
+enum FileKind {
+    Profiles(Kind),
+    Change(ChangeKind),
+}
+
+fn read_kind(value: Value<'_>) -> Option<FileKind> {
+    value.word(&[
+        ("production", FileKind::Profiles(Kind::Production)),
+        ("bootstrap", FileKind::Profiles(Kind::Bootstrap)),
+        ("test", FileKind::Profiles(Kind::Test)),
+        ("remake", FileKind::Change(ChangeKind::Remake)),
+        ("cancel", FileKind::Change(ChangeKind::Cancel)),
+    ])
+}
+
+const WHOLE: &str = "cannot be: a change is made as a whole or not at all";
+
+/// `[]` or `[{"line": 1}]`.
+fn read_cancelled_lines(value: Value<'_>) -> Option<Vec<u32>> {
+    value.elements(LINES, |v| v.read_as_line(|v| v.object(|line| line.required("line", |v| v.number(1, u32::MAX)))))
+}
+
+fn read_remade_lines(value: Value<'_>) -> Option<Vec<RemakeLine>> {
+    let lines = value.elements(LINES, |v| v.read_as_line(|v| v.object(read_remade_line)))?;
+    let mut numbers = HashSet::new();
+    match lines.iter().find(|line| !numbers.insert(line.line)) {
+        _ if lines.is_empty() => value.place().refuse("", "bad-value", "has no element", "name the line and its rows"),
+        Some(twice) => value.place().refuse(
+            &twice.line.to_string(),
+            "duplicate-line",
+            "stands twice",
+            "put its rows into one line",
+        ),
+        None => Some(lines),
+    }
+}
+
+fn read_remade_line(members: &Members<'_>) -> Option<RemakeLine> {
+    let line = members.required("line", |v| v.number(1, u32::MAX));
+    let rows = members.required("rows", read_rows);
+    let euicc_data = members.required("euicc_data", |v| v.object(read_file));
+    let iccid = members.or("iccid", Numbers::Rows, |v| read_numbers(v, "19 or 20 digits, the last the Luhn digit"));
+    let imsi = members.or("imsi", Numbers::Rows, |v| {
+        let imsi = read_numbers(v, "6 to 15 digits")?;
+        match (&iccid, &imsi) {
+            (Some(Numbers::Rows), Numbers::First(_)) => v.place().refuse(
+                "",
+                "bad-value",
+                "a profile with the same ICCID keeps its IMSI",
+                "give iccid.first too: a new profile gets both",
+            ),
+            _ => Some(imsi),
+        }
+    });
+    fn first<T>(numbers: Numbers<T>) -> Option<T> {
+        match numbers {
+            Numbers::First(first) => Some(first),
+            Numbers::Rows => None,
+        }
+    }
+    let (iccid, imsi) = (iccid.map(first), imsi.map(first));
+    Some(RemakeLine { line: line?, rows: rows?, euicc_data: euicc_data?, iccid: iccid?, imsi: imsi? })
 }
 
 /// A word of the contract that this version does not act on: refused plainly instead of misunderstood.

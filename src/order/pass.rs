@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::answer::RangeAck;
 use super::beside;
+use super::changing::Accepted;
 use super::columns::Column;
 use super::file::{Accept, CredentialsFrom, Line, Mode, Numbers, Order, Rows};
 use super::header::Takes;
@@ -55,6 +56,8 @@ pub(super) struct Tally {
     pub(super) ranges: Vec<RangeAck>,
     /// SHA-256 (hex) of each line's template.
     pub(super) templates: BTreeMap<u32, String>,
+    /// What it does to another order.
+    pub(super) change: Option<Accepted>,
 }
 
 /// One pass over the rows of one line.

@@ -68,23 +68,34 @@ pub(super) struct Seen {
 impl<'o> RowSource<'o> {
     /// Opens the rows and judges the header. `member` is the path of the line (`lines[0]`).
     pub(super) fn open(line: &'o Line, directory: &Path, member: &str) -> Result<Result<Self, Vec<Refusal>>, Fault> {
-        let own = line.own_columns();
-        let origin = match &line.rows {
+        let member = format!("{member}.rows");
+        Self::of(line.rows.as_ref(), (line.line, line.quantity), line.own_columns(), directory, &member)
+    }
+
+    /// The same for rows of a line of this number, so many; `own`: columns of the sender's own to be read; `member`: path of the rows.
+    pub(super) fn of(
+        rows: Option<&'o Rows>,
+        (line, quantity): (u32, u32),
+        own: Vec<&'o str>,
+        directory: &Path,
+        member: &str,
+    ) -> Result<Result<Self, Vec<Refusal>>, Fault> {
+        let origin = match rows {
             None => Origin::Empty,
             Some(Rows::Inline(rows)) => Origin::Inline(rows),
             Some(Rows::File { file, .. }) => {
-                let most_octets = HEADER_OCTETS + u64::from(line.quantity) * ROW_OCTETS;
-                let opened = match beside::open(directory, file, line.line, &format!("{member}.rows"), most_octets) {
+                let most_octets = HEADER_OCTETS + u64::from(quantity) * ROW_OCTETS;
+                let opened = match beside::open(directory, file, line, member, most_octets) {
                     Ok(opened) => opened,
                     Err(refusal) => return Ok(Err(vec![*refusal])),
                 };
-                match open_csv(opened, line.line, &file.file, &own)? {
+                match open_csv(opened, line, &file.file, &own)? {
                     Ok(origin) => origin,
                     Err(refusals) => return Ok(Err(refusals)),
                 }
             }
         };
-        Ok(Ok(Self { origin, own, quantity: line.quantity }))
+        Ok(Ok(Self { origin, own, quantity }))
     }
 
     /// Whether any row can have a value there.

@@ -27,6 +27,25 @@ pub struct Changed {
     pub states: Vec<(DeviceState, u64)>,
 }
 
+/// The run lock, where it is free, for as long as a change of the order's rows takes; `None`: a runner is at work.
+pub fn keep_runners_out(site: &Site, stored: &StoredOrder) -> Result<Option<RunLock>, Fault> {
+    let lock = RunLock::take_if_free(site.root(), jiff::Timestamp::now())?;
+    if lock.is_some() {
+        is_unsealed(site, stored)?;
+    }
+    Ok(lock)
+}
+
+fn is_unsealed(site: &Site, stored: &StoredOrder) -> Result<(), Fault> {
+    let own = site.outbox().join(stored.key.outbox_path());
+    let seal = part_dir(&own, stored.part).join(bundle::SIGNATURE);
+    if stored.state == OrderState::Open && seal.exists() {
+        let what = format!("{}: its bundle is sealed, the ledger does not say so yet", stored.key);
+        return Err(Fault::new(Exit::Stopped, what).hint("`bindery run` finishes the order; then try again"));
+    }
+    Ok(())
+}
+
 /// An order that a change may be made to.
 pub(super) struct Open<'s> {
     pub(super) ledger: Ledger,
@@ -41,20 +60,14 @@ impl<'s> Open<'s> {
         let stored = find_order(&ledger, name)?;
         match stored.state {
             OrderState::Purged => Err(purge::is_purged(&ledger, &stored)?),
-            OrderState::Open | OrderState::Exported => Ok(Self { ledger, stored, site }),
+            OrderState::Open | OrderState::Exported | OrderState::Done => Ok(Self { ledger, stored, site }),
         }
     }
 
     /// A crash between the seal and the ledger's last step: whoever saw the seal may have fetched the bundle, which must not become
     /// another one. To be asked by who holds the run lock.
     pub(super) fn is_unsealed(&self) -> Result<(), Fault> {
-        let own = self.site.outbox().join(self.stored.key.outbox_path());
-        let seal = part_dir(&own, self.stored.part).join(bundle::SIGNATURE);
-        if self.stored.state == OrderState::Open && seal.exists() {
-            let what = format!("{}: its bundle is sealed, the ledger does not say so yet", self.stored.key);
-            return Err(Fault::new(Exit::Stopped, what).hint("`bindery run` finishes the order; then try again"));
-        }
-        Ok(())
+        is_unsealed(self.site, &self.stored)
     }
 
     /// Makes one change. `nothing`: what to say, and what to do instead, where no row is in its reach.
@@ -65,10 +78,7 @@ impl<'s> Open<'s> {
         nothing: (&str, &str),
     ) -> Result<Changed, Fault> {
         let key = self.stored.key.clone();
-        let lock = RunLock::take_if_free(self.site.root(), jiff::Timestamp::now())?;
-        if lock.is_some() {
-            self.is_unsealed()?;
-        }
+        let lock = keep_runners_out(self.site, &self.stored)?;
         let change = change(&self.ledger, lock.is_some()).map_err(|e| match e {
             StoreError::Busy => {
                 Fault::new(Exit::Locked, format!("{key}: its bundle is being sealed, or the ledger is busy"))

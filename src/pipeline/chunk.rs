@@ -61,9 +61,7 @@ impl<H: Hsm> Engine<'_, H> {
             started = self.start((order, line), self.jobs(line, &devices, Audit::All, session)?, session)?;
         }
         if any_reaches(&started, Reach::Randomness) {
-            return Err(Fault::new(Exit::HsmUnusable, "the token's random numbers are blank").hint(
-                "nothing of this chunk was issued; run `bindery doctor`, and issue nothing before the cause is known",
-            ));
+            return Err(blank_randomness());
         }
         let started = keep_sound(order, &mut outcomes, started);
         let started = match line.import {
@@ -111,6 +109,42 @@ impl<H: Hsm> Engine<'_, H> {
         order.distinct.enter(&records.collect::<Vec<_>>())
     }
 
+    /// New profiles for devices of one line, each in the place of an exported one; every one of them is read back. Its numbers are
+    /// those of the device, everything secret is drawn.
+    pub(super) fn renew(
+        &self,
+        (order, line): (&OrderWork, &LineWork),
+        devices: &[Device],
+        session: &mut H::Session,
+    ) -> Result<Vec<Result<Finished, Failed>>, Fault> {
+        let job = |device| Job { device, is_audited: true, imported: None, is_renewed: true };
+        let started = self.start((order, line), devices.iter().map(job).collect(), session)?;
+        if any_reaches(&started, Reach::Randomness) {
+            return Err(blank_randomness());
+        }
+        let mut failed = Vec::new();
+        let mut sound = Vec::with_capacity(started.len());
+        for record in started {
+            match record {
+                Ok(record) => sound.push(record),
+                Err(record) => failed.push(Err(record)),
+            }
+        }
+        if !failed.is_empty() {
+            return Ok(failed);
+        }
+        order.distinct.enter(&sound.iter().map(|record| (record.record(), record.prints())).collect::<Vec<_>>())?;
+        let signing = self.sign_all(&sound.iter().filter_map(Started::to_sign).collect::<Vec<_>>());
+        let (agreed, core) = self.encrypt_for_core(line, sound, session)?;
+        let seal = |bench: &mut _, record: Result<Started, Failed>| record?.seal(bench, &order.batch_key);
+        let sealed = self.cpu.map_with(agreed, workbench, seal);
+        let signatures = signing.wait(self.lanes)?;
+        let finish = |((sealed, core), signature): ((Result<Sealed, Failed>, CoreSecrets), Signed)| {
+            sealed.and_then(|record| record.finish(Some(signature), core.ki, core.opc))
+        };
+        Ok(sealed.into_iter().zip(core).zip(signatures).map(finish).collect())
+    }
+
     /// The devices of a chunk, which of them are read back, and what they bring of their own.
     fn jobs<'d>(
         &self,
@@ -125,7 +159,7 @@ impl<H: Hsm> Engine<'_, H> {
         let mut imported = imported.into_iter().flatten();
         let job = |(at, device): (usize, &'d Device)| {
             let is_audited = device.iccid.is_some_and(|iccid| audit.chooses((at, of), &iccid));
-            Job { device, is_audited, imported: imported.next() }
+            Job { device, is_audited, imported: imported.next(), is_renewed: false }
         };
         Ok(devices.iter().enumerate().map(job).collect())
     }
@@ -230,6 +264,11 @@ fn encrypt_alone(record: &Started, key: &BlockKey, session: &mut impl HsmSession
     };
     session.anywhere();
     secrets
+}
+
+fn blank_randomness() -> Fault {
+    Fault::new(Exit::HsmUnusable, "the token's random numbers are blank")
+        .hint("nothing of this chunk was issued; run `bindery doctor`, and issue nothing before the cause is known")
 }
 
 pub(super) fn workbench() -> Result<Workbench, ErrorStack> {

@@ -51,7 +51,11 @@ pub(super) enum Sort {
     /// Rows that were held when the own one was sealed.
     Rest(u32),
     /// Profiles made again.
-    Remake(u32),
+    Remake {
+        number: u32,
+        /// ICCIDs or IMSIs among them are not those that were ordered.
+        renumbered: bool,
+    },
 }
 
 /// Walks through the devices of a bundle, in the order of their rows.
@@ -141,9 +145,10 @@ pub(super) fn write_bundle<H: Hsm>(
         certificates,
         part: match contents.sort {
             Sort::Whole => None,
-            Sort::Rest(number) | Sort::Remake(number) => Some(number),
+            Sort::Rest(number) | Sort::Remake { number, .. } => Some(number),
         },
-        remake: if let Sort::Remake(number) = contents.sort { Some(number) } else { None },
+        remake: if let Sort::Remake { number, .. } = contents.sort { Some(number) } else { None },
+        renumbered: matches!(contents.sort, Sort::Remake { renumbered: true, .. }),
         // Everything that this bundle was made of stands in the log up to here.
         audit_head: Some(engine.store.audit_head()?.hex()),
     };

@@ -3,22 +3,25 @@
 //! In: a key file. Out: its believed keys, one after the other, and why the others are not. A group of lines is in memory at a time.
 
 use std::collections::HashSet;
-use std::path::Path;
 
+use super::fan_out::FanOut;
 use super::stored::GROUP;
 use super::work::Engine;
 use crate::certs::{EuiccJudge, Trust};
+use crate::config::Site;
 use crate::error::Fault;
+use crate::formats::curve::Curve;
 use crate::hsm::Hsm;
 use crate::ids::Eid;
 use crate::order::KeyLine;
 use crate::order::key_file::{BadLine, KeyFile};
+use crate::store::Store;
 use crate::store::sqlite::one_time_key_x;
 
 const NEW_KEY: &str = "ask the eUICC's maker for another one-time key";
 
 /// A key line that was not believed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RefusedKey {
     /// 1-based.
     pub line_no: u64,
@@ -38,6 +41,22 @@ pub(super) struct Believed {
     pub(super) refused: Vec<RefusedKey>,
 }
 
+/// Who judges keys.
+pub(super) struct Judging<'a> {
+    pub(super) site: &'a Site,
+    /// Those that we have chains on.
+    pub(super) curves: Vec<Curve>,
+    pub(super) cpu: &'a FanOut,
+    pub(super) store: &'a dyn Store,
+}
+
+impl<'a> Judging<'a> {
+    /// The engine of a run.
+    pub(super) fn of<H: Hsm>(engine: &Engine<'a, H>) -> Self {
+        Self { site: engine.site, curves: engine.chains.curves(), cpu: engine.cpu, store: engine.store }
+    }
+}
+
 /// Who takes the keys in.
 pub(super) trait TakesKeys {
     /// An eUICC that a line names.
@@ -47,15 +66,15 @@ pub(super) trait TakesKeys {
 }
 
 /// Reads a key file line by line; its keys are checked on all cores. Gives the lines that are not believed.
-pub(super) fn read_keys<H: Hsm>(
-    engine: &Engine<'_, H>,
-    key_file: &Path,
+pub(super) fn read_keys(
+    judging: &Judging<'_>,
+    lines: KeyFile<'_>,
     taker: &mut impl TakesKeys,
 ) -> Result<Vec<RefusedKey>, Fault> {
-    let judge = EuiccJudge::new(Trust::load(&engine.site.path("certs/ci"))?.into(), jiff::Timestamp::now())
-        .serving(&engine.chains.curves());
+    let judge = EuiccJudge::new(Trust::load(&judging.site.path("certs/ci"))?.into(), jiff::Timestamp::now())
+        .serving(&judging.curves);
     let mut refused = Vec::new();
-    let mut lines = KeyFile::open(key_file)?.peekable();
+    let mut lines = lines.peekable();
     while lines.peek().is_some() {
         let mut group: Vec<KeyLine> = Vec::with_capacity(GROUP);
         for line in lines.by_ref().take(GROUP) {
@@ -66,7 +85,7 @@ pub(super) fn read_keys<H: Hsm>(
                 }
             }
         }
-        let verdicts = engine.cpu.map(&group, |line| {
+        let verdicts = judging.cpu.map(&group, |line| {
             let KeyLine { eid, euicc_otpk, signature, euicc_certificate, eum_certificate, .. } = line;
             judge.check(eid, euicc_otpk, signature, euicc_certificate, eum_certificate)
         });
@@ -79,7 +98,7 @@ pub(super) fn read_keys<H: Hsm>(
                 // A key serves one profile, ever; of two lines with one key the first that is believed stands. One that is spent
                 // on another profile is of a fleet's key file nothing unusual.
                 Ok(point) => {
-                    let is_used = engine.store.one_time_key_used(&point.octets)?;
+                    let is_used = judging.store.one_time_key_used(&point.octets)?;
                     if !taker.key(eid, &point.octets, is_used)? {
                         refuse("the one-time key stands in an earlier line too".to_owned(), NEW_KEY);
                     }
@@ -91,9 +110,9 @@ pub(super) fn read_keys<H: Hsm>(
 }
 
 /// Reads a key file as a whole.
-pub(super) fn believed_keys<H: Hsm>(engine: &Engine<'_, H>, key_file: &Path) -> Result<Believed, Fault> {
+pub(super) fn believed_keys(judging: &Judging<'_>, lines: KeyFile<'_>) -> Result<Believed, Fault> {
     let mut held = Held::default();
-    let refused = read_keys(engine, key_file, &mut held)?;
+    let refused = read_keys(judging, lines, &mut held)?;
     Ok(Believed { keys: held.keys, named: held.named, refused })
 }
 

@@ -14,6 +14,7 @@ mod chunk;
 mod close;
 mod distinct;
 pub mod fan_out;
+mod goals;
 mod hold;
 mod import;
 mod key_file;
@@ -37,12 +38,13 @@ use std::time::Duration;
 pub use attest::{AuditKey, sign_head};
 pub use audit::Audit;
 pub use cancel::cancel;
-pub use change::Changed;
+pub use change::{Changed, keep_runners_out};
+pub use goals::{First, Rows};
 pub use hold::{hold, release};
 pub use import::{ImportRefusal, wrapped_form};
 pub use open::{load_chains, with_engine};
 pub use prepare::{check_line, settings_of};
-pub use remake::{Remade, Rows, remake};
+pub use remake::{Remade, goals_of, remake};
 pub use revoke::{Revoked, revoke};
 pub use stored::{Bound, bind_stored, bundles_of};
 pub use work::Engine;
@@ -55,7 +57,7 @@ use crate::hsm::Hsm;
 use crate::hsm::lanes::Health;
 use crate::ids::OrderKey;
 use crate::store::sqlite::{Ledger, newest_acceptance};
-use crate::store::{DeviceState, OrderState, Store, StoredOrder};
+use crate::store::{ChangeKind, DeviceState, OrderChange, OrderState, Store, StoredOrder};
 use crate::telemetry::{Progress, ProgressMode};
 
 /// What became of one order.
@@ -82,6 +84,8 @@ pub struct Report {
 pub struct Outcome {
     /// Orders that were closed.
     pub reports: Vec<Report>,
+    /// Accepted remakes that were carried out, each with its own key.
+    pub remade: Vec<(OrderKey, Remade)>,
     /// Orders of which nothing is left but held rows, and how many: they stay as they are.
     pub held: Vec<(OrderKey, u64)>,
     /// Orders that could not be worked on, and why; the others were.
@@ -101,18 +105,22 @@ pub fn run(
 ) -> Result<Outcome, Fault> {
     let _lock = lock::RunLock::take(site.root(), jiff::Timestamp::now())?;
     let ledger = Ledger::open(&site.state_db())?;
-    let due = due_orders(&ledger, wanted)?;
+    let Due { orders: due, remakes } = due(&ledger, wanted)?;
     check_clock_now(site)?;
+    remake::finish_all_cut_off(site, &ledger)?;
     let resumed = due.iter().filter(|stored| stored.sealed_batch_key.is_some()).count();
-    let event = Event::new(Word::RunBegun).name("command", "run").number("due", due.len() as u64);
+    let event = Event::new(Word::RunBegun).name("command", "run");
+    let event = event.number("due", (due.len() + remakes.len()) as u64);
     recorded(site, &ledger, event.number("resumed", resumed as u64), stop, || {
         // Opened even when nothing is due: a token that cannot be used is told now, not with the next order.
         with_engine(site, |engine| {
-            let worked = work_orders(engine, &due, audit, mode, stop);
+            let worked = work_orders(engine, &due, audit, mode, stop)
+                .and_then(|outcome| make_remakes((engine, &ledger), &remakes, outcome, stop));
             let noted = attest::note_tokens(engine.store, &engine.lanes.health());
             let outcome = worked?;
             noted?;
-            let records = outcome.reports.iter().map(|report| report.records).sum();
+            let remade = outcome.remade.iter().map(|(_, remade)| remade.remake.rows).sum::<u64>();
+            let records = outcome.reports.iter().map(|report| report.records).sum::<u64>() + remade;
             let event = Event::new(Word::RunEnded).number("exported", outcome.reports.len() as u64);
             engine.store.record(&event.number("failed", outcome.faults.len() as u64).number("records", records))?;
             sign_head(site, engine.store, engine.hsm)?;
@@ -167,7 +175,24 @@ fn work_orders<H: Hsm>(
                 .hint("run again: it continues where it stood"));
         }
     }
-    Ok(Outcome { reports, held, faults, health: engine.lanes.health() })
+    Ok(Outcome { reports, remade: Vec::new(), held, faults, health: engine.lanes.health() })
+}
+
+/// Accepted remakes one after the other, behind the orders: a profile must be exported before it is made again.
+fn make_remakes<H: Hsm>(
+    (engine, ledger): (&Engine<'_, H>, &Ledger),
+    remakes: &[StoredOrder],
+    mut outcome: Outcome,
+    stop: &AtomicBool,
+) -> Result<Outcome, Fault> {
+    for change in remakes {
+        match remake::make_due(engine, ledger, change, stop) {
+            Ok(remade) => outcome.remade.push((change.key.clone(), remade)),
+            Err(fault) if matches!(fault.exit, Exit::HsmUnusable | Exit::Stopped | Exit::Bug) => return Err(fault),
+            Err(fault) => outcome.faults.push((change.key.clone(), fault)),
+        }
+    }
+    Ok(Outcome { health: engine.lanes.health(), ..outcome })
 }
 
 /// One order from wherever it stands to its sealed bundle.
@@ -224,8 +249,20 @@ pub fn check_clock_now(site: &Site) -> Result<(), Fault> {
     }
 }
 
-/// The order that `ORDER_ID`, `TENANT/ORDER_ID` or `TENANT/ORDER_ID@REV` names.
+/// The order of profiles that `ORDER_ID`, `TENANT/ORDER_ID` or `TENANT/ORDER_ID@REV` names.
 pub fn find_order(ledger: &Ledger, name: &str) -> Result<StoredOrder, Fault> {
+    let stored = find_any(ledger, name)?;
+    match stored.change {
+        None => Ok(stored),
+        Some(change) => {
+            let what = format!("{}: an order of kind {} has no profiles of its own", stored.key, change.kind.as_str());
+            Err(Fault::new(Exit::Usage, what).hint("name the order that it changes; `bindery order show` tells which"))
+        }
+    }
+}
+
+/// The same, whatever its kind.
+fn find_any(ledger: &Ledger, name: &str) -> Result<StoredOrder, Fault> {
     let mut found: Vec<OrderKey> =
         ledger.orders()?.into_iter().map(|order| order.key).filter(|key| key.is_named(name)).collect();
     let unknown = || {
@@ -242,17 +279,36 @@ pub fn find_order(ledger: &Ledger, name: &str) -> Result<StoredOrder, Fault> {
     }
 }
 
-fn due_orders(ledger: &Ledger, wanted: &[String]) -> Result<Vec<StoredOrder>, Fault> {
+/// What a run has to do.
+#[derive(Default)]
+struct Due {
+    orders: Vec<StoredOrder>,
+    remakes: Vec<StoredOrder>,
+}
+
+fn due(ledger: &Ledger, wanted: &[String]) -> Result<Due, Fault> {
     if wanted.is_empty() {
-        return Ok(ledger.due_orders()?);
+        return Ok(Due { orders: ledger.due_orders()?, remakes: ledger.due_remakes()? });
     }
-    let mut due = Vec::new();
+    let mut due = Due::default();
     for name in wanted {
-        let order = find_order(ledger, name)?;
+        let mut order = find_any(ledger, name)?;
+        match order.change {
+            Some(OrderChange { kind: ChangeKind::Remake, .. }) if order.state == OrderState::Open => {
+                due.remakes.push(order);
+                continue;
+            }
+            // What is left of the order has a bundle to be sealed.
+            Some(OrderChange { kind: ChangeKind::Cancel, target }) => match ledger.order(target)? {
+                Some(target) if target.state == OrderState::Open => order = target,
+                _ => continue,
+            },
+            _ => {}
+        }
         match order.state {
-            OrderState::Open => due.push(order),
-            OrderState::Exported if held_rows(ledger, &order)? > 0 => due.push(order),
-            OrderState::Exported => {}
+            OrderState::Open => due.orders.push(order),
+            OrderState::Exported if held_rows(ledger, &order)? > 0 => due.orders.push(order),
+            OrderState::Exported | OrderState::Done => {}
             OrderState::Purged => return Err(purge::is_purged(ledger, &order)?),
         }
     }

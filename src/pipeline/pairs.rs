@@ -6,12 +6,13 @@
 
 use std::path::Path;
 
-use super::key_file::{RefusedKey, TakesKeys, read_keys};
+use super::key_file::{Judging, RefusedKey, TakesKeys, read_keys};
 use super::stored::GROUP;
 use super::work::{Engine, OrderWork};
 use crate::error::Fault;
 use crate::hsm::Hsm;
 use crate::ids::Eid;
+use crate::order::key_file::KeyFile;
 use crate::store::sqlite::Bindings;
 use crate::store::{Device, DevicePk, DeviceState, Store};
 
@@ -42,7 +43,7 @@ impl<'a> Pairs<'a> {
         key_file: &Path,
         bindings: &mut Bindings,
     ) -> Result<(Self, Vec<RefusedKey>), Fault> {
-        let refused = read_keys(engine, key_file, bindings)?;
+        let refused = read_keys(&Judging::of(engine), KeyFile::open(key_file)?, bindings)?;
         let store = engine.store;
         let stretches = stretches(store, work)?;
         for (first, last) in &stretches {

@@ -72,6 +72,8 @@ pub(super) struct Job<'d> {
     pub(super) is_audited: bool,
     /// K and OPc that its row brought, or why they are none; `None` where they are generated.
     pub(super) imported: Option<Result<Imported, BadImport>>,
+    /// It takes the place of an exported profile: its numbers are not the order's, and it is bound now whatever its line says.
+    pub(super) is_renewed: bool,
 }
 
 /// Which record this is, for its errors.
@@ -117,14 +119,14 @@ impl Started {
     pub(super) fn new(
         bench: &mut Result<Workbench, ErrorStack>,
         (order, line): (&OrderWork, &LineWork),
-        Job { device, is_audited, imported }: Job<'_>,
+        Job { device, is_audited, imported, is_renewed }: Job<'_>,
         octets: &[u8],
         op: Option<&SubscriberKey>,
     ) -> Result<Self, Failed> {
         let name = Name::of(device).ok_or_else(|| Failed::bug(device, "accepted without ICCID"))?;
         let iccid = name.iccid;
         let bench = bench.as_mut().map_err(|e| name.failed(e))?;
-        if let Some(number) = audit::foreign_number(&line.ordered, device) {
+        if let Some(number) = audit::foreign_number(&line.ordered, device).filter(|_| !is_renewed) {
             let what = format!("the ledger's {number} is not the one that the order gives this row");
             return Err(name.failed_as(ErrorClass::Storage, &what, "restore state.db from its last backup"));
         }
@@ -181,7 +183,7 @@ impl Started {
             metadata_sha256: sha256(&metadata),
             ..Issue::default()
         };
-        let goal = match line.binding {
+        let goal = match if is_renewed { Binding::Now } else { line.binding } {
             Binding::Later => Goal::Stored { ppk: Ppk::from_random(key_octets), nonce: ppk_nonce },
             Binding::Now => {
                 let draft =

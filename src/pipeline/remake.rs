@@ -1,19 +1,19 @@
 //! `order remake`: exported profiles once more, for another one-time key: the first one was spent, or the device was swapped.
 //!
-//! In: rows of an exported order and a key file. Out: a bundle of its own, `<order>+remake-NNN`. The ICCID, the subscriber's K and
+//! In: rows of an exported order and a key file, from a command or from an order of kind `remake`. Out: a bundle of its own,
+//! `<order>+remake-NNN`. The ICCID, the subscriber's K and
 //! OPc, PINs and OTA keys stay: the profile is made again octet for octet out of what rests under the order's batch key, and closed
 //! under new session keys. Matching id and transactionId are new. The old package becomes a tombstone.
 //!
-//! Rule: all the rows or none. A row goes to its own eUICC; only when the key file does not name that eUICC at all, it goes to
-//! the file's next one that has no profile of the order. The same question gets the first answer again.
+//! With new numbers it is a new profile instead: everything is drawn anew, for a K serves one ICCID, and the old profile is revoked.
+//!
+//! Rule: all the rows or none; which of them get what, says `goals`. The same question gets the first answer again.
 //!
 //! Write order, against a crash at any point, as of a binding: the bundle is sealed under a temporary name, then one transaction
 //! claims the keys and moves the rows, then the bundle gets its name. A sealed bundle that the ledger knows gets its name at the
 //! next call, any other one goes.
 
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -24,11 +24,13 @@ use zeroize::Zeroizing;
 use super::batch::RunTimes;
 use super::chunk::workbench;
 use super::close::{self, Contents, Sort};
-use super::key_file::{Believed, RefusedKey, believed_keys};
+use super::fan_out::FanOut;
+use super::goals::{self, First, Rows};
+use super::key_file::{Judging, RefusedKey};
 use super::record::{AGAIN_DRAW_LEN, Failed, Finished, Started};
 use super::stored::GROUP;
 use super::work::{Engine, OrderWork, package_object};
-use super::{attest, find_order, lock, prepare, purge, recorded, sign_head, with_engine};
+use super::{attest, find_order, lock, prepare, recorded, sign_head, with_engine};
 use crate::audit::{Event, Word};
 use crate::config::Site;
 use crate::durable;
@@ -36,29 +38,18 @@ use crate::error::{ErrorClass, Exit, Fault, RecordError};
 use crate::export::bundle;
 use crate::export::manifest::Counts;
 use crate::export::report::ChunkTiming;
+use crate::formats::curve::Curve;
 use crate::hsm::{Hsm, draw};
-use crate::ids::{Eid, Iccid, OrderKey, RecordId};
-use crate::order::file::Order;
+use crate::ids::{OrderKey, RecordId};
+use crate::order::Asked;
+use crate::order::change::Named;
+use crate::order::key_file::KeyFile;
 use crate::store::packages::{LocalFiles, Packages};
 use crate::store::sqlite::Ledger;
-use crate::store::{Device, DevicePk, DeviceState, OrderState, Remake, Store, StoredOrder};
-
-/// Which rows of an order.
-#[derive(Clone, Debug)]
-pub enum Rows {
-    /// By number, of one line; `line` may be left out where the order has only one.
-    Numbered {
-        /// `line` of the order header.
-        line: Option<u32>,
-        /// `row` of the CSV.
-        rows: Vec<RangeInclusive<u32>>,
-    },
-    /// Those of these profiles.
-    Of(Vec<Iccid>),
-}
+use crate::store::{Device, Goal, OrderPk, Remake, Store, StoredOrder};
 
 /// What [`remake`] did, or had done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Remade {
     /// Which order.
     pub key: OrderKey,
@@ -72,46 +63,112 @@ pub struct Remade {
     pub refused: Vec<RefusedKey>,
 }
 
-/// Makes the profiles of these rows again, with the same ICCIDs, for the one-time keys of a key file.
-pub fn remake(site: &Site, order: &str, rows: &Rows, key_file: &Path, stop: &AtomicBool) -> Result<Remade, Fault> {
+/// Makes the profiles of these rows again for the one-time keys of a key file: with the same ICCIDs, or new ones under new numbers.
+pub fn remake(
+    site: &Site,
+    order: &str,
+    (rows, first): (&Rows, Option<First>),
+    key_file: &Path,
+    stop: &AtomicBool,
+) -> Result<Remade, Fault> {
     let _lock = lock::RunLock::take(site.root(), jiff::Timestamp::now())?;
     let ledger = Ledger::open(&site.state_db())?;
     let stored = find_order(&ledger, order)?;
-    match stored.state {
-        OrderState::Purged => return Err(purge::is_purged(&ledger, &stored)?),
-        OrderState::Open => {
-            let what = format!("{}: not exported yet", stored.key);
-            return Err(
-                Fault::new(Exit::Usage, what).hint("`bindery run` comes first; then remake what is to be remade")
-            );
-        }
-        OrderState::Exported => {}
-    }
+    goals::is_exported(&ledger, &stored)?;
     let own = site.outbox().join(stored.key.outbox_path());
     let before = ledger.remakes(stored.pk)?;
     finish_cut_off(&own, &before)?;
-    let Selected { devices, taken } = select(&ledger, &stored, rows)?;
-    let input = input(&stored, &devices, key_file)?;
+    let selected = goals::select(&ledger, &stored, rows)?;
+    let input = input(&stored, &selected.devices, first, key_file)?;
     if let Some(same) = before.iter().find(|remake| remake.input == input) {
         let bundle = remake_dir(&own, same.number);
         return Ok(Remade { key: stored.key, remake: same.clone(), bundle, repeated: true, refused: Vec::new() });
     }
-    devices.iter().try_for_each(has_package)?;
-    let number = before.last().map_or(0, |last| last.number) + 1;
-    let places = Places { bundle: remake_dir(&own, number), partial: partial_dir(&own, number) };
     let event = Event::new(Word::RunBegun).name("command", "remake").order(&stored.key);
     recorded(site, &ledger, event, stop, || {
         with_engine(site, |engine| {
-            let plan = Plan { stored: &stored, places: &places, number, input, stop };
-            let made = plan.carry_out(engine, &devices, taken, key_file);
+            let devices = selected.devices.clone();
+            let judging = Judging::of(engine);
+            let (goals, believed) =
+                goals::plan(&ledger, &stored, selected, first, (&judging, KeyFile::open(key_file)?))?;
+            let plan = Plan { ledger: &ledger, stored: &stored, own: &own, input, change: None, stop };
+            let made = plan.carry_out(engine, &before, &devices, &goals);
             let noted = attest::note_tokens(engine.store, &engine.lanes.health());
-            let (remake, refused) = made?;
+            let remade = made?;
             noted?;
-            engine.store.record(&Event::new(Word::RunEnded).order(&stored.key).number("records", remake.rows))?;
+            engine
+                .store
+                .record(&Event::new(Word::RunEnded).order(&stored.key).number("records", remade.remake.rows))?;
             sign_head(site, engine.store, engine.hsm)?;
-            Ok(Remade { key: stored.key.clone(), remake, bundle: places.bundle.clone(), repeated: false, refused })
+            Ok(Remade { refused: believed.refused, ..remade })
         })
     })
+}
+
+/// Carries out a remake that was accepted as an order. The caller holds the run lock.
+pub(super) fn make_due<H: Hsm>(
+    engine: &Engine<'_, H>,
+    ledger: &Ledger,
+    change: &StoredOrder,
+    stop: &AtomicBool,
+) -> Result<Remade, Fault> {
+    let target = change.change.map(|change| ledger.order(change.target)).transpose()?.flatten();
+    let stored = target.ok_or_else(|| Fault::new(Exit::Bug, format!("{}: it changes no order", change.key)))?;
+    goals::is_exported(ledger, &stored)?;
+    let own = engine.site.outbox().join(stored.key.outbox_path());
+    let before = ledger.remakes(stored.pk)?;
+    finish_cut_off(&own, &before)?;
+    let goals = ledger.goals(change.pk)?;
+    let mut devices = Vec::with_capacity(goals.len());
+    for goal in &goals {
+        devices.extend(ledger.devices(stored.pk, goal.device, goal.device)?);
+    }
+    if devices.len() != goals.len() || goals.is_empty() {
+        let what = format!("{}: the ledger lost rows that it is to make again", change.key);
+        return Err(Fault::new(Exit::IntegrityFailure, what).hint("restore state.db from its last backup"));
+    }
+    let mut hash = Sha256::new();
+    hash.update(b"bindery.remake/1|order|");
+    hash.update(change.key.to_string().as_bytes());
+    hash.update(change.body_sha256.as_bytes());
+    let input = hash.finish();
+    let plan = Plan { ledger, stored: &stored, own: &own, input, change: Some(change.pk), stop };
+    plan.carry_out(engine, &before, &devices, &goals)
+}
+
+/// Gives sealed bundles their names that a crash kept from it, of every order that was ever remade. The caller holds the run lock.
+pub(super) fn finish_all_cut_off(site: &Site, ledger: &Ledger) -> Result<(), Fault> {
+    for key in ledger.remade_orders()? {
+        let own = site.outbox().join(key.outbox_path());
+        if let Some(stored) = ledger.find_order(&key)? {
+            finish_cut_off(&own, &ledger.remakes(stored.pk)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the rows of an exported order get that an order of kind `remake` names; nothing is claimed.
+pub fn goals_of(
+    (site, ledger, cpu): (&Site, &Ledger, &FanOut),
+    target: &StoredOrder,
+    curves: &[Curve],
+    asked: Asked<'_>,
+) -> Result<Vec<Goal>, Fault> {
+    let Asked { line, rows, first, keys } = asked;
+    goals::is_exported(ledger, target)?;
+    let rows = match rows {
+        Named::Rows(rows) => Rows::Numbered { line: Some(line), rows: rows.into_iter().map(|row| row..=row).collect() },
+        Named::Iccids(iccids) => Rows::Of(iccids),
+    };
+    let selected = goals::select(ledger, target, &rows)?;
+    if let Some(other) = selected.devices.iter().find(|device| device.line != line) {
+        let record = RecordId { line: other.line, row: other.row };
+        let what = format!("{}: {record} is not of line {line}", target.key);
+        return Err(Fault::new(Exit::Usage, what).hint("name the rows under their own line"));
+    }
+    let first = first.map(|(iccid, imsi)| First { iccid, imsi });
+    let judging = Judging { site, curves: curves.to_vec(), cpu, store: ledger };
+    Ok(goals::plan(ledger, target, selected, first, (&judging, keys))?.0)
 }
 
 /// `<order>+remake-NNN` beside the order's own bundle.
@@ -154,89 +211,16 @@ impl Places {
     }
 }
 
-/// The rows that are meant, in their order.
-struct Selected {
-    devices: Vec<Device>,
-    /// eUICCs that have or will have a profile of the order.
-    taken: HashSet<Eid>,
-}
-
-fn select(ledger: &Ledger, stored: &StoredOrder, rows: &Rows) -> Result<Selected, Fault> {
-    let usage = |what: String| Fault::new(Exit::Usage, format!("{}: {what}", stored.key));
-    let order = Order::from_json(&stored.body).map_err(|_| {
-        Fault::new(Exit::IntegrityFailure, format!("{}: the ledger's copy of the order cannot be read", stored.key))
-            .hint("restore state.db from its last backup")
-    })?;
-    let mut numbers: HashSet<u32> = HashSet::new();
-    let mut iccids: HashSet<Iccid> = HashSet::new();
-    let mut of_line = None;
-    match (rows, order.lines.as_slice()) {
-        (Rows::Of(wanted), _) => iccids.extend(wanted),
-        (Rows::Numbered { line: None, .. }, [_, _, ..]) => {
-            return Err(usage("it has several lines".to_owned()).hint("name the rows' line: --line N"));
-        }
-        (Rows::Numbered { line, rows }, lines) => {
-            of_line = line.or_else(|| lines.first().map(|line| line.line));
-            // No order has more rows: a wide range costs no more than it can find.
-            let most = lines.iter().map(|line| line.quantity).max().unwrap_or(0);
-            if let Some(beyond) = rows.iter().find(|rows| *rows.end() > most || *rows.start() == 0) {
-                return Err(usage(format!("it has no row {}", if *beyond.start() == 0 { 0 } else { *beyond.end() }))
-                    .hint("`bindery order show` tells how many rows it has; they count from 1"));
-            }
-            numbers.extend(rows.iter().cloned().flatten());
-        }
-    }
-    let mut selected = Selected { devices: Vec::new(), taken: HashSet::new() };
-    for line in &order.lines {
-        let Some((first, last)) = ledger.device_span(stored.pk, line.line)? else { continue };
-        for from in (first.0..=last.0).step_by(GROUP) {
-            let to = DevicePk((from + GROUP as i64 - 1).min(last.0));
-            for device in ledger.devices(stored.pk, DevicePk(from), to)? {
-                selected.taken.extend(device.eid.filter(|_| is_live(device.state)));
-                let is_meant = match rows {
-                    Rows::Of(_) => device.iccid.is_some_and(|iccid| iccids.remove(&iccid)),
-                    Rows::Numbered { .. } => of_line == Some(device.line) && numbers.remove(&device.row),
-                };
-                if is_meant {
-                    selected.devices.push(device);
-                }
-            }
-        }
-    }
-    let missing = iccids.iter().next().map(|iccid| format!("ICCID {} is none of its rows", iccid.masked()));
-    let missing = missing.or_else(|| numbers.iter().min().map(|row| format!("it has no row {row} in that line")));
-    match missing {
-        Some(what) => Err(usage(what).hint("`results.csv` of its bundle has every row with its ICCID")),
-        None if selected.devices.is_empty() => Err(usage("no row is named".to_owned()).hint("--rows 3,5-9 or --iccid")),
-        None => Ok(selected),
-    }
-}
-
-fn is_live(state: DeviceState) -> bool {
-    !matches!(state, DeviceState::Rejected | DeviceState::Failed | DeviceState::Cancelled | DeviceState::Revoked)
-}
-
-/// Only what was bound and exported is made again: everything else has a command of its own.
-fn has_package(device: &Device) -> Result<(), Fault> {
-    let is_bound = device.issue.as_ref().is_some_and(|issue| issue.transaction_id.is_some());
-    let hint = match (device.state, is_bound) {
-        (DeviceState::Exported, true) => return Ok(()),
-        (DeviceState::Exported | DeviceState::Prepared, _) => {
-            "it is stored and was never bound: `bindery bind` binds it"
-        }
-        (DeviceState::Accepted | DeviceState::Bound, _) => "`bindery run` makes and exports it first",
-        (DeviceState::Held, _) => "`bindery order hold --release` and `bindery run` make it",
-        _ => "no package of it exists: order the profile anew",
-    };
-    let record = RecordId { line: device.line, row: device.row };
-    let what = format!("{record} has no exported package, it is {}; nothing was remade", device.state.as_str());
-    Err(Fault::new(Exit::Usage, what).hint(hint))
-}
-
 /// What is asked for, in one hash: order, rows, the key file's octets.
-fn input(stored: &StoredOrder, devices: &[Device], key_file: &Path) -> Result<[u8; 32], Fault> {
+fn input(stored: &StoredOrder, devices: &[Device], first: Option<First>, key_file: &Path) -> Result<[u8; 32], Fault> {
     let mut hash = Sha256::new();
-    hash.update(b"bindery.remake/1|same-iccid|");
+    match first {
+        None => hash.update(b"bindery.remake/1|same-iccid|"),
+        Some(First { iccid, imsi }) => {
+            let imsi = imsi.map(|imsi| imsi.to_string()).unwrap_or_default();
+            hash.update(format!("bindery.remake/1|new-iccid|{iccid}|{imsi}|").as_bytes());
+        }
+    }
     hash.update(stored.key.to_string().as_bytes());
     hash.update(&(devices.len() as u64).to_be_bytes());
     devices.iter().for_each(|device| hash.update(&device.pk.0.to_be_bytes()));
@@ -248,10 +232,13 @@ fn input(stored: &StoredOrder, devices: &[Device], key_file: &Path) -> Result<[u
 
 /// A remake that was not made before.
 struct Plan<'a> {
+    ledger: &'a Ledger,
     stored: &'a StoredOrder,
-    places: &'a Places,
-    number: u32,
+    /// The order's own bundle.
+    own: &'a Path,
     input: [u8; 32],
+    /// The order that asks for it.
+    change: Option<OrderPk>,
     stop: &'a AtomicBool,
 }
 
@@ -259,33 +246,43 @@ impl Plan<'_> {
     fn carry_out<H: Hsm>(
         &self,
         engine: &Engine<'_, H>,
+        before: &[Remake],
         devices: &[Device],
-        taken: HashSet<Eid>,
-        key_file: &Path,
-    ) -> Result<(Remake, Vec<RefusedKey>), Fault> {
+        goals: &[Goal],
+    ) -> Result<Remade, Fault> {
+        let number = before.last().map_or(0, |last| last.number) + 1;
+        let places = Places { bundle: remake_dir(self.own, number), partial: partial_dir(self.own, number) };
         let work = prepare::prepare(engine, self.stored)?;
-        let believed = believed_keys(engine, key_file)?;
-        let goals = goals(devices, taken, &believed)?;
-        let other_euicc = goals.iter().zip(devices).filter(|(goal, device)| goal.eid != device.eid).count() as u64;
-        let (made, times) = self.packages(engine, &work, &goals)?;
-        let remake = Remake { number: self.number, input: self.input, rows: made.len() as u64, other_euicc };
-        self.seal_and_claim(engine, &work, &remake, &made, &times)?;
-        Ok((remake, believed.refused))
+        let wanted = goals::as_wanted(devices, goals);
+        let renumbered = goals.iter().any(|goal| goal.numbers.is_some());
+        if renumbered {
+            // Randomness that repeats itself would give a new profile an old one's secrets.
+            let chunks = engine.store.chunks(work.pk)?;
+            chunks.iter().filter(|chunk| chunk.done).try_for_each(|chunk| engine.remember(&work, chunk))?;
+        }
+        let other_euicc = wanted.iter().zip(devices).filter(|(goal, device)| goal.eid != device.eid).count() as u64;
+        let (made, times) = self.packages(engine, (&work, &places), &wanted, renumbered)?;
+        let (rows, input, change) = (made.len() as u64, self.input, self.change);
+        let remake = Remake { number, input, rows, other_euicc, renumbered, change };
+        self.seal_and_claim(engine, (&work, &places), &remake, &made, &times)?;
+        let (key, bundle) = (self.stored.key.clone(), places.bundle);
+        Ok(Remade { key, remake, bundle, repeated: false, refused: Vec::new() })
     }
 
     /// Group by group; each is one package file.
     fn packages<H: Hsm>(
         &self,
         engine: &Engine<'_, H>,
-        work: &OrderWork,
-        goals: &[Device],
+        (work, places): (&OrderWork, &Places),
+        wanted: &[Device],
+        renumbered: bool,
     ) -> Result<(Vec<Device>, RunTimes), Fault> {
-        let files = LocalFiles::new(&self.places.partial)?;
+        let files = LocalFiles::new(&places.partial)?;
         let mut session = engine.hsm.open_session()?;
-        let mut made = Vec::with_capacity(goals.len());
+        let mut made = Vec::with_capacity(wanted.len());
         let mut times = RunTimes::default();
         let begun = Instant::now();
-        for (number, group) in (1..).zip(goals.chunks(GROUP)) {
+        for (number, group) in (1..).zip(wanted.chunks(GROUP)) {
             if self.stop.load(Ordering::Relaxed) {
                 let hint = "run the command again";
                 return Err(Fault::new(Exit::Stopped, "stopped on request; nothing was remade").hint(hint));
@@ -293,7 +290,11 @@ impl Plan<'_> {
             let started = Instant::now();
             let object = package_object(number);
             let mut segment = files.create(&object)?;
-            for (device, finished) in group.iter().zip(packages_of(engine, work, group, &mut session)?) {
+            let packages = match renumbered {
+                true => new_packages_of(engine, work, group, &mut session)?,
+                false => packages_of(engine, work, group, &mut session)?,
+            };
+            for (device, finished) in group.iter().zip(packages) {
                 let offset = segment.append(finished.as_bytes())?;
                 let length = finished.as_bytes().len() as u64;
                 made.push(Device { issue: Some(finished.into_issue(&object, offset, length)), ..device.clone() });
@@ -308,18 +309,20 @@ impl Plan<'_> {
     fn seal_and_claim<H: Hsm>(
         &self,
         engine: &Engine<'_, H>,
-        work: &OrderWork,
+        (work, places): (&OrderWork, &Places),
         remake: &Remake,
         made: &[Device],
         times: &RunTimes,
     ) -> Result<(), Fault> {
-        let Places { partial, .. } = self.places;
+        let Places { partial, .. } = places;
         close::repeat_answers(self.stored, &work.bundle_dir, partial)?;
         let packages = times.objects.iter().map(|(name, facts)| (name.clone(), Some(*facts)));
         let existing =
             ["ack.json", "rejects.csv"].map(|name| (name.to_owned(), None)).into_iter().chain(packages).collect();
         let counts = Counts { rows: remake.rows, issued: remake.rows, ..Counts::default() };
-        let sort = Sort::Remake(remake.number);
+        let renamed = self.ledger.renumbered_devices(work.pk)?;
+        let renumbered = remake.renumbered || made.iter().any(|device| renamed.contains(&device.pk));
+        let sort = Sort::Remake { number: remake.number, renumbered };
         let contents = Contents { stored: self.stored, work, dir: partial, existing, counts, times, sort };
         let mut session = engine.hsm.open_session()?;
         let manifest_sha256 = close::write_bundle(engine, &contents, &mut session, &|visit| {
@@ -329,35 +332,8 @@ impl Plan<'_> {
             })
         })?;
         engine.store.record_remake(work.pk, remake, made, &manifest_sha256)?;
-        self.places.name()
+        places.name()
     }
-}
-
-/// The devices with the eUICC and the one-time key that each gets; a fault when one gets none.
-fn goals(devices: &[Device], mut taken: HashSet<Eid>, believed: &Believed) -> Result<Vec<Device>, Fault> {
-    let mut by_eid: HashMap<Eid, VecDeque<[u8; 65]>> = HashMap::new();
-    for (eid, otpk) in &believed.keys {
-        by_eid.entry(*eid).or_default().push_back(*otpk);
-    }
-    let mut next_euicc = believed.keys.iter().map(|(eid, _)| *eid);
-    let goal = |device: &Device| {
-        let eid = match device.eid.filter(|eid| believed.named.contains(eid)) {
-            Some(own) => Some(own),
-            None => next_euicc.by_ref().find(|eid| taken.insert(*eid)),
-        };
-        let otpk = eid.and_then(|eid| by_eid.get_mut(&eid)).and_then(VecDeque::pop_front);
-        let (Some(eid), Some(otpk)) = (eid, otpk) else {
-            let record = RecordId { line: device.line, row: device.row };
-            let what =
-                format!("{record}: the key file has no believed, unused one-time key for it; nothing was remade");
-            let told = believed.refused.first().map(|bad| format!("; its line {}: {}", bad.line_no, bad.message));
-            return Err(Fault::new(Exit::Exhausted, what + &told.unwrap_or_default()).hint(
-                "bring a fresh key of the row's own eUICC, or, where the device was swapped, only keys of the new one",
-            ));
-        };
-        Ok(Device { eid: Some(eid), euicc_otpk: Some(otpk), ..device.clone() })
-    };
-    devices.iter().map(goal).collect()
 }
 
 /// Finished packages of a group, all of them or a fault.
@@ -386,6 +362,22 @@ fn packages_of<H: Hsm>(
         sealed.finish(Some(signature), core.0, core.1)
     };
     all(sealed.into_iter().zip(group).zip(signatures).map(finish).collect())
+}
+
+/// The same of new profiles under new numbers.
+fn new_packages_of<H: Hsm>(
+    engine: &Engine<'_, H>,
+    work: &OrderWork,
+    group: &[Device],
+    session: &mut H::Session,
+) -> Result<Vec<Finished>, Fault> {
+    let mut finished = Vec::with_capacity(group.len());
+    for devices in group.chunk_by(|one, next| one.line == next.line) {
+        let line = devices.first().and_then(|device| work.line(device.line));
+        let line = line.ok_or_else(|| Fault::new(Exit::Bug, "a device of no line"))?;
+        finished.extend(all(engine.renew((work, line), devices, session)?)?);
+    }
+    Ok(finished)
 }
 
 fn all<T>(results: Vec<Result<T, Failed>>) -> Result<Vec<T>, Fault> {

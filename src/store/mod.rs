@@ -114,6 +114,8 @@ pub enum OrderState {
     Exported,
     /// Its keys were erased: nothing can be made of it any more.
     Purged,
+    /// A cancellation or remake that was carried out.
+    Done,
 }
 
 impl OrderState {
@@ -123,12 +125,13 @@ impl OrderState {
             Self::Open => "open",
             Self::Exported => "exported",
             Self::Purged => "purged",
+            Self::Done => "done",
         }
     }
 
     /// The state of this word.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Open, Self::Exported, Self::Purged].into_iter().find(|state| state.as_str() == word)
+        [Self::Open, Self::Exported, Self::Purged, Self::Done].into_iter().find(|state| state.as_str() == word)
     }
 }
 
@@ -159,6 +162,63 @@ pub struct StoredOrder {
     pub accepted_at: String,
     /// The bundle that is being filled: 0 the order's own, then one each time that held rows are put back later.
     pub part: u32,
+    /// Which order it changes, and how; none for orders of profiles.
+    pub change: Option<OrderChange>,
+}
+
+/// What an order of kind cancel or remake does, and to which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderChange {
+    /// What it does.
+    pub kind: ChangeKind,
+    /// The order whose rows change.
+    pub target: OrderPk,
+}
+
+/// What an order does to the rows of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// Gives up what is not started.
+    Cancel,
+    /// Makes exported profiles again.
+    Remake,
+}
+
+impl ChangeKind {
+    /// The word in orders and in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Remake => "remake",
+        }
+    }
+
+    /// The kind of this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Cancel, Self::Remake].into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// What a profile that is made again gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Goal {
+    /// Whose.
+    pub device: DevicePk,
+    /// The eUICC.
+    pub eid: Eid,
+    /// Its one-time key.
+    pub euicc_otpk: [u8; 65],
+    /// Of a new profile; none where the old one is made once more.
+    pub numbers: Option<NewNumbers>,
+}
+
+/// Numbers of a profile that takes another one's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewNumbers {
+    /// ICCID.
+    pub iccid: Iccid,
+    /// IMSI, where the old profile has one.
+    pub imsi: Option<Imsi>,
 }
 
 /// State of one device line (contract, "States").
@@ -376,6 +436,10 @@ pub struct Remake {
     pub rows: u64,
     /// Those among them that went to another eUICC than before.
     pub other_euicc: u64,
+    /// New profiles under new numbers, instead of the same ones once more.
+    pub renumbered: bool,
+    /// The order that asked for it and claimed its keys and numbers; none where a command did.
+    pub change: Option<OrderPk>,
 }
 
 /// A refused row as `rejects.csv` tells it. `row` 0: the order or file as a whole.

@@ -163,7 +163,12 @@ fn unfinished_orders(site: &Site) -> Result<Vec<StoredOrder>, Fault> {
     let ledger = Ledger::open(&site.state_db())?;
     let mut unfinished = Vec::new();
     for order in ledger.orders()? {
-        if order.state == OrderState::Open || ledger.stored_count(order.pk)? > 0 {
+        if let Some(change) = order.change {
+            // What a remake makes, it makes of the order that it changes.
+            if order.state == OrderState::Open {
+                unfinished.extend(ledger.order(change.target)?);
+            }
+        } else if order.state == OrderState::Open || ledger.stored_count(order.pk)? > 0 {
             unfinished.extend(ledger.find_order(&order.key)?);
         }
     }

@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use archive::{DONE, Moving, REJECTED, finish_left, is_plain};
 use look::Look;
-use ready::{Eyes, Unfinished, companions, markers};
+use ready::{Eyes, Unfinished, markers};
 
 pub use ready::Patience;
 
 use super::answer::{Answer, Verdict};
-use super::file::Order;
+use super::change::Document;
 use super::intake::OrderFile;
 use super::parse::Unreadable;
 use super::refusals;
@@ -197,11 +197,11 @@ impl Inbox {
             Err(fault) => return Err(fault),
         };
         let (mut unreadable, mut belongs) = (Vec::new(), Vec::new());
-        match file.order() {
+        match file.document() {
             Ok(order) => {
                 let unfinished = self.eyes.unfinished((&path, &order), now, patience);
                 if let Some(unfinished) = unfinished
-                    && !(desk.knows)(&order.key)?
+                    && !(desk.knows)(order.key())?
                 {
                     return Ok(Taken::Later(unfinished));
                 }
@@ -255,9 +255,10 @@ impl Inbox {
     }
 
     /// The files that move with an order: regular ones below the inbox that no other order waits for.
-    fn belongs(&self, name: &str, order: &Order, waiting: &Waiting) -> Vec<(String, Look)> {
+    fn belongs(&self, name: &str, order: &Document, waiting: &Waiting) -> Vec<(String, Look)> {
         let mut seen = HashSet::new();
-        let own = companions(order).map(|reference| plain(&reference.file)).filter(|file| seen.insert(file.clone()));
+        let own =
+            order.files().into_iter().map(|reference| plain(&reference.file)).filter(|file| seen.insert(file.clone()));
         let movable = own.filter(|file| is_plain(Path::new(file)) && waiting.is_only_of(file, name));
         let regular = movable.filter_map(|file| {
             let path = self.directory.join(&file);
@@ -295,10 +296,10 @@ impl Waiting {
         for name in found {
             let path = directory.join(name);
             let is_file = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
-            match OrderFile::read(&path).ok().filter(|_| is_file).map(|file| file.order()) {
+            match OrderFile::read(&path).ok().filter(|_| is_file).map(|file| file.document()) {
                 Some(Ok(order)) => {
                     waiting.orders.insert(name.clone());
-                    for reference in companions(&order) {
+                    for reference in order.files() {
                         waiting.named.entry(plain(&reference.file)).or_default().insert(name.clone());
                     }
                 }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use super::look::{Look, Looks};
 use crate::durable;
 use crate::order::beside;
-use crate::order::file::{FileRef, Order, Rows};
+use crate::order::change::Document;
+use crate::order::file::FileRef;
 
 /// How long a watcher waits.
 #[derive(Clone, Copy, Debug)]
@@ -70,14 +71,16 @@ impl Eyes {
     /// What keeps `order` at `path` from being taken: the first companion that is not whole and may still become so.
     pub(super) fn unfinished(
         &mut self,
-        (path, order): (&Path, &Order),
+        (path, order): (&Path, &Document),
         now: Instant,
         patience: Patience,
     ) -> Option<Unfinished> {
         let directory = path.parent().unwrap_or(Path::new("."));
         let (_, order_age) = self.looks.again(path, now);
         // All are looked at, so that each one's time runs from now on.
-        let waits: Vec<_> = companions(order)
+        let waits: Vec<_> = order
+            .files()
+            .into_iter()
             .filter_map(|reference| self.companion(directory, reference, order_age, now, patience))
             .collect();
         waits.into_iter().next()
@@ -130,17 +133,6 @@ impl Eyes {
         self.looks.forget_others(now);
         self.hashes.retain(|path, _| self.looks.knows(path));
     }
-}
-
-/// The files that an order names.
-pub(super) fn companions(order: &Order) -> impl Iterator<Item = &FileRef> {
-    order.lines.iter().flat_map(|line| {
-        let rows = match &line.rows {
-            Some(Rows::File { file, .. }) => Some(file),
-            _ => None,
-        };
-        rows.into_iter().chain(&line.euicc_data)
-    })
 }
 
 /// `NAME.ready`, and for an order `NAME` without `.json` as well.

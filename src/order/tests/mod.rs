@@ -18,6 +18,7 @@ use crate::error::{Exit, Fault};
 use crate::formats::saip::algorithm::Algorithm;
 use crate::ids::{Eid, Iccid};
 use crate::store::sqlite::Ledger;
+use crate::store::{Goal, StoredOrder};
 
 const FIRST_ICCID: &str = "89000123456789012341";
 const FIRST_IMSI: &str = "001010123456063";
@@ -47,6 +48,19 @@ impl Templates for TestTemplates {
             "bootstrap@1" | "operational@1" => Ok(takes(false, true)),
             _ => refusal("template", "template-missing"),
         }
+    }
+}
+
+/// No runner is at work, and nothing was ever exported.
+struct NobodyAtWork;
+
+impl Changes for NobodyAtWork {
+    fn keep_runners_out(&self, _: &StoredOrder) -> Result<Option<Box<dyn std::any::Any>>, Fault> {
+        Ok(Some(Box::new(())))
+    }
+
+    fn goals(&self, target: &StoredOrder, _: Asked<'_>) -> Result<Vec<Goal>, Fault> {
+        Err(Fault::new(Exit::Usage, format!("{}: not exported yet", target.key)).hint("run it"))
     }
 }
 
@@ -85,6 +99,7 @@ impl Site {
             templates: &TestTemplates,
             check_keys: &judge_keys,
             targets: &self.targets,
+            changes: &NobodyAtWork,
             now: "2026-11-21T08:00:00.25Z".parse().unwrap(),
         }
     }

@@ -13,8 +13,13 @@ fn line(order: &mut Value) -> &mut Value {
 const HEADER: &[Case] = &[
     ("schema", |o| o["schema"] = json!("bindery.order/2"), "bad-value schema"),
     ("kind word", |o| o["kind"] = json!("gift"), "bad-value kind"),
-    ("remake", |o| o["kind"] = json!("remake"), "unsupported-kind kind"),
-    ("cancel", |o| o["kind"] = json!("cancel"), "unsupported-kind kind"),
+    ("profiles in a cancellation", |o| o["kind"] = json!("cancel"), "unknown-member lines[0].template"),
+    ("profiles in a remake", |o| o["kind"] = json!("remake"), "unknown-member lines[0].template"),
+    (
+        "a part of a cancellation",
+        |o| (o["kind"], o["accept"], o["lines"]) = (json!("cancel"), json!("partial"), json!([])),
+        "unsupported-accept accept",
+    ),
     ("accept word", |o| o["accept"] = json!("some"), "bad-value accept"),
     ("due", |o| o["due"] = json!("tomorrow"), "bad-value due"),
     ("rev 0", |o| o["rev"] = json!(0), "out-of-range rev"),

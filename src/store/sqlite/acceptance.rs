@@ -8,12 +8,13 @@ use std::sync::MutexGuard;
 
 use rusqlite::{Connection, params};
 
-use super::audit;
 use super::claims::{Claimed, one_time_key_x};
+use super::states::{self, Change};
+use super::{audit, changes};
 use crate::audit::{Event, Log, Word};
 use crate::error::ErrorClass;
 use crate::ids::{OrderKey, Tenant};
-use crate::store::{NewDevice, OrderPk, Refusal, StoreError, StoredOrder};
+use crate::store::{ChangeKind, Goal, NewDevice, OrderChange, OrderPk, Refusal, StoreError, StoredOrder};
 
 /// A streaming acceptance. Dropped without [`Acceptance::commit`], nothing of it remains.
 pub struct Acceptance<'l> {
@@ -21,6 +22,8 @@ pub struct Acceptance<'l> {
     log: &'l Log,
     order: OrderPk,
     next_device: i64,
+    /// What it does to another order.
+    effect: Option<Event>,
     open: bool,
 }
 
@@ -43,6 +46,8 @@ pub struct AcceptedOrder<'a> {
     pub refused: u64,
     /// RFC 3339, UTC.
     pub accepted_at: &'a str,
+    /// Which order it changes, and how; none for orders of profiles.
+    pub change: Option<OrderChange>,
 }
 
 impl<'l> Acceptance<'l> {
@@ -51,7 +56,7 @@ impl<'l> Acceptance<'l> {
         connection.execute_batch(
             "BEGIN IMMEDIATE; CREATE TEMP TABLE new_one_time_keys (x BLOB NOT NULL, device INTEGER NOT NULL) STRICT",
         )?;
-        let mut acceptance = Self { connection, log, order: OrderPk(0), next_device: 0, open: true };
+        let mut acceptance = Self { connection, log, order: OrderPk(0), next_device: 0, effect: None, open: true };
         acceptance.order = OrderPk(acceptance.first_free("SELECT coalesce(max(pk), 0) + 1 FROM orders")?);
         acceptance.next_device = acceptance.first_free("SELECT coalesce(max(pk), 0) + 1 FROM devices")?;
         Ok(acceptance)
@@ -81,6 +86,23 @@ impl<'l> Acceptance<'l> {
         }
         self.next_device += 1;
         Ok(())
+    }
+
+    /// Cancels what of another order is not started; with this acceptance or not at all. `lines`: those of these numbers; empty: all.
+    pub fn cancel(&mut self, target: OrderPk, idle: bool, lines: &[u32]) -> Result<Change, StoreError> {
+        let (change, event) = states::cancel_in(&self.connection, target, idle, lines)?;
+        self.effect = event;
+        Ok(change)
+    }
+
+    /// Claims the keys and numbers of a remake for the devices they are meant for, and keeps what is to be made.
+    pub fn want(&mut self, tenant: &Tenant, goals: &[Goal]) -> Result<(), StoreError> {
+        goals.iter().try_for_each(|goal| changes::want(&self.connection, self.order, tenant, goal))
+    }
+
+    /// Orders of this name that were accepted, but for those of kind cancel and remake: the newest below this revision.
+    pub fn changed_by(&self, key: &OrderKey) -> Result<Option<StoredOrder>, StoreError> {
+        changes::target(&self.connection, key)
     }
 
     fn insert_device(&self, pk: i64, device: &NewDevice) -> Result<(), StoreError> {
@@ -128,7 +150,7 @@ impl<'l> Acceptance<'l> {
         let key = order.key;
         self.connection.execute(
             "INSERT INTO orders (pk, tenant, order_id, rev, body_sha256, body, ack, state, rows, refused, accepted_at,
-             templates) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'open', ?8, ?9, ?10, ?11)",
+             templates, change, target) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?14, ?8, ?9, ?10, ?11, ?12, ?13)",
             params![
                 self.order.0,
                 key.tenant.as_str(),
@@ -141,11 +163,23 @@ impl<'l> Acceptance<'l> {
                 order.refused,
                 order.accepted_at,
                 serde_json::json!(order.templates).to_string(),
+                order.change.map(|change| change.kind.as_str()),
+                order.change.map(|change| change.target.0),
+                // A cancellation is carried out by being accepted.
+                if order.change.is_some_and(|change| change.kind == ChangeKind::Cancel) { "exported" } else { "open" },
             ],
         )?;
         let event = Event::new(Word::OrderAccepted).order(key).name("body_sha256", order.body_sha256);
         let event = event.number("rows", order.rows).number("refused", order.refused);
-        audit::write_line(&self.connection, self.log, &event)?;
+        let event = match order.change {
+            Some(change) => event.name("kind", change.kind.as_str()),
+            None => event,
+        };
+        // One line a transaction: a second one would say that the first was committed. What was done to the other order is the more
+        // telling one, and it names whose doing it was.
+        let effect = self.effect.take();
+        let effect = effect.map(|event| event.name("by", key.to_string()).name("body_sha256", order.body_sha256));
+        audit::write_line(&self.connection, self.log, &effect.unwrap_or(event))?;
         self.connection.execute_batch("COMMIT")?;
         self.open = false;
         Ok(self.order)

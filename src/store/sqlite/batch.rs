@@ -30,7 +30,9 @@ const NAMED_ROWS: usize = 20;
 impl Store for Ledger {
     fn due_orders(&self) -> Result<Vec<StoredOrder>, StoreError> {
         let connection = self.lock();
-        let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE state = 'open' AND purged_at IS NULL ORDER BY pk");
+        let sql = format!(
+            "SELECT {ORDER_COLUMNS} FROM orders WHERE state = 'open' AND purged_at IS NULL AND target IS NULL ORDER BY pk"
+        );
         let mut statement = connection.prepare_cached(&sql)?;
         Ok(statement.query_map([], read_order)?.collect::<Result<_, _>>()?)
     }
@@ -318,12 +320,12 @@ fn record_outcome(
 }
 
 pub(super) fn claim_one_time_key(
-    transaction: &Transaction<'_>,
+    connection: &Connection,
     device: DevicePk,
     point: &[u8; 65],
 ) -> Result<(), StoreError> {
     let claim = "INSERT OR IGNORE INTO one_time_keys VALUES (?1, ?2)";
-    if transaction.prepare_cached(claim)?.execute(params![one_time_key_x(point), device.0])? == 0 {
+    if connection.prepare_cached(claim)?.execute(params![one_time_key_x(point), device.0])? == 0 {
         return Err(StoreError::Taken { column: "euicc_otpk", value: String::new(), row: None });
     }
     Ok(())

@@ -7,6 +7,7 @@ mod acceptance;
 mod audit;
 mod batch;
 mod bindings;
+mod changes;
 mod claims;
 mod identity;
 mod overview;
@@ -50,6 +51,7 @@ const VERSIONS: &[M<'static>] = &[
     M::up(audit::SCHEMA),
     M::up(include_str!("remakes.sql")),
     M::up(identity::SCHEMA),
+    M::up(include_str!("changes.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 
@@ -57,8 +59,8 @@ const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Columns of [`read_order`], in its order.
-const ORDER_COLUMNS: &str = "pk, tenant, order_id, rev, body_sha256, body, ack, CASE WHEN purged_at IS NULL THEN state ELSE 'purged' END, rows, refused, \
-     sealed_batch_key, accepted_at, templates, part";
+const ORDER_COLUMNS: &str = "pk, tenant, order_id, rev, body_sha256, body, ack, CASE WHEN purged_at IS NOT NULL THEN 'purged' WHEN target IS NOT NULL \
+     AND state = 'exported' THEN 'done' ELSE state END, rows, refused, sealed_batch_key, accepted_at, templates, part, change, target";
 
 /// The ledger: one connection behind a lock, statements cached; and the audit log beside it.
 #[derive(Debug)]
@@ -160,6 +162,7 @@ fn read_order(row: &Row<'_>) -> rusqlite::Result<StoredOrder> {
         templates: serde_json::from_str(row.get_ref(12)?.as_str()?)
             .map_err(|e| rusqlite::Error::FromSqlConversionFailure(12, rusqlite::types::Type::Text, e.into()))?,
         part: row.get(13)?,
+        change: changes::read_change(row, 14)?,
     })
 }
 

@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::batch::{read_eid, read_state};
+use super::changes::read_change;
 use super::{BUSY_TIMEOUT, Ledger, parsed, read_key, read_order_state};
 use crate::ids::{Eid, OrderKey};
-use crate::store::{DeviceState, OrderPk, OrderState, StoreError};
+use crate::store::{DeviceState, OrderChange, OrderPk, OrderState, StoreError};
 
 /// An accepted order without its body.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct OrderSummary {
     pub refused: u64,
     /// RFC 3339, UTC.
     pub accepted_at: String,
+    /// Which order it changes, and how; none for orders of profiles.
+    pub change: Option<OrderChange>,
 }
 
 /// A device line that was rejected or failed.
@@ -74,8 +77,8 @@ impl Ledger {
     pub fn orders(&self) -> Result<Vec<OrderSummary>, StoreError> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(
-            "SELECT pk, tenant, order_id, rev, body_sha256, CASE WHEN purged_at IS NULL THEN state ELSE 'purged' END, rows,
-             refused, accepted_at FROM orders ORDER BY pk",
+            "SELECT pk, tenant, order_id, rev, body_sha256, CASE WHEN purged_at IS NOT NULL THEN 'purged' WHEN target IS NOT NULL
+             AND state = 'exported' THEN 'done' ELSE state END, rows, refused, accepted_at, change, target FROM orders ORDER BY pk",
         )?;
         let orders = statement.query_map([], |row| {
             Ok(OrderSummary {
@@ -86,6 +89,7 @@ impl Ledger {
                 rows: row.get(6)?,
                 refused: row.get(7)?,
                 accepted_at: row.get(8)?,
+                change: read_change(row, 9)?,
             })
         })?;
         Ok(orders.collect::<Result<_, _>>()?)

@@ -53,6 +53,9 @@ impl Ledger {
         if transaction.execute(orders, params![order.0, body, purged_at])? != 1 {
             return Err(StoreError::State(format!("order {} was purged already", order.0)));
         }
+        // A remake that waits has nothing left to make.
+        let waiting = "UPDATE orders SET purged_at = ?2 WHERE target = ?1 AND state = 'open' AND purged_at IS NULL";
+        transaction.execute(waiting, params![order.0, purged_at])?;
         let records = transaction.execute(
             "UPDATE issues SET sealed_credentials = NULL, sealed_ppk = NULL, ki_enc = x'', opc_enc = x''
              WHERE device IN (SELECT pk FROM devices WHERE order_pk = ?1)",

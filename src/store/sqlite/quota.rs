@@ -17,8 +17,7 @@ impl Claimed<'_> {
 
     /// Rows of the tenant that were accepted on this day, `YYYY-MM-DD` in UTC.
     pub fn rows_on(&self, tenant: &Tenant, day: &str) -> Result<u64, StoreError> {
-        let sql =
-            "SELECT coalesce(sum(rows - refused), 0) FROM orders WHERE tenant = ?1 AND substr(accepted_at, 1, 10) = ?2";
+        let sql = "SELECT coalesce(sum(rows - refused), 0) FROM orders WHERE tenant = ?1 AND target IS NULL AND substr(accepted_at, 1, 10) = ?2";
         Ok(self.connection().prepare_cached(sql)?.query_row(params![tenant.as_str(), day], |row| row.get(0))?)
     }
 }

@@ -5,7 +5,7 @@
 //! and an order as sealing before it counts; the changes here spare the one and refuse the other. Claims stay: the numbers and the
 //! one-time key of a cancelled or revoked row are never handed out again.
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
 use super::{Ledger, audit, write};
 use crate::audit::{Event, Word};
@@ -101,53 +101,87 @@ impl Ledger {
     ) -> Result<Change, StoreError> {
         let mut connection = self.lock();
         let transaction = write(&mut connection)?;
-        if idle {
-            forget_marks(&transaction, order)?;
+        let (change, event) = apply(&transaction, order, (idle, &[]), (from, to), word)?;
+        match event {
+            None => transaction.commit()?, // marks of a killed runner, no row's state
+            Some(event) => drop(audit::commit(transaction, &self.log, &event)?),
         }
-        if transaction.query_row("SELECT sealing FROM orders WHERE pk = ?1", [order.0], |row| row.get(0))? {
-            return Err(StoreError::Busy);
-        }
-        // Two or so, as many as a runner works on at once.
-        let started = started_spans(&transaction, order)?;
-        let spared: String =
-            started.iter().map(|(first, last)| format!(" AND pk NOT BETWEEN {first} AND {last}")).collect();
-        let sql = format!("UPDATE devices SET state = ?2 WHERE order_pk = ?1 AND state IN ({}){spared}", words(from));
-        let changed = transaction.execute(&sql, params![order.0, to.as_str()])? as u64;
-        if changed > 0 && to != DeviceState::Held {
-            reopen(&transaction, order)?;
-        }
-        // Put back, a row is due like any other: nothing of it is spared.
-        let started =
-            if to == DeviceState::Accepted { 0 } else { count(&transaction, order, &[DeviceState::Accepted])? };
-        let there = count(&transaction, order, &[to])?;
-        if changed == 0 {
-            transaction.commit()?; // marks of a killed runner, no row's state
-        } else {
-            let event = Event::new(word).order(&audit::order_key(&transaction, order)?).number("rows", changed);
-            audit::commit(transaction, &self.log, &event.number("started", started))?;
-        }
-        Ok(Change { changed, started, there })
+        Ok(change)
     }
 }
 
+/// Cancels inside a transaction of the caller's, who writes the event, if there is one, and commits. `lines`: those of these numbers;
+/// empty: all.
+pub(super) fn cancel_in(
+    connection: &Connection,
+    order: OrderPk,
+    idle: bool,
+    lines: &[u32],
+) -> Result<(Change, Option<Event>), StoreError> {
+    let waiting = [DeviceState::Accepted, DeviceState::Held];
+    apply(connection, order, (idle, lines), (&waiting, DeviceState::Cancelled), Word::OrderCancelled)
+}
+
+/// Changes states; the event is none when no row changed.
+fn apply(
+    connection: &Connection,
+    order: OrderPk,
+    (idle, lines): (bool, &[u32]),
+    (from, to): (&[DeviceState], DeviceState),
+    word: Word,
+) -> Result<(Change, Option<Event>), StoreError> {
+    if idle {
+        forget_marks(connection, order)?;
+    }
+    if connection.query_row("SELECT sealing FROM orders WHERE pk = ?1", [order.0], |row| row.get(0))? {
+        return Err(StoreError::Busy);
+    }
+    // A chunk is of one line: what is said of chunks holds for lines, too.
+    let numbers = lines.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let of_lines = if lines.is_empty() { String::new() } else { format!(" AND line IN ({numbers})") };
+    // Two or so, as many as a runner works on at once.
+    let started = started_spans(connection, order)?;
+    let spared: String =
+        started.iter().map(|(first, last)| format!(" AND pk NOT BETWEEN {first} AND {last}")).collect();
+    let sql =
+        format!("UPDATE devices SET state = ?2 WHERE order_pk = ?1 AND state IN ({}){of_lines}{spared}", words(from));
+    let changed = connection.execute(&sql, params![order.0, to.as_str()])? as u64;
+    if changed > 0 && to != DeviceState::Held {
+        reopen(connection, order)?;
+    }
+    let count = |states: &[DeviceState]| -> Result<u64, StoreError> {
+        let states = words(states);
+        let sql = format!("SELECT count(*) FROM devices WHERE order_pk = ?1 AND state IN ({states}){of_lines}");
+        Ok(connection.query_row(&sql, [order.0], |row| row.get(0))?)
+    };
+    // Put back, a row is due like any other: nothing of it is spared.
+    let started = if to == DeviceState::Accepted { 0 } else { count(&[DeviceState::Accepted])? };
+    let change = Change { changed, started, there: count(&[to])? };
+    if changed == 0 {
+        return Ok((change, None));
+    }
+    let event = Event::new(word).order(&audit::order_key(connection, order)?).number("rows", changed);
+    Ok((change, Some(event.number("started", started))))
+}
+
 /// First and last device of the chunks that a runner works on.
-fn started_spans(transaction: &Transaction<'_>, order: OrderPk) -> Result<Vec<(i64, i64)>, StoreError> {
+fn started_spans(connection: &Connection, order: OrderPk) -> Result<Vec<(i64, i64)>, StoreError> {
     let sql = "SELECT first_device, last_device FROM chunks WHERE order_pk = ?1 AND started = 1 AND done = 0";
-    let mut statement = transaction.prepare(sql)?;
+    let mut statement = connection.prepare(sql)?;
     Ok(statement.query_map([order.0], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
 }
 
 /// Nobody works on the order: marks were left by a runner that was killed.
-pub(super) fn forget_marks(transaction: &Transaction<'_>, order: OrderPk) -> Result<(), StoreError> {
-    transaction.execute("UPDATE chunks SET started = 0 WHERE order_pk = ?1 AND started = 1 AND done = 0", [order.0])?;
-    transaction.execute("UPDATE orders SET sealing = 0 WHERE pk = ?1 AND sealing = 1", [order.0])?;
+pub(super) fn forget_marks(connection: &Connection, order: OrderPk) -> Result<(), StoreError> {
+    connection.execute("UPDATE chunks SET started = 0 WHERE order_pk = ?1 AND started = 1 AND done = 0", [order.0])?;
+    connection.execute("UPDATE orders SET sealing = 0 WHERE pk = ?1 AND sealing = 1", [order.0])?;
     Ok(())
 }
 
 /// Rows of an exported order are due again: they go into the order's next bundle.
-fn reopen(transaction: &Transaction<'_>, order: OrderPk) -> Result<(), StoreError> {
+fn reopen(connection: &Connection, order: OrderPk) -> Result<(), StoreError> {
     let sql = "UPDATE orders SET state = 'open', part = part + 1 WHERE pk = ?1 AND state = 'exported'";
-    transaction.execute(sql, [order.0])?;
+    connection.execute(sql, [order.0])?;
     Ok(())
 }
 

@@ -57,6 +57,7 @@ fn accepted(key: &OrderKey) -> AcceptedOrder<'_> {
         rows: 2,
         refused: 0,
         accepted_at: "2026-11-21T00:00:00Z",
+        change: None,
     }
 }
 

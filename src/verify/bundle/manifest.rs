@@ -58,6 +58,9 @@ pub(super) struct NamedOrder {
     pub(super) part: Option<u32>,
     /// Made again, perhaps for other eUICCs than were ordered.
     pub(super) remake: Option<u32>,
+    /// Of a remake: new profiles under other numbers than were ordered are among them.
+    #[serde(default)]
+    pub(super) renumbered: bool,
 }
 
 /// What the other checks need of the manifest, and the files that are really there.

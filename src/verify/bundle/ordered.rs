@@ -73,6 +73,8 @@ struct Comparison<'a> {
     is_bound_later: bool,
     /// Made again: on the eUICC that the operator named then.
     is_remade: bool,
+    /// With other ICCIDs and IMSIs than were ordered.
+    is_renumbered: bool,
 }
 
 impl<'a> Comparison<'a> {
@@ -100,13 +102,14 @@ impl<'a> Comparison<'a> {
                 findings.add(Finding::new(Check::OrderRows, what).of(record.masked()).in_file("results.csv"));
             }
         }
-        Self { order, known, core, by_row, is_bound_later, is_remade: false }
+        Self { order, known, core, by_row, is_bound_later, is_remade: false, is_renumbered: false }
     }
 
     fn run(mut self, vouched: &Vouched, findings: &mut Findings) -> HashMap<u32, Wanted> {
         let mut wanted = HashMap::new();
         let (ordered, has) = (self.order.quantity(), vouched.counts.unwrap_or_default().rows);
         self.is_remade = vouched.order.remake.is_some();
+        self.is_renumbered = self.is_remade && vouched.order.renumbered;
         let is_whole = !self.is_bound_later && vouched.order.part.is_none();
         if has > ordered || (has < ordered && is_whole) {
             let what = format!("{ordered} rows were ordered, the bundle accounts for {has}");
@@ -123,7 +126,13 @@ impl<'a> Comparison<'a> {
                     wanted.insert(index, known);
                 }
                 let core = self.core.row(index as usize).ok().flatten();
-                for what in differences(line, &asked, &record, core.as_ref(), (self.is_bound_later, self.is_remade)) {
+                for what in differences(
+                    line,
+                    &asked,
+                    &record,
+                    core.as_ref(),
+                    (self.is_bound_later, self.is_remade, self.is_renumbered),
+                ) {
                     let of = format!("row {}, {}", asked.row, record.masked());
                     findings.add(Finding::new(Check::OrderMatch, what).of(of).in_file("orders.jsonl"));
                 }
@@ -149,7 +158,7 @@ fn differences(
     asked: &Asked,
     record: &Record,
     core: Option<&CoreRow>,
-    (is_bound_later, is_remade): (bool, bool),
+    (is_bound_later, is_remade, is_renumbered): (bool, bool, bool),
 ) -> Vec<String> {
     let is_bound = record.package.is_some();
     let mode_fits = match (line.mode.as_str(), is_bound) {
@@ -162,8 +171,8 @@ fn differences(
     // A stored profile for no eUICC in particular goes to the one whose key is brought.
     let eid_is_free = is_remade || line.mode == "order" && is_bound && asked.eid.is_none();
     let pairs = [
-        ("ICCID", asked.iccid.as_deref() == Some(record.iccid.as_str())),
-        ("IMSI", asked.imsi.as_deref() == record.imsi.as_ref().map(|imsi| imsi.as_str())),
+        ("ICCID", is_renumbered || asked.iccid.as_deref() == Some(record.iccid.as_str())),
+        ("IMSI", is_renumbered || asked.imsi.as_deref() == record.imsi.as_ref().map(|imsi| imsi.as_str())),
         ("EID", eid_is_free || asked.eid == eid),
         ("matching id", asked.matching_id.as_ref().is_none_or(|id| id == record.matching_id.as_str())),
         ("profile_class", record.profile_class == line.class),
