@@ -2,16 +2,17 @@
 //! files. Each thread has its workbench and its signer.
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use openssl::bn::BigNumContext;
-use openssl::ec::{EcGroup, EcKey, PointConversionForm};
-use openssl::nid::Nid;
+use openssl::ec::{EcKey, PointConversionForm};
 
+use super::counted::Calls;
 use super::crew::Crew;
 use super::{Sign, Signers, Template, failed, refused};
-use crate::bind::{Agreement, BindError, Draft, OneTimeKey, Parts, Workbench, agree};
+use crate::bind::{Agreement, BindError, Draft, OneTimeKey, OpenDraft, Parts, Workbench, agree};
 use crate::error::Fault;
 use crate::formats::bsp::kdf::HostId;
 use crate::formats::curve::Curve;
@@ -29,6 +30,8 @@ pub(super) struct Bound {
     pub(super) stored_us: f64,
     /// Signatures asked of the token per bound profile, counted.
     pub(super) signatures_per_bind: f64,
+    /// Other calls of the token per bound profile, counted.
+    pub(super) other_calls_per_bind: f64,
 }
 
 impl Bound {
@@ -39,23 +42,46 @@ impl Bound {
         window: Duration,
     ) -> Result<Self, Fault> {
         let tally = &Tally::default();
-        let session_us = crew.us_per_op(window, &|| {
-            let (mut desk, mut signer) = (Desk::new(workload)?, Counted::new(signers)?);
-            Ok(move || {
-                let bound = desk.session(&workload.upp, &mut signer).map_err(failed)?;
-                Ok(tally.add(bound, &mut signer))
-            })
-        })?;
+        let session_us = session_us(signers, workload, crew, window, tally)?;
         let stored_us = crew.us_per_op(window, &|| {
-            let (mut desk, mut signer) = (Desk::new(workload)?, Counted::new(signers)?);
+            let (mut desk, mut signer) = (Desk::new(workload)?, signers.open().map_err(refused)?);
             let stored = desk.protect(&workload.upp).map_err(failed)?;
             Ok(move || {
                 let bound = desk.stored(&stored, &mut signer).map_err(failed)?;
-                Ok(tally.add(bound, &mut signer))
+                Ok(tally.add(bound, signer.calls()))
             })
         })?;
-        Ok(Self { session_us, stored_us, signatures_per_bind: tally.signatures_per_bind() })
+        let per_bind = |calls: &AtomicU64| calls.load(Relaxed) as f64 / tally.packages.load(Relaxed) as f64;
+        let [signatures_per_bind, other_calls_per_bind] = [per_bind(&tally.signatures), per_bind(&tally.others)];
+        Ok(Self { session_us, stored_us, signatures_per_bind, other_calls_per_bind })
     }
+}
+
+/// Bound profiles a second of a crew, under session keys.
+pub(super) fn session_per_s(
+    signers: &impl Signers,
+    workload: &Template,
+    crew: &Crew,
+    window: Duration,
+) -> Result<f64, Fault> {
+    let us = session_us(signers, workload, crew, window, &Tally::default())?;
+    Ok(crew.threads() as f64 * 1e6 / us)
+}
+
+fn session_us(
+    signers: &impl Signers,
+    workload: &Template,
+    crew: &Crew,
+    window: Duration,
+    tally: &Tally,
+) -> Result<f64, Fault> {
+    crew.us_per_op(window, &|| {
+        let (mut desk, mut signer) = (Desk::new(workload)?, signers.open().map_err(refused)?);
+        Ok(move || {
+            let bound = desk.session(&workload.upp, &mut signer).map_err(failed)?;
+            Ok(tally.add(bound, signer.calls()))
+        })
+    })
 }
 
 /// Records of a batch: first all agreements, then all signatures, then all segments; but no more than a core's cache holds.
@@ -65,7 +91,8 @@ fn batch(upp_len: usize) -> usize {
 }
 
 /// What one thread works with.
-struct Desk {
+pub(super) struct Desk {
+    curve: Curve,
     workbench: Workbench,
     host_id: HostId,
     metadata: MetadataTemplate,
@@ -76,7 +103,7 @@ struct Desk {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error(transparent)]
@@ -88,18 +115,19 @@ enum Failure {
 }
 
 impl Desk {
-    fn new(workload: &Template) -> Result<Self, Fault> {
+    pub(super) fn new(workload: &Template) -> Result<Self, Fault> {
         let fields = StoreMetadata {
             service_provider: "Bindery".to_owned(),
             profile_name: "Benchmark".to_owned(),
             ..StoreMetadata::default()
         };
         Ok(Self {
+            curve: workload.curve,
             workbench: Workbench::new().map_err(failed)?,
             host_id: HostId::new(b"smdp.example.com").ok_or_else(|| failed("host id"))?,
             metadata: MetadataTemplate::new(&fields).map_err(failed)?,
             iccid: Iccid::from_body("8988211000000000000").map_err(failed)?,
-            euiccs: (0..64).map(euicc).collect::<Result<_, _>>()?,
+            euiccs: (0..64).map(|index| euicc(index, workload.curve)).collect::<Result<_, _>>()?,
             next: 0,
             batch: batch(workload.upp.len()),
         })
@@ -116,23 +144,33 @@ impl Desk {
         let (eid, otpk) = self.euiccs[self.next];
         let mut random = [0x11; OneTimeKey::RANDOM_LEN];
         openssl::rand::rand_bytes(&mut random)?;
-        let one_time = OneTimeKey::from_random(&mut self.workbench, Curve::P256, &random)?;
+        let one_time = OneTimeKey::from_random(&mut self.workbench, self.curve, &random)?;
         agree(&mut self.workbench, one_time, &eid, &otpk, &self.host_id)
     }
 
-    fn session(&mut self, upp: &Upp, signer: &mut impl Sign) -> Result<u32, Failure> {
-        let mut open = Vec::with_capacity(self.batch);
-        for _ in 0..self.batch {
+    /// Agreed and ready to be signed, the segments still to be sealed.
+    pub(super) fn open(&mut self, upp: &Upp, count: usize) -> Result<Vec<OpenDraft>, Failure> {
+        let mut open = Vec::with_capacity(count);
+        for _ in 0..count {
             let agreement = self.agree()?;
             let metadata = self.metadata.for_iccid(&self.iccid);
             let parts = Parts { transaction_id: &TransactionId([7; 16]), metadata: &metadata };
             open.push(Draft::session(agreement, &parts, upp.len(), self.workbench.sealer())?);
         }
-        let signatures: Result<Vec<_>, _> = open.iter().map(|draft| signer.sign(&draft.digest())).collect();
+        Ok(open)
+    }
+
+    /// Seals the segments into an open draft.
+    pub(super) fn fill(&mut self, upp: &Upp, open: OpenDraft) -> Result<Draft, Failure> {
         let sealer = self.workbench.sealer();
+        Ok(open.fill(|keys, start, slot| protect_into(upp, keys, start, sealer, slot))?)
+    }
+
+    fn session(&mut self, upp: &Upp, signer: &mut impl Sign) -> Result<u32, Failure> {
+        let open = self.open(upp, self.batch)?;
+        let signatures: Result<Vec<_>, _> = open.iter().map(|draft| signer.sign(&draft.digest())).collect();
         for (draft, signature) in open.into_iter().zip(signatures?) {
-            let draft = draft.fill(|keys, start, slot| protect_into(upp, keys, start, sealer, slot))?;
-            black_box(draft.sign(&signature));
+            black_box(self.fill(upp, draft)?.sign(&signature));
         }
         Ok(self.batch as u32)
     }
@@ -154,49 +192,28 @@ impl Desk {
 }
 
 /// EID and one-time key of the `index`-th eUICC; nobody keeps the private one.
-fn euicc(index: u32) -> Result<(Eid, [u8; 65]), Fault> {
-    let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).map_err(failed)?;
-    let key = EcKey::generate(&group).map_err(failed)?;
+fn euicc(index: u32, curve: Curve) -> Result<(Eid, [u8; 65]), Fault> {
+    let group = curve.group().map_err(failed)?;
+    let key = EcKey::generate(group).map_err(failed)?;
     let mut numbers = BigNumContext::new().map_err(failed)?;
-    let point = key.public_key().to_bytes(&group, PointConversionForm::UNCOMPRESSED, &mut numbers).map_err(failed)?;
+    let point = key.public_key().to_bytes(group, PointConversionForm::UNCOMPRESSED, &mut numbers).map_err(failed)?;
     let point = point.try_into().map_err(|_| failed("a point of another size"))?;
     Ok((Eid::from_body(&format!("89049032{index:022}")).map_err(failed)?, point))
-}
-
-/// A signer that counts.
-struct Counted<S> {
-    signer: S,
-    calls: u32,
-}
-
-impl<S: Sign> Counted<S> {
-    fn new(signers: &impl Signers<Signer = S>) -> Result<Self, Fault> {
-        Ok(Self { signer: signers.open().map_err(refused)?, calls: 0 })
-    }
-}
-
-impl<S: Sign> Sign for Counted<S> {
-    fn sign(&mut self, digest: &[u8; 32]) -> Result<[u8; 64], HsmError> {
-        self.calls += 1;
-        self.signer.sign(digest)
-    }
 }
 
 #[derive(Default)]
 struct Tally {
     packages: AtomicU64,
     signatures: AtomicU64,
+    others: AtomicU64,
 }
 
 impl Tally {
     /// Once a batch, so that threads do not meet here often.
-    fn add<S>(&self, packages: u32, signer: &mut Counted<S>) -> u32 {
-        self.packages.fetch_add(u64::from(packages), Ordering::Relaxed);
-        self.signatures.fetch_add(u64::from(std::mem::take(&mut signer.calls)), Ordering::Relaxed);
+    fn add(&self, packages: u32, calls: Calls) -> u32 {
+        self.packages.fetch_add(u64::from(packages), Relaxed);
+        self.signatures.fetch_add(calls.signatures, Relaxed);
+        self.others.fetch_add(calls.others, Relaxed);
         packages
-    }
-
-    fn signatures_per_bind(&self) -> f64 {
-        self.signatures.load(Ordering::Relaxed) as f64 / self.packages.load(Ordering::Relaxed) as f64
     }
 }

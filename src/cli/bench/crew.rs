@@ -25,6 +25,17 @@ impl Crew {
         (cpus.len() == threads).then_some(Self { cpus })
     }
 
+    /// More threads than CPUs: they share.
+    pub(super) fn sharing(threads: usize) -> Option<Self> {
+        let all = Self::of(Self::most_threads())?.cpus;
+        Some(Self { cpus: all.into_iter().cycle().take(threads).collect() })
+    }
+
+    /// One for each CPU this process may use.
+    pub(super) fn most_threads() -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
     pub(super) fn threads(&self) -> usize {
         self.cpus.len()
     }

@@ -7,9 +7,8 @@ use std::time::Duration;
 use openssl::bn::BigNumContext;
 use openssl::cipher::Cipher;
 use openssl::cipher_ctx::CipherCtx;
-use openssl::ec::{EcGroup, EcKey, EcPoint, PointConversionForm};
+use openssl::ec::{EcKey, EcPoint, PointConversionForm};
 use openssl::error::ErrorStack;
-use openssl::nid::Nid;
 use openssl::sha::Sha256;
 
 use super::crew::Crew;
@@ -17,6 +16,7 @@ use super::{Sign, Signers, Template, failed, refused};
 use crate::error::Fault;
 use crate::ffi::{CmacContext, ecdh_x};
 use crate::formats::bsp::segment::{MAX_ENCRYPTED, sealed_len};
+use crate::formats::curve::Curve;
 use crate::protect::ppp_len;
 
 /// Microseconds of one thread.
@@ -50,8 +50,8 @@ impl Floor {
         let (full, rest) = (workload.upp.len() / MAX_ENCRYPTED, workload.upp.len() % MAX_ENCRYPTED);
         let piece_us = segment_us(MAX_ENCRYPTED)?;
         Ok(Self {
-            keygen_us: crew.us_per_op(window, &keygen)?,
-            ecdh_us: crew.us_per_op(window, &ecdh)?,
+            keygen_us: crew.us_per_op(window, &|| keygen(workload.curve))?,
+            ecdh_us: crew.us_per_op(window, &|| ecdh(workload.curve))?,
             kdf_us: crew.us_per_op(window, &kdf)?,
             signature_us: crew.us_per_op(window, &|| signature(signers))?,
             piece_us,
@@ -83,23 +83,19 @@ fn burst(mut op: impl FnMut() -> Result<(), ErrorStack>) -> impl FnMut() -> Resu
     move || (0..BURST).try_for_each(|_| op()).map(|()| BURST).map_err(failed)
 }
 
-fn p256() -> Result<EcGroup, Fault> {
-    EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).map_err(failed)
+fn keygen(curve: Curve) -> Result<impl FnMut() -> Result<u32, Fault>, Fault> {
+    let group = curve.group().map_err(failed)?;
+    Ok(burst(move || EcKey::generate(group).map(|key| drop(black_box(key)))))
 }
 
-fn keygen() -> Result<impl FnMut() -> Result<u32, Fault>, Fault> {
-    let group = p256()?;
-    Ok(burst(move || EcKey::generate(&group).map(|key| drop(black_box(key)))))
-}
-
-fn ecdh() -> Result<impl FnMut() -> Result<u32, Fault>, Fault> {
-    let group = p256()?;
+fn ecdh(curve: Curve) -> Result<impl FnMut() -> Result<u32, Fault>, Fault> {
+    let group = curve.group().map_err(failed)?;
     let mut numbers = BigNumContext::new().map_err(failed)?;
-    let [own, peer] = [EcKey::generate(&group).map_err(failed)?, EcKey::generate(&group).map_err(failed)?];
+    let [own, peer] = [EcKey::generate(group).map_err(failed)?, EcKey::generate(group).map_err(failed)?];
     let form = PointConversionForm::UNCOMPRESSED;
-    let peer = peer.public_key().to_bytes(&group, form, &mut numbers).map_err(failed)?;
+    let peer = peer.public_key().to_bytes(group, form, &mut numbers).map_err(failed)?;
     Ok(burst(move || {
-        let peer = EcPoint::from_bytes(&group, &peer, &mut numbers)?;
+        let peer = EcPoint::from_bytes(group, &peer, &mut numbers)?;
         ecdh_x(&own, &peer).map(|shared| drop(black_box(shared)))
     }))
 }

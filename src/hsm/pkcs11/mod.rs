@@ -126,6 +126,13 @@ impl Token {
         &self.held.facts
     }
 
+    /// The module's own words on itself (C_GetInfo): library description and version.
+    pub fn library(&self) -> Result<String, HsmError> {
+        let _in_call = self.held.module.enter();
+        let info = self.held.module.get_library_info().map_err(|e| hsm_error("ask the module for its version", &e))?;
+        Ok(format!("{} {}", info.library_description().trim(), info.library_version()))
+    }
+
     /// Lanes to start: as configured, by default one for each core, never more than profile and token allow.
     pub fn lane_count(&self, configured: usize) -> usize {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
