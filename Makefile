@@ -7,7 +7,7 @@ help:
 	@echo "make demo    build, then run the main job: 1,000 devices from order file to verified bundle (target/demo/)"
 	@echo "make test    every test the project has, those of the HSM on SoftHSM and on kryoptic"
 	@echo "make check   formatting and clippy, warnings denied"
-	@echo "make bench   the throughput suite: bound profiles a second beside the floor (target/bench/report.json)"
+	@echo "make bench   the throughput suite: bound profiles a second beside the floor (target/bench/report.html and .json)"
 	@echo "make docs    the API documentation"
 	@echo "make fuzz    a million mutated packages, then each libFuzzer target for a minute where cargo-fuzz is installed"
 	@echo "make soak    20,000 devices, W3, and the refusals; 1,000,000 lines, W1; 200 stops, the whole crash matrix, 200 kills; an hour"
@@ -38,7 +38,7 @@ check: setup
 bench: setup
 	cargo build --release --locked
 	mkdir -p target/bench
-	target/release/bindery bench --out target/bench/report.json
+	target/release/bindery bench --scratch target/bench --out target/bench/report.json --html target/bench/report.html
 
 docs: setup
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps

@@ -160,17 +160,18 @@ impl Desk {
         Ok(open)
     }
 
-    /// Seals the segments into an open draft.
-    pub(super) fn fill(&mut self, upp: &Upp, open: OpenDraft) -> Result<Draft, Failure> {
+    /// Seals the segments into open drafts.
+    pub(super) fn fill_all(&mut self, upp: &Upp, open: Vec<OpenDraft>) -> Result<Vec<Draft>, Failure> {
         let sealer = self.workbench.sealer();
-        Ok(open.fill(|keys, start, slot| protect_into(upp, keys, start, sealer, slot))?)
+        let fill = |draft: OpenDraft| draft.fill(|keys, start, slot| protect_into(upp, keys, start, sealer, slot));
+        Ok(open.into_iter().map(fill).collect::<Result<_, _>>()?)
     }
 
     fn session(&mut self, upp: &Upp, signer: &mut impl Sign) -> Result<u32, Failure> {
         let open = self.open(upp, self.batch)?;
         let signatures: Result<Vec<_>, _> = open.iter().map(|draft| signer.sign(&draft.digest())).collect();
-        for (draft, signature) in open.into_iter().zip(signatures?) {
-            black_box(self.fill(upp, draft)?.sign(&signature));
+        for (draft, signature) in self.fill_all(upp, open)?.into_iter().zip(signatures?) {
+            black_box(draft.sign(&signature));
         }
         Ok(self.batch as u32)
     }

@@ -26,8 +26,8 @@ const ROUND_TRIPS: [u64; 4] = [0, 100, 500, 2_000];
 const SWEEP: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 /// Digests handed over at once; a lane takes no more at a time.
 const TOGETHER: usize = 16;
-/// The shortest time from which a rate is told: several hundred calls of each lane.
-const SHORTEST: Duration = Duration::from_millis(200);
+/// Windows of one rate: answers come back by the sixteen.
+const WINDOWS: u32 = 10;
 
 /// A point of the sweep.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ pub(super) struct Point {
 
 /// The target's figure: bound profiles a second over what the HSM can sign.
 pub(super) fn ratio(token: &Token, workload: &Template, effort: Effort) -> Result<f64, Fault> {
-    Ok(rate(token, workload, NETWORK, LANES, (effort.window() * 10).max(SHORTEST))? / NETWORK.per_s(LANES))
+    Ok(rate(token, workload, NETWORK, LANES, effort.window() * WINDOWS)? / NETWORK.per_s(LANES))
 }
 
 /// Round trips by lanes; the engines stay as they are.
@@ -51,7 +51,7 @@ pub(super) fn sweep(token: &Token, workload: &Template, effort: Effort) -> Resul
     for round_trip_us in ROUND_TRIPS {
         let distance = Distance { round_trip: Duration::from_micros(round_trip_us), ..NETWORK };
         for lanes in SWEEP {
-            let per_s = rate(token, workload, distance, lanes, (effort.window() * 3).max(SHORTEST))?;
+            let per_s = rate(token, workload, distance, lanes, effort.window() * WINDOWS / 2)?;
             points.push(Point { round_trip_us, lanes, per_s, hsm_per_s: distance.per_s(lanes) });
         }
     }
@@ -106,8 +106,7 @@ impl Conveyor<'_> {
     fn send(&mut self, workload: &Template) -> Result<(), Fault> {
         let open = self.desk.open(&workload.upp, TOGETHER).map_err(failed)?;
         let ticket = self.lanes.submit(self.key, open.iter().map(|draft| draft.digest()).collect());
-        let fill = |draft| self.desk.fill(&workload.upp, draft).map_err(failed);
-        let drafts = open.into_iter().map(fill).collect::<Result<_, _>>()?;
+        let drafts = self.desk.fill_all(&workload.upp, open).map_err(failed)?;
         self.flying.push_back((drafts, ticket));
         Ok(())
     }
