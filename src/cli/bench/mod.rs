@@ -190,7 +190,7 @@ pub fn measure(
         for _ in 0..effort.repeats {
             for threads in counts() {
                 let crew = crew::Crew::sharing(threads).ok_or_else(no_cpu)?;
-                report.add_threads(threads, bound::session_per_s(&signers, w3, &crew, effort.window())?);
+                report.add_threads(threads, bound::session_per_s(&signers, w3, &crew, effort.window() * 4)?);
             }
         }
     }
