@@ -129,6 +129,8 @@ impl Report {
         for (member, samples) in &self.plain {
             let value = match samples[..] {
                 [only] => rounded(only),
+                // Counts: a workload that asks the token more often must not hide behind the others.
+                _ if member.starts_with("token_") => rounded(samples.iter().copied().fold(0.0, f64::max)),
                 _ => json!({"median": rounded(median(samples.iter().copied())), "samples": all(samples)}),
             };
             members.insert((*member).to_owned(), value);
