@@ -51,6 +51,7 @@ use crate::export::manifest::Counts;
 use crate::hsm::Hsm;
 use crate::hsm::lanes::Health;
 use crate::ids::OrderKey;
+use crate::order;
 use crate::store::sqlite::{Ledger, newest_acceptance};
 use crate::store::{DeviceState, OrderState, Store, StoredOrder};
 use crate::telemetry::{Progress, ProgressMode};
@@ -100,6 +101,10 @@ pub fn run(
     let ledger = Ledger::open(&site.state_db())?;
     let due = due_orders(&ledger, wanted)?;
     check_clock_now(site)?;
+    // The bundle holds the answer; a submission that was killed behind its commit has written none.
+    for stored in &due {
+        order::answer_again(&ledger, stored, &site.outbox().join(stored.key.outbox_path()))?;
+    }
     let resumed = due.iter().filter(|stored| stored.sealed_batch_key.is_some()).count();
     let event = Event::new(Word::RunBegun).name("command", "run").number("due", due.len() as u64);
     recorded(site, &ledger, event.number("resumed", resumed as u64), stop, || {
