@@ -53,6 +53,17 @@ fn assert_complete(yard: &Yard, devices: usize) {
 }
 
 #[test]
+fn a_submission_that_was_killed_before_its_answer_is_answered_by_the_run() {
+    let yard = yard_with_order(3);
+    let answers = ["ack.json", "rejects.csv"].map(|name| yard.outbox("PO-1").join(name));
+    let first = answers.each_ref().map(|path| fs::read(path).unwrap());
+    fs::remove_dir_all(yard.outbox("PO-1")).unwrap();
+    yard.run(&["run"]).exits(0);
+    assert_eq!(answers.each_ref().map(|path| fs::read(path).unwrap()), first);
+    assert_complete(&yard, 3);
+}
+
+#[test]
 fn a_killed_run_is_continued_and_nothing_is_lost_or_doubled() {
     let yard = yard_with_order(200);
     let mut kills = 0;

@@ -15,7 +15,7 @@ use super::line::{Author, Head, Line};
 use super::tail::{self, Tail};
 use super::{AuditError, SCHEMA};
 use crate::durable;
-use crate::formats::digest::sha256;
+use openssl::sha::sha256;
 
 /// A file of this size is followed by another; at some 600 octets a line, 50,000 lines.
 const FILE_OCTETS: u64 = 32 << 20;

@@ -11,7 +11,7 @@ use super::line::{Head, Line};
 use super::log::{files, first_seq};
 use super::{AuditError, SCHEMA};
 
-use crate::formats::digest::sha256;
+use openssl::sha::sha256;
 
 /// Octets read from the end at first; more only when the ledger's last line is not among them.
 const WINDOW_OCTETS: u64 = 16 << 10;

@@ -121,9 +121,10 @@ pub struct Answer {
     pub repeated: bool,
 }
 
-/// Creates an answer directory.
+/// Creates an answer directory, or takes what killed submissions left in it.
 pub(super) fn create_directory(directory: &Path) -> Result<(), Fault> {
-    durable::make_dirs(directory, 0o755).map_err(|e| Fault::file(directory, &e))
+    let made = durable::make_dirs(directory, 0o755).and_then(|()| durable::sweep_dead(directory));
+    made.map_err(|e| Fault::file(directory, &e))
 }
 
 /// Writes `ack.json`, whole or not at all.

@@ -143,7 +143,7 @@ impl Intake<'_> {
             Ok(())
         })?;
         if received.submit {
-            self.restore(first, &directory)?;
+            answer_again(self.ledger, first, &directory)?;
         }
         let verdict = if first.refused == 0 { Verdict::Accepted } else { Verdict::AcceptedPartial };
         Ok(Answer {
@@ -157,21 +157,6 @@ impl Intake<'_> {
             outbox: received.submit.then_some(directory),
             repeated: true,
         })
-    }
-
-    /// Writes the answer files that are missing: their directory was emptied, or a crash came between commit and answer.
-    fn restore(&self, first: &StoredOrder, directory: &Path) -> Result<(), Fault> {
-        answer::create_directory(directory)?;
-        if !directory.join(refusals::FILE).exists() {
-            let several = Order::from_json(&first.body).is_ok_and(|order| order.lines.len() > 1);
-            let mut file = RejectsFile::create(directory, several)?;
-            self.ledger.kept_refusals::<Fault>(first.pk, |kept| file.write_kept(&kept))?;
-            file.finish()?.publish()?;
-        }
-        if !directory.join(ACK_FILE).exists() {
-            answer::write_ack(directory, &first.ack)?;
-        }
-        Ok(())
     }
 
     /// No order could be made of the file; its sender is answered if at least the key is known.
@@ -348,6 +333,21 @@ impl Intake<'_> {
             repeated: false,
         })
     }
+}
+
+/// Writes the answer files that are missing: their directory was emptied, or a crash came between commit and answer.
+pub fn answer_again(ledger: &Ledger, first: &StoredOrder, directory: &Path) -> Result<(), Fault> {
+    answer::create_directory(directory)?;
+    if !directory.join(refusals::FILE).exists() {
+        let several = Order::from_json(&first.body).is_ok_and(|order| order.lines.len() > 1);
+        let mut file = RejectsFile::create(directory, several)?;
+        ledger.kept_refusals::<Fault>(first.pk, |kept| file.write_kept(&kept))?;
+        file.finish()?.publish()?;
+    }
+    if !directory.join(ACK_FILE).exists() {
+        answer::write_ack(directory, &first.ack)?;
+    }
+    Ok(())
 }
 
 /// The octets of an order file, and where the files lie that it names.

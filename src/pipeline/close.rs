@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::batch::RunTimes;
 use super::purge::erase_files;
-use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
+use super::work::{Binding, Engine, LineWork, OrderWork, package_object, vault_object, vault_prefix};
 use crate::certs::{self, Certificate, DpChains, DpPair};
 use crate::durable;
 use crate::error::{Exit, Fault};
@@ -22,7 +22,7 @@ use crate::export::report::{self, ReportFacts};
 use crate::formats::curve::Curve;
 use crate::formats::digest::sha256;
 use crate::hsm::{Hsm, HsmSession};
-use crate::store::{Chunk, Device, DevicePk, DeviceState, ObjectFacts, StoredOrder};
+use crate::store::{Chunk, Device, DevicePk, DeviceState, ObjectFacts, OrderPk, StoredOrder};
 
 /// Devices read from the ledger at once.
 const PAGE: i64 = 2_000;
@@ -79,6 +79,7 @@ pub(super) fn close<H: Hsm>(
     let binds_now = |line: u32| work.line(line).is_some_and(|line| line.binding == Binding::Now);
     let mut chunks = engine.store.chunks(work.pk)?;
     sweep_orphans(&work.bundle_dir, &chunks, stored.part)?;
+    sweep_vault(&work.vault_dir, work.pk, &chunks)?;
     chunks.retain(|chunk| chunk.done && chunk.part == stored.part);
     if stored.part > 0 {
         repeat_answers(stored, &engine.site.outbox().join(stored.key.outbox_path()), &work.bundle_dir)?;
@@ -101,6 +102,14 @@ pub(super) fn sweep_orphans(dir: &Path, chunks: &[Chunk], part: u32) -> Result<u
     let vouched = chunks.iter().filter(|chunk| chunk.done && chunk.part == part && chunk.object.is_some());
     let vouched: BTreeSet<String> = vouched.map(|chunk| package_object(chunk.number)).collect();
     erase_files(dir, |name| name.starts_with("packages-") && !vouched.contains(name))
+}
+
+/// The same in the vault, whose files serve all of an order's bundles.
+pub(super) fn sweep_vault(vault: &Path, order: OrderPk, chunks: &[Chunk]) -> Result<u64, Fault> {
+    let vouched = chunks.iter().filter(|chunk| chunk.done && chunk.object.is_some());
+    let vouched: BTreeSet<String> = vouched.map(|chunk| vault_object(order, chunk.number)).collect();
+    let prefix = vault_prefix(order);
+    erase_files(vault, |name| name.starts_with(&prefix) && !vouched.contains(name))
 }
 
 /// The order's first answers for a bundle beside its own: the refused rows stand in the own one.

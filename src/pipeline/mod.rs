@@ -56,6 +56,7 @@ use crate::export::manifest::Counts;
 use crate::hsm::Hsm;
 use crate::hsm::lanes::Health;
 use crate::ids::OrderKey;
+use crate::order;
 use crate::store::sqlite::{Ledger, newest_acceptance};
 use crate::store::{ChangeKind, DeviceState, OrderChange, OrderState, Store, StoredOrder};
 use crate::telemetry::{Progress, ProgressMode};
@@ -108,6 +109,10 @@ pub fn run(
     let Due { orders: due, remakes } = due(&ledger, wanted)?;
     check_clock_now(site)?;
     remake::finish_all_cut_off(site, &ledger)?;
+    // The bundle holds the answer; a submission that was killed behind its commit has written none.
+    for stored in &due {
+        order::answer_again(&ledger, stored, &site.outbox().join(stored.key.outbox_path()))?;
+    }
     let resumed = due.iter().filter(|stored| stored.sealed_batch_key.is_some()).count();
     let event = Event::new(Word::RunBegun).name("command", "run");
     let event = event.number("due", (due.len() + remakes.len()) as u64);

@@ -96,7 +96,8 @@ fn audit_fault(error: &AuditError) -> Fault {
             _ => what(Exit::Config, error).hint("make the site's directory audit/ and its files writable, then run again"),
         },
         AuditError::Lost { .. } => what(Exit::IntegrityFailure, error).hint(
-            "`bindery audit verify` tells what is missing; restore audit/ from a copy that is as new as state.db",
+            "`bindery audit verify` tells what is missing; restore audit/ from a copy that is as new as state.db, or see docs/audit.md, \
+             \"When the log is lost\"",
         ),
         AuditError::LedgerBehind { .. } => what(Exit::IntegrityFailure, error).hint(
             "state.db is older than the log, as from a backup: numbers and one-time keys issued since would be issued again; \

@@ -51,6 +51,7 @@ impl Moving {
         let full = || Fault::new(Exit::Config, format!("{}: too many files of one name", place.display()));
         let free = shelves.into_iter().find(|shelf| is_free(shelf));
         self.shelf = free.ok_or_else(|| full().hint("move the older ones to another place"))?;
+        self.has_no_links(inbox)?;
         let note = serde_json::to_vec(&self).map_err(|e| Fault::new(Exit::Bug, format!("{NOTE}: {e}")))?;
         let path = inbox.join(NOTE);
         durable::write(&path, &note, 0o600).map_err(|e| Fault::file(&path, &e))?;
@@ -66,7 +67,25 @@ impl Moving {
         ours && is_plain(&self.shelf) && names.chain(&self.markers).all(|name| is_plain(Path::new(name)))
     }
 
+    /// Plain names can lead out all the same, where a directory on their way is a symbolic link. Judged before anything is made or
+    /// moved; of what is not there yet, what is there above it.
+    fn has_no_links(&self, inbox: &Path) -> Result<(), Fault> {
+        let base = inbox.canonicalize().map_err(|e| Fault::file(inbox, &e))?;
+        let from = self.files.iter().map(|(name, _)| name).chain(&self.markers).map(|name| base.join(name));
+        let names = self.files.iter().map(|(name, _)| name).chain(self.answers.iter().map(|(name, _)| name));
+        for path in from.chain(names.map(|name| base.join(&self.shelf).join(name))) {
+            let below = path.ancestors().skip(1).take_while(|dir| **dir != *base);
+            if let Some(link) = below.into_iter().find(|dir| dir.is_symlink()) {
+                let what = format!("{}: is a symbolic link; nothing was moved through it", link.display());
+                return Err(Fault::new(Exit::IntegrityFailure, what)
+                    .hint("put a directory in its place: orders are filed away inside the inbox alone"));
+            }
+        }
+        Ok(())
+    }
+
     fn work_off(&self, inbox: &Path) -> Result<(), Fault> {
+        self.has_no_links(inbox)?;
         let shelf = inbox.join(&self.shelf);
         durable::make_dirs(&shelf, 0o755).map_err(|e| Fault::file(&shelf, &e))?;
         for (name, text) in &self.answers {
@@ -179,6 +198,39 @@ mod tests {
             note.files[0].0 = name.to_owned();
             fs::write(dir.path().join(NOTE), serde_json::to_vec(&note).unwrap()).unwrap();
             assert_eq!(finish_left(dir.path()).unwrap_err().exit, Exit::IntegrityFailure, "{name}");
+        }
+    }
+
+    #[test]
+    fn links_that_lead_out_of_the_inbox_are_not_followed_by_note_shelf_answer_or_marker() {
+        let outside = tempfile::tempdir().unwrap();
+        let precious = outside.path().join("state.db");
+        let note =
+            |inbox: &Path, note: &Moving| fs::write(inbox.join(NOTE), serde_json::to_vec(note).unwrap()).unwrap();
+        for case in ["file", "marker", "answer", "shelf"] {
+            let dir = inbox();
+            fs::write(&precious, "numbers").unwrap();
+            std::os::unix::fs::symlink(outside.path(), dir.path().join("out")).unwrap();
+            let mut left = moving(dir.path(), &["a.json"]);
+            left.shelf = "done/x".into();
+            match case {
+                "file" => left.files.push(("out/state.db".to_owned(), Look::at(&precious).unwrap())),
+                "marker" => left.markers.push("out/state.db".to_owned()),
+                "answer" => {
+                    fs::create_dir_all(dir.path().join("done/x")).unwrap();
+                    std::os::unix::fs::symlink(outside.path(), dir.path().join("done/x/out")).unwrap();
+                    left.answers.push(("out/state.db".to_owned(), "forged".to_owned()));
+                }
+                _ => {
+                    std::os::unix::fs::symlink(outside.path(), dir.path().join("done")).unwrap();
+                    left.shelf = "done".into();
+                    left.answers.push(("state.db".to_owned(), "forged".to_owned()));
+                }
+            }
+            note(dir.path(), &left);
+            assert_eq!(finish_left(dir.path()).unwrap_err().exit, Exit::IntegrityFailure, "{case}");
+            assert_eq!(fs::read_to_string(&precious).unwrap(), "numbers", "{case}");
+            assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "{case}: nothing was put there");
         }
     }
 
