@@ -126,7 +126,6 @@ const OF_HEADERS: &[Case] = &[
     ("duplicate-line", "lines", 0, |order, _| second_line(order, 1)),
     ("too-many-lines", "lines", 0, |order, _| order.header["lines"] = json!(vec![0; 1_001])),
     ("range-overlap", "lines[1].iccid.first", 0, |order, _| second_line(order, 2)),
-    ("unsupported-kind", "kind", 0, |order, _| order.header["kind"] = json!("remake")),
     ("unsupported-mode", "lines[0].mode", 0, |order, _| order.line()["mode"] = json!("session")),
     ("quota-order", "", 0, |order, _| order.header["tenant"] = json!("small")),
     ("quota-day", "", 0, |order, _| order.header["tenant"] = json!("daily")),
@@ -298,6 +297,15 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("repeated-one-time-key", "src/order/tests/refusals.rs"),
     ("unsupported-algorithm", "src/order/tests/refusals.rs"), // this version writes both
     ("duplicate-order", "tests/watch.rs"),
+    // Orders that change another one.
+    ("unknown-order", "tests/kinds.rs"),
+    ("nothing-to-cancel", "tests/kinds.rs"),
+    ("cannot-be-remade", "tests/kinds.rs"),
+    ("number-taken", "tests/kinds.rs"),
+    ("exhausted", "tests/kinds.rs"),
+    ("unsupported-accept", "tests/kinds.rs"),
+    ("unsupported-column", "tests/kinds.rs"),
+    ("purged", "tests/kinds.rs"),
     ("unknown-tenant", "tests/states.rs"),    // a site that is no demo
     ("template-unfit", "tests/variables.rs"), // a template of one's own
     ("eligibility", "tests/curves.rs"),       // a site without chains on a curve
@@ -321,13 +329,18 @@ const ELSEWHERE: &[(&str, &str)] = &[
 const NEVER_TOLD: &[(&str, &str)] = &[
     ("key-refused", "stands in for a code that the table of the key slots lost, which is made with the slots"),
     ("taken", "a claim of another submission between look-up and insert: one transaction does both"),
+    (
+        "unsupported-kind",
+        "of an order that changes another, where only one of profiles can be read: a backlog's header, a judge",
+    ),
     ("refused-before", "marks refusals that are told again"),
     ("template-name", "`template` is read as NAME@VERSION before the site is asked"),
 ];
 
 /// Codes of one word, which no pattern tells from other words; one that is told and stands neither here nor in the sources' longer
 /// ones fails the test.
-const OF_ONE_WORD: [&str; 8] = ["alphabet", "digits", "eligibility", "file", "json", "length", "taken", "validity"];
+const OF_ONE_WORD: [&str; 10] =
+    ["alphabet", "digits", "eligibility", "exhausted", "file", "json", "length", "purged", "taken", "validity"];
 
 #[test]
 fn every_refusal_code_is_provoked_and_names_column_row_and_remedy() {
