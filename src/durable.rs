@@ -125,11 +125,16 @@ pub fn sweep(dir: &Path) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with('.') && name.ends_with(SUFFIX) && entry.file_type()?.is_file() {
+        if is_pending(&name) && entry.file_type()?.is_file() {
             fs::remove_file(entry.path())?;
         }
     }
     Ok(())
+}
+
+/// Whether a name is a temporary one of [`Pending`].
+pub fn is_pending(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(SUFFIX)
 }
 
 /// Opens a regular file; its length is the handle's, which no rename can change. A pipe or a device does not make us wait.

@@ -65,7 +65,7 @@ words! {
     OrderRevoked = "order-revoked",
     /// An order's keys were erased: `batch_key`, `records`, `cancelled`.
     OrderPurged = "order-purged",
-    /// What a purge erases beside the ledger is gone: `vault_files`, `bundles`.
+    /// What a purge erases beside the ledger is gone: `vault_files`, `package_files`, `bundles`.
     PurgeFinished = "purge-finished",
     /// A run or a binding began: `command`, `due`, `resumed`.
     RunBegun = "run-begun",

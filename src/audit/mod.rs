@@ -52,6 +52,14 @@ pub enum AuditError {
         /// The ledger's last line.
         seq: u64,
     },
+    /// A file is called like one of the log, and does not begin with the line that its name says.
+    #[error("{path}: is no file of the audit log: line {seq}, which its name promises, does not stand in it")]
+    Stray {
+        /// The file.
+        path: PathBuf,
+        /// By its name.
+        seq: u64,
+    },
     /// The log goes on behind what the ledger knows, by more than a crash leaves.
     #[error("{path}: line {seq} of the audit log was committed, but the ledger ends with line {ledger}")]
     LedgerBehind {

@@ -1,7 +1,7 @@
 //! The end of the log as the next writer finds it: the line that the ledger ends with, and what a crash left behind it.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -60,7 +60,12 @@ pub(super) fn read(dir: &Path, head: &Head) -> Result<Tail, AuditError> {
         let octets = std::fs::read(newest).map_err(failed(newest))?;
         (Rest { from: 0, octets }, before)
     } else {
-        return Err(AuditError::LedgerBehind { path: newest.clone(), seq: first, ledger: head.seq });
+        let path = newest.clone();
+        let begins = first_line(newest).map_err(failed(newest))?.is_some_and(|line| line.seq == first);
+        return Err(match begins {
+            true => AuditError::LedgerBehind { path, seq: first, ledger: head.seq },
+            false => AuditError::Stray { path, seq: first },
+        });
     };
     let mut last = *head;
     let mut beyond: Vec<Line> = Vec::new();
@@ -82,6 +87,13 @@ pub(super) fn read(dir: &Path, head: &Head) -> Result<Tail, AuditError> {
     }
     let last_at = beyond.last().map(|line| line.at).or(last_at.map(|line| line.at));
     Ok(Tail { file: Some(newest.clone()), sound: found.from + taken as u64, torn, last, last_at, beyond })
+}
+
+/// The first line of a file, if it is one.
+fn first_line(path: &Path) -> io::Result<Option<Line>> {
+    let mut octets = Vec::new();
+    BufReader::new(File::open(path)?).take(WINDOW_OCTETS).read_until(b'\n', &mut octets)?;
+    Ok(Line::parse(&octets).ok())
 }
 
 /// The line of these octets, if it is whole and stands behind `last`.

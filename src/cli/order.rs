@@ -18,7 +18,7 @@ use super::screen::table;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::order::{Answer, Intake, Verdict};
-use crate::pipeline::check_clock_now;
+use crate::pipeline::{check_clock_now, outbox};
 use crate::store::sqlite::{Ledger, OrderSummary};
 use crate::store::{Refusal, Remake, Store};
 use crate::telemetry::ProgressMode;
@@ -82,6 +82,7 @@ impl OrderCommand {
         match self {
             Self::Check { file } => report(&context.intake.check(&file)?, context.json),
             Self::Submit { file } => check_clock_now(context.site)
+                .and_then(|()| outbox::agrees(context.site, context.ledger))
                 .and_then(|()| context.intake.submit(&file))
                 .and_then(|answer| report(&answer, context.json)),
             // It opens the site anew for every order.

@@ -28,7 +28,7 @@ use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::ids::{Eid, OrderKey};
 use crate::store::seen::Seen;
-use crate::store::sqlite::{AcceptedOrder, Ledger};
+use crate::store::sqlite::{AcceptedOrder, Ledger, accepted_in};
 use crate::store::{Refusal, Store, StoredOrder};
 
 /// Octets of a key file at most, above those of the ordered keys: the maker may send one file for many orders.
@@ -98,11 +98,7 @@ impl Intake<'_> {
     /// The ledger does not know the order; if its answer lies in the outbox all the same, the ledger is older than the outbox.
     fn was_never_accepted(&self, key: &OrderKey) -> Result<(), Fault> {
         let path = self.outbox.join(key.outbox_path()).join(ACK_FILE);
-        let ack = std::fs::read(&path).ok();
-        let ack = ack.and_then(|ack| serde_json::from_slice::<serde_json::Value>(&ack).ok()).unwrap_or_default();
-        let is_accepted =
-            matches!(ack["verdict"].as_str(), Some("accepted" | "accepted_partial")) && ack["rev"] == key.rev;
-        if !is_accepted {
+        if accepted_in(&path).as_ref() != Some(key) {
             return Ok(());
         }
         let what = format!("{} says that {key} was accepted, and the ledger does not know it", path.display());
@@ -138,7 +134,7 @@ impl Intake<'_> {
             Ok(())
         })?;
         if received.submit {
-            self.restore(first, &directory)?;
+            answer_again(self.ledger, first, &directory)?;
         }
         let verdict = if first.refused == 0 { Verdict::Accepted } else { Verdict::AcceptedPartial };
         Ok(Answer {
@@ -152,21 +148,6 @@ impl Intake<'_> {
             outbox: received.submit.then_some(directory),
             repeated: true,
         })
-    }
-
-    /// Writes the answer files that are missing: their directory was emptied, or a crash came between commit and answer.
-    fn restore(&self, first: &StoredOrder, directory: &Path) -> Result<(), Fault> {
-        answer::create_directory(directory)?;
-        if !directory.join(refusals::FILE).exists() {
-            let several = Order::from_json(&first.body).is_ok_and(|order| order.lines.len() > 1);
-            let mut file = RejectsFile::create(directory, several)?;
-            self.ledger.kept_refusals::<Fault>(first.pk, |kept| file.write_kept(&kept))?;
-            file.finish()?.publish()?;
-        }
-        if !directory.join(ACK_FILE).exists() {
-            answer::write_ack(directory, &first.ack)?;
-        }
-        Ok(())
     }
 
     /// No order could be made of the file; its sender is answered if at least the key is known.
@@ -309,7 +290,7 @@ impl Intake<'_> {
                 let templates = &tally.templates;
                 let order = AcceptedOrder { key, body_sha256, body, templates, ack: &ack, rows, refused, accepted_at };
                 acceptance.commit(&order)?;
-                publish()?;
+                publish().map_err(|fault| unanswered(key, fault))?;
             }
             // The transaction stays open while a rejection is written: no other submission of this key is accepted meanwhile.
             (book, _) => {
@@ -332,6 +313,32 @@ impl Intake<'_> {
             repeated: false,
         })
     }
+}
+
+/// The order stands in the ledger: what could not be written is only the answer.
+fn unanswered(key: &OrderKey, fault: Fault) -> Fault {
+    let what = format!("{key} was accepted, but its answer could not be written: {}", fault.what);
+    let first = fault.hint.map(|hint| format!("{hint}; ")).unwrap_or_default();
+    Fault::new(fault.exit, what).hint(format!(
+        "{first}the order stays accepted: submit the same file again, or `bindery run`, and the answer is written"
+    ))
+}
+
+/// Gives an accepted order's first answer again: `rejects.csv` and `ack.json` as the ledger holds them, whatever stands there now.
+pub fn answer_again(ledger: &Ledger, first: &StoredOrder, directory: &Path) -> Result<(), Fault> {
+    answer::create_directory(directory)?;
+    let several = Order::from_json(&first.body).is_ok_and(|order| order.lines.len() > 1);
+    let mut file = RejectsFile::create(directory, several)?;
+    ledger.kept_refusals::<Fault>(first.pk, |kept| file.write_kept(&kept))?;
+    file.finish()?.publish()?;
+    let ack = directory.join(ACK_FILE);
+    if std::fs::read(&ack).is_ok_and(|there| there == first.ack) {
+        return Ok(());
+    }
+    if ack.exists() {
+        tracing::warn!(order = %first.key, "ack.json was not the answer that was given; it is written again");
+    }
+    answer::write_ack(directory, &first.ack)
 }
 
 /// The octets of an order file, and where the files lie that it names.

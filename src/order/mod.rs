@@ -36,7 +36,7 @@ pub use file::{
     MAX_INLINE_ROWS, MAX_QUANTITY, Mode, Numbers, Order, Rows, SCHEMA, Validity,
 };
 pub use header::{CheckValue, Takes, Targets, TemplateRefusal, Templates, UnfitValue, WrappedForm};
-pub use intake::{Intake, OrderFile};
+pub use intake::{Intake, OrderFile, answer_again};
 pub use keys::{CheckKeys, KeyLine, KeyRefusal};
 pub use parse::Unreadable;
 pub use purged::without_values;

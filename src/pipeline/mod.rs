@@ -18,6 +18,7 @@ mod hold;
 mod import;
 pub mod lock;
 mod open;
+pub mod outbox;
 mod prepare;
 pub mod purge;
 mod record;
@@ -51,6 +52,7 @@ use crate::export::manifest::Counts;
 use crate::hsm::Hsm;
 use crate::hsm::lanes::Health;
 use crate::ids::OrderKey;
+use crate::order;
 use crate::store::sqlite::{Ledger, newest_acceptance};
 use crate::store::{DeviceState, OrderState, Store, StoredOrder};
 use crate::telemetry::{Progress, ProgressMode};
@@ -100,12 +102,13 @@ pub fn run(
     let ledger = Ledger::open(&site.state_db())?;
     let due = due_orders(&ledger, wanted)?;
     check_clock_now(site)?;
+    outbox::agrees(site, &ledger)?;
     let resumed = due.iter().filter(|stored| stored.sealed_batch_key.is_some()).count();
     let event = Event::new(Word::RunBegun).name("command", "run").number("due", due.len() as u64);
     recorded(site, &ledger, event.number("resumed", resumed as u64), stop, || {
         // Opened even when nothing is due: a token that cannot be used is told now, not with the next order.
         with_engine(site, |engine| {
-            let worked = work_orders(engine, &due, audit, mode, stop);
+            let worked = work_orders(engine, &ledger, &due, (audit, mode), stop);
             let noted = attest::note_tokens(engine.store, &engine.lanes.health());
             let outcome = worked?;
             noted?;
@@ -144,15 +147,16 @@ fn recorded<R>(
 /// The orders one after the other.
 fn work_orders<H: Hsm>(
     engine: &Engine<'_, H>,
+    ledger: &Ledger,
     due: &[StoredOrder],
-    audit: Audit,
-    mode: ProgressMode,
+    (audit, mode): (Audit, ProgressMode),
     stop: &AtomicBool,
 ) -> Result<Outcome, Fault> {
     let mut reports = Vec::with_capacity(due.len());
     let (mut faults, mut held) = (Vec::new(), Vec::new());
     for stored in due {
-        match work_order(engine, stored, audit, mode, stop) {
+        let answered = answers(engine.site, ledger, stored);
+        match answered.and_then(|()| work_order(engine, stored, audit, mode, stop)) {
             Ok(Some(report)) => reports.push(report),
             Ok(None) => held.push((stored.key.clone(), held_rows(engine.store, stored)?)),
             // The site's own trouble (token, disk, a stop) is every order's; anything else is this order's alone.
@@ -165,6 +169,16 @@ fn work_orders<H: Hsm>(
         }
     }
     Ok(Outcome { reports, held, faults, health: engine.lanes.health() })
+}
+
+/// The order's answers, as they were first given: the bundle seals them. Who sent the order may have taken them away, a crash may
+/// have come before them, somebody may have edited them.
+fn answers(site: &Site, ledger: &Ledger, stored: &StoredOrder) -> Result<(), Fault> {
+    let dir = site.outbox().join(stored.key.outbox_path());
+    if stored.state == OrderState::Open && stored.part == 0 && !outbox::is_sealed(&dir) {
+        order::answer_again(ledger, stored, &dir)?;
+    }
+    Ok(())
 }
 
 /// One order from wherever it stands to its sealed bundle.
@@ -245,12 +259,12 @@ fn due_orders(ledger: &Ledger, wanted: &[String]) -> Result<Vec<StoredOrder>, Fa
     }
     let mut due = Vec::new();
     for name in wanted {
-        let order = find_order(ledger, name)?;
-        match order.state {
-            OrderState::Open => due.push(order),
-            OrderState::Exported if held_rows(ledger, &order)? > 0 => due.push(order),
+        let named = find_order(ledger, name)?;
+        match named.state {
+            OrderState::Open => due.push(named),
+            OrderState::Exported if held_rows(ledger, &named)? > 0 => due.push(named),
             OrderState::Exported => {}
-            OrderState::Purged => return Err(purge::is_purged(ledger, &order)?),
+            OrderState::Purged => return Err(purge::is_purged(ledger, &named)?),
         }
     }
     Ok(due)

@@ -27,7 +27,7 @@ use super::close::{self, Contents, Sort};
 use super::record::{AGAIN_DRAW_LEN, Failed, Finished, Started};
 use super::stored::{Believed, GROUP, RefusedKey, believed_keys};
 use super::work::{Engine, OrderWork, package_object};
-use super::{attest, find_order, lock, prepare, purge, recorded, sign_head, with_engine};
+use super::{attest, find_order, lock, outbox, prepare, purge, recorded, sign_head, with_engine};
 use crate::audit::{Event, Word};
 use crate::config::Site;
 use crate::durable;
@@ -86,6 +86,7 @@ pub fn remake(site: &Site, order: &str, rows: &Rows, key_file: &Path, stop: &Ato
         }
         OrderState::Exported => {}
     }
+    outbox::agrees(site, &ledger)?;
     let own = site.outbox().join(stored.key.outbox_path());
     let before = ledger.remakes(stored.pk)?;
     finish_cut_off(&own, &before)?;

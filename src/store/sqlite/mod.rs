@@ -25,7 +25,7 @@ use rusqlite_migration::{M, Migrations};
 
 pub use acceptance::{Acceptance, AcceptedOrder};
 pub use claims::{Claimed, one_time_key_x};
-pub use identity::{lost, unknown_answers};
+pub use identity::{accepted_in, lost};
 pub use overview::{KeptRefusal, OrderSummary, Trouble, newest_acceptance};
 pub use purge::{Claims, Shredded};
 pub use slots::{KeySlots, SlotKey};
@@ -128,14 +128,12 @@ pub fn quick_check(path: &Path) -> Result<String, StoreError> {
     let answer: String = ledger.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     let version: usize = ledger.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version.cmp(&VERSIONS.len()) {
-        Ordering::Greater => Err(StoreError::Damaged(NEWER.to_owned())),
+        Ordering::Greater => Err(StoreError::Newer),
         // The next command that opens it brings it up to date.
         Ordering::Less => Ok(answer),
         Ordering::Equal => identity::is_own(&ledger, path).map(|()| answer),
     }
 }
-
-const NEWER: &str = "written by a newer version of Bindery";
 
 fn find_order(connection: &Connection, key: &OrderKey) -> Result<Option<StoredOrder>, StoreError> {
     let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE tenant = ?1 AND order_id = ?2 AND rev = ?3");
@@ -213,7 +211,7 @@ fn migration_error(error: rusqlite_migration::Error) -> StoreError {
         rusqlite_migration::Error::RusqliteError { err, .. } => err.into(),
         rusqlite_migration::Error::MigrationDefinition(
             rusqlite_migration::MigrationDefinitionError::DatabaseTooFarAhead,
-        ) => StoreError::Damaged(NEWER.to_owned()),
+        ) => StoreError::Newer,
         other => StoreError::Damaged(other.to_string()),
     }
 }

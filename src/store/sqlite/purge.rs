@@ -41,6 +41,12 @@ impl Ledger {
         Ok(self.lock().query_row(sql, [order.0], |row| row.get(0)).optional()?.flatten())
     }
 
+    /// Whether the order's bundle was exported, before its keys were erased or not.
+    pub fn is_exported(&self, order: OrderPk) -> Result<bool, StoreError> {
+        let sql = "SELECT state = 'exported' FROM orders WHERE pk = ?1";
+        Ok(self.lock().query_row(sql, [order.0], |row| row.get(0)).optional()?.unwrap_or_default())
+    }
+
     /// Erases an order's secrets in one durable transaction; `body` is what is kept of the order. Device lines that were not
     /// exported are cancelled. [`Self::scrub`] comes next.
     pub fn shred(&self, order: OrderPk, body: &[u8], purged_at: &str) -> Result<Shredded, StoreError> {
