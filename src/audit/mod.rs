@@ -27,6 +27,7 @@ pub use event::{Event, Word};
 pub use line::{Author, Head, Line};
 pub use log::{Log, files};
 pub use statement::Statement;
+pub use tail::Newer;
 
 use std::path::PathBuf;
 

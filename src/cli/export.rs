@@ -14,8 +14,8 @@ use crate::export::manifest::Manifest;
 use crate::export::{seal, unpack};
 use crate::ids::OrderKey;
 use crate::pipeline;
-use crate::store::Store;
 use crate::store::sqlite::Ledger;
+use crate::store::{OrderState, Store};
 
 /// Take the bundles of an exported order apart; packages that were made again only as they are now
 #[derive(clap::Args)]
@@ -61,12 +61,13 @@ impl Export {
     }
 }
 
-/// SHA-256 of every package that was made of the manifest's order; none where the ledger does not know the order.
+/// SHA-256 of every package that was made of the manifest's order; none where the ledger does not know the order, or not any more.
 fn made(ledger: &Ledger, manifest: &Manifest) -> Result<Option<HashSet<[u8; 32]>>, Fault> {
     let Manifest { tenant, order_id, rev, .. } = manifest;
     let (Ok(tenant), Ok(order_id)) = (tenant.parse(), order_id.parse()) else { return Ok(None) };
     match ledger.find_order(&OrderKey { tenant, order_id, rev: *rev })? {
-        Some(order) => Ok(Some(ledger.packages_made(order.pk)?)),
-        None => Ok(None),
+        // Of an order that was recovered from its bundles the ledger knows no packages.
+        Some(order) if order.state != OrderState::Purged => Ok(Some(ledger.packages_made(order.pk)?)),
+        _ => Ok(None),
     }
 }

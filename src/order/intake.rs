@@ -29,7 +29,7 @@ use crate::error::{Exit, Fault};
 use crate::ids::{Eid, OrderKey};
 use crate::store::seen::Seen;
 use crate::store::sqlite::{AcceptedOrder, Ledger, accepted_in};
-use crate::store::{Refusal, Store, StoredOrder};
+use crate::store::{OrderState, Refusal, Store, StoredOrder};
 
 /// Octets of a key file at most, above those of the ordered keys: the maker may send one file for many orders.
 const KEY_FILE_OCTETS: u64 = 1 << 30;
@@ -324,15 +324,19 @@ fn unanswered(key: &OrderKey, fault: Fault) -> Fault {
     ))
 }
 
-/// Gives an accepted order's first answer again: `rejects.csv` and `ack.json` as the ledger holds them, whatever stands there now.
+/// Gives an accepted order's first answer again: `rejects.csv` and `ack.json` as the ledger holds them. Of an order that is exported
+/// only what is missing: the rest was sealed.
 pub fn answer_again(ledger: &Ledger, first: &StoredOrder, directory: &Path) -> Result<(), Fault> {
     answer::create_directory(directory)?;
-    let several = Order::from_json(&first.body).is_ok_and(|order| order.lines.len() > 1);
-    let mut file = RejectsFile::create(directory, several)?;
-    ledger.kept_refusals::<Fault>(first.pk, |kept| file.write_kept(&kept))?;
-    file.finish()?.publish()?;
+    let is_open = first.state == OrderState::Open;
+    if is_open || !directory.join(refusals::FILE).exists() {
+        let several = Order::from_json(&first.body).is_ok_and(|order| order.lines.len() > 1);
+        let mut file = RejectsFile::create(directory, several)?;
+        ledger.kept_refusals::<Fault>(first.pk, |kept| file.write_kept(&kept))?;
+        file.finish()?.publish()?;
+    }
     let ack = directory.join(ACK_FILE);
-    if std::fs::read(&ack).is_ok_and(|there| there == first.ack) {
+    if std::fs::read(&ack).is_ok_and(|there| !is_open || there == first.ack) {
         return Ok(());
     }
     if ack.exists() {

@@ -22,6 +22,7 @@ pub mod outbox;
 mod prepare;
 pub mod purge;
 mod record;
+pub mod recover;
 mod remake;
 mod revoke;
 mod sign;

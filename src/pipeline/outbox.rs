@@ -76,6 +76,15 @@ pub fn unknown(site: &Site, ledger: &Ledger) -> Result<Vec<Unknown>, Fault> {
     Ok(found)
 }
 
+/// Every sealed bundle of the outbox.
+pub(super) fn sealed_bundles(site: &Site) -> Result<Vec<PathBuf>, Fault> {
+    let mut found = Vec::new();
+    for tenant in directories(&site.outbox())? {
+        found.extend(directories(&tenant)?.into_iter().filter(|dir| is_sealed(dir)));
+    }
+    Ok(found)
+}
+
 /// Whether a bundle that is sealed while the ledger calls its order open is the one that the ledger's finished chunks make.
 pub(super) fn is_of_ledger(store: &dyn Store, stored: &StoredOrder, manifest: &Manifest) -> Result<bool, Fault> {
     let chunks = store.chunks(stored.pk)?;

@@ -11,6 +11,7 @@ mod identity;
 mod overview;
 mod purge;
 mod quota;
+mod recover;
 mod remakes;
 mod slots;
 mod states;
@@ -28,6 +29,7 @@ pub use claims::{Claimed, one_time_key_x};
 pub use identity::{accepted_in, lost};
 pub use overview::{KeptRefusal, OrderSummary, Trouble, newest_acceptance};
 pub use purge::{Claims, Shredded};
+pub use recover::{FoundBundle, FoundRow};
 pub use slots::{KeySlots, SlotKey};
 pub use states::{Change, Revocation};
 
