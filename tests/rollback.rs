@@ -117,9 +117,7 @@ fn a_ledger_of_before_a_binding_or_a_remake_is_noticed() {
     let bind = ["bind", "PO-1", "--euicc-data", key_file.to_str().unwrap()];
     yard.run(&bind).exits(0);
     let before_remake = yard.snapshot("before-remake");
-    let eid_list = yard.path("eids");
-    fs::write(&eid_list, format!("{}\n", eids[0])).unwrap();
-    yard.fleet_with("again", 1, &[]);
+    yard.fleet("again", 1);
     let again = yard.path("again/euicc.jsonl");
     let remake = ["order", "remake", "PO-1", "--rows", "1", "--same-iccid", "--euicc-data", again.to_str().unwrap()];
     yard.run(&remake).exits(0);
@@ -127,7 +125,6 @@ fn a_ledger_of_before_a_binding_or_a_remake_is_noticed() {
     for (snapshot, bundle) in [(&before_bind, "PO-1+bound-001"), (&before_remake, "PO-1+remake-001")] {
         yard.roll_back(snapshot, true);
         for args in [&bind[..], &remake, &["run"]] {
-            // Of an order whose profiles are not bound there is nothing to make again.
             told(yard.run(args), &[bundle]);
         }
         assert!(yard.run(&["doctor"]).exits(8).out.contains("PO-1"));
@@ -306,4 +303,76 @@ fn a_newer_ledger_and_a_stray_file_beside_the_log_are_called_what_they_are() {
         let told = [ran.out, ran.err].concat();
         assert!(told.contains("the Bindery that wrote it") && !told.contains("last backup"), "{told}");
     }
+}
+
+#[test]
+fn an_older_ledger_takes_over_what_was_issued_since_and_nothing_is_given_out_twice() {
+    let yard = Yard::demo();
+    let keys = yard.fleet("fleet", 12);
+    yard.fleet("again", 1);
+    let eid = |at: usize| keys[at]["eid"].as_str().unwrap();
+    yard.prebound_order("PO-0", &keys[..2]).submit().exits(0);
+    yard.run(&["run"]).exits(0);
+    yard.prebound_order("PO-1", &keys[2..4]).submit().exits(0);
+    yard.stored_order("PO-2", &[eid(4), eid(5)]).submit().exits(0);
+    yard.run(&["run", "PO-2"]).exits(0);
+    let older = yard.snapshot("older");
+    // Since then: one open order sealed, one new order sealed, one new one answered only, profiles bound, one made again.
+    yard.run(&["run"]).exits(0);
+    let mut third = yard.prebound_order("PO-3", &keys[6..9]);
+    third.rows(&format!("row,eid\n1,89049032123451234512345678901234\n2,{}\n3,{}\n4,{}\n", eid(6), eid(7), eid(8)), 4);
+    third.line()["quantity"] = json!(4);
+    third.header["accept"] = json!("partial");
+    third.submit().exits(5);
+    yard.run(&["run"]).exits(0);
+    let key_file = yard.path("fleet/euicc.jsonl");
+    yard.run(&["bind", "PO-2", "--euicc-data", key_file.to_str().unwrap()]).exits(0);
+    let remake_keys = yard.path("again/euicc.jsonl");
+    let remake =
+        ["order", "remake", "PO-0", "--rows", "1", "--same-iccid", "--euicc-data", remake_keys.to_str().unwrap()];
+    yard.run(&remake).exits(0);
+    let fourth = yard.prebound_order("PO-4", &keys[9..]);
+    fourth.submit().exits(0);
+    let claims =
+        ["iccids", "imsis", "one_time_keys", "matching_ids"].map(|table| format!("SELECT count(*) FROM {table}"));
+    let before = claims.each_ref().map(|sql| yard.ledger_count(sql));
+    let sealed: BTreeMap<_, _> =
+        yard.octets_of_outbox().into_iter().filter(|(path, _)| !path.to_str().unwrap().contains("PO-4")).collect();
+
+    yard.roll_back(&older, false);
+    for args in [&["run"][..], &["--json", "doctor"], &["order", "submit", fourth.write().to_str().unwrap()]] {
+        let ran = yard.run(args).exits(8);
+        assert!([ran.out, ran.err].concat().contains("docs/orders.md"), "{args:?}");
+    }
+    yard.run(&["order", "recover"]).exits(13);
+    // A bundle that the log tells of and that is gone: nothing may be guessed.
+    let (bundle, away) = (yard.outbox("PO-3"), yard.path("away"));
+    fs::rename(&bundle, &away).unwrap();
+    told(yard.run(&["order", "recover", "--yes"]), &["acme/PO-3", "put the bundle back"]);
+    fs::rename(&away, &bundle).unwrap();
+    let report = yard.run(&["--json", "order", "recover", "--yes"]).exits(0).json();
+    let ended = ["acme/PO-0", "acme/PO-1", "acme/PO-2", "acme/PO-3"];
+    assert_eq!((&report["ended"], &report["submit_again"]), (&json!(ended), &json!(["acme/PO-4"])));
+
+    yard.run(&["doctor"]).exits(0);
+    yard.run(&["audit", "verify"]).exits(0);
+    yard.run(&["run"]).exits(0);
+    let after = yard.octets_of_outbox();
+    assert!(sealed.iter().all(|(path, octets)| after.get(path) == Some(octets)), "what was sealed is as it was");
+    // Numbers and keys of what was issued are taken, under whatever name they come again.
+    let mut other = yard.prebound_order("PO-5", &keys[7..9]);
+    other.line()["iccid"] = yard.prebound_order("PO-3", &keys[7..9]).line()["iccid"].clone();
+    let refused = other.submit();
+    assert_eq!(refused.code, 4, "{}", refused.err);
+    let rejects = fs::read_to_string(yard.outbox("PO-5").join("rejects.csv")).unwrap();
+    assert!(rejects.contains("iccid") && rejects.contains("euicc_otpk"), "{rejects}");
+    assert!(third.submit().exits(5).out.contains("accepted_partial"), "the first answer again");
+    assert_eq!(yard.octets_of_outbox().get(&bundle.join("rejects.csv")), sealed.get(&bundle.join("rejects.csv")));
+    // What was only answered comes again, and then everything is as it was.
+    fourth.submit().exits(0);
+    yard.run(&["run"]).exits(0);
+    yard.verified("PO-4", "fleet");
+    assert_eq!(claims.each_ref().map(|sql| yard.ledger_count(sql)), before);
+    yard.run(&["order", "recover", "--yes"]).exits(0);
+    yard.run(&["audit", "verify"]).exits(0);
 }

@@ -23,8 +23,8 @@ use crate::store::{Chunk, ObjectFacts, OrderState, Store, StoredOrder};
 
 /// Places that a fault names at most.
 const SHOWN: usize = 5;
-const HINT: &str = "state.db is older than the outbox, as from a backup: it would give out numbers and one-time keys again. Put the newest \
-                    state.db in place, or see docs/orders.md, \"When the ledger is lost\"";
+const HINT: &str = "state.db is older than the outbox and would give out numbers and keys again: put the newest one in place, or see \
+                    docs/orders.md, \"When the ledger is lost\"";
 
 /// An accepted order, or a sealed bundle, of which the ledger knows nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
