@@ -372,7 +372,9 @@ fn an_older_ledger_takes_over_what_was_issued_since_and_nothing_is_given_out_twi
     fourth.submit().exits(0);
     yard.run(&["run"]).exits(0);
     yard.verified("PO-4", "fleet");
-    assert_eq!(claims.each_ref().map(|sql| yard.ledger_count(sql)), before);
+    // The run has given three matching ids since.
+    let [iccids, imsis, keys, matching_ids] = before;
+    assert_eq!(claims.each_ref().map(|sql| yard.ledger_count(sql)), [iccids, imsis, keys, matching_ids + 3]);
     yard.run(&["order", "recover", "--yes"]).exits(0);
     yard.run(&["audit", "verify"]).exits(0);
 }
