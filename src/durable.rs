@@ -143,6 +143,11 @@ fn sweep_if(dir: &Path, is_left: impl Fn(&str) -> bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a name is a temporary one of [`Pending`].
+pub fn is_pending(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(SUFFIX)
+}
+
 /// Opens a regular file; its length is the handle's, which no rename can change. A pipe or a device does not make us wait.
 pub fn open_regular(path: &Path) -> io::Result<(File, u64)> {
     regular(File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?)

@@ -19,6 +19,7 @@ pub mod keys;
 pub mod order;
 mod order_watch;
 mod purge;
+mod recover;
 mod remake;
 mod revoke;
 mod run;

@@ -20,9 +20,9 @@ use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::order::inbox::{Desk, Event, Inbox, Patience};
 use crate::order::{Answer, Verdict};
-use crate::pipeline::check_clock_now;
 use crate::pipeline::fan_out::FanOut;
 use crate::pipeline::lock::WatchLock;
+use crate::pipeline::{check_clock_now, outbox};
 use crate::store::Store;
 use crate::store::sqlite::Ledger;
 
@@ -81,6 +81,7 @@ impl OrderWatch {
                 let site = Site::open(site_dir)?;
                 let ledger = Ledger::open(&site.state_db())?;
                 check_clock_now(&site)?;
+                outbox::agrees(&site, &ledger)?;
                 with_intake(&site, &ledger, &cpu, |intake| intake.submit_read(file))
             },
             today: &|| jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),

@@ -30,8 +30,8 @@ use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::ids::{Eid, OrderKey};
 use crate::store::seen::Seen;
-use crate::store::sqlite::{AcceptedOrder, Ledger};
-use crate::store::{Refusal, Store, StoredOrder};
+use crate::store::sqlite::{AcceptedOrder, Ledger, accepted_in};
+use crate::store::{OrderState, Refusal, Store, StoredOrder};
 
 /// Octets of a key file at most, above those of the ordered keys: the maker may send one file for many orders.
 pub(super) const KEY_FILE_OCTETS: u64 = 1 << 30;
@@ -103,11 +103,7 @@ impl Intake<'_> {
     /// The ledger does not know the order; if its answer lies in the outbox all the same, the ledger is older than the outbox.
     fn was_never_accepted(&self, key: &OrderKey) -> Result<(), Fault> {
         let path = self.outbox.join(key.outbox_path()).join(ACK_FILE);
-        let ack = std::fs::read(&path).ok();
-        let ack = ack.and_then(|ack| serde_json::from_slice::<serde_json::Value>(&ack).ok()).unwrap_or_default();
-        let is_accepted =
-            matches!(ack["verdict"].as_str(), Some("accepted" | "accepted_partial")) && ack["rev"] == key.rev;
-        if !is_accepted {
+        if accepted_in(&path).as_ref() != Some(key) {
             return Ok(());
         }
         let what = format!("{} says that {key} was accepted, and the ledger does not know it", path.display());
@@ -310,7 +306,7 @@ impl Intake<'_> {
                 let order =
                     AcceptedOrder { key, body_sha256, body, templates, ack, rows, refused, accepted_at, change };
                 acceptance.commit(&order)?;
-                publish()?;
+                publish().map_err(|fault| unanswered(key, fault))?;
             }
             // The transaction stays open while a rejection is written: no other submission of this key is accepted meanwhile.
             (book, _) => {
@@ -335,19 +331,34 @@ impl Intake<'_> {
     }
 }
 
-/// Writes the answer files that are missing: their directory was emptied, or a crash came between commit and answer.
+/// The order stands in the ledger: what could not be written is only the answer.
+fn unanswered(key: &OrderKey, fault: Fault) -> Fault {
+    let what = format!("{key} was accepted, but its answer could not be written: {}", fault.what);
+    let first = fault.hint.map(|hint| format!("{hint}; ")).unwrap_or_default();
+    Fault::new(fault.exit, what).hint(format!(
+        "{first}the order stays accepted: submit the same file again, or `bindery run`, and the answer is written"
+    ))
+}
+
+/// Gives an accepted order's first answer again: `rejects.csv` and `ack.json` as the ledger holds them. Of an order that is exported
+/// only what is missing: the rest was sealed.
 pub fn answer_again(ledger: &Ledger, first: &StoredOrder, directory: &Path) -> Result<(), Fault> {
     answer::create_directory(directory)?;
-    if !directory.join(refusals::FILE).exists() {
+    let is_open = first.state == OrderState::Open;
+    if is_open || !directory.join(refusals::FILE).exists() {
         let several = Order::from_json(&first.body).is_ok_and(|order| order.lines.len() > 1);
         let mut file = RejectsFile::create(directory, several)?;
         ledger.kept_refusals::<Fault>(first.pk, |kept| file.write_kept(&kept))?;
         file.finish()?.publish()?;
     }
-    if !directory.join(ACK_FILE).exists() {
-        answer::write_ack(directory, &first.ack)?;
+    let ack = directory.join(ACK_FILE);
+    if std::fs::read(&ack).is_ok_and(|there| !is_open || there == first.ack) {
+        return Ok(());
     }
-    Ok(())
+    if ack.exists() {
+        tracing::warn!(order = %first.key, "ack.json was not the answer that was given; it is written again");
+    }
+    answer::write_ack(directory, &first.ack)
 }
 
 /// The octets of an order file, and where the files lie that it names.

@@ -34,6 +34,9 @@ pub enum StoreError {
     /// The file is no ledger of this version, or damaged.
     #[error("ledger: {0}")]
     Damaged(String),
+    /// A newer Bindery wrote it.
+    #[error("ledger: written by a newer version of Bindery")]
+    Newer,
     /// The ledger that this site worked with is not there.
     #[error("ledger: {0}")]
     Lost(String),
@@ -73,6 +76,9 @@ impl From<StoreError> for Fault {
             }
             StoreError::Damaged(_) => Self::new(Exit::IntegrityFailure, what)
                 .hint("keep the file as it is and restore the site's last backup beside it"),
+            // An older backup would be opened and would not know what was given out since.
+            StoreError::Newer => Self::new(Exit::IntegrityFailure, what)
+                .hint("nothing is damaged: use the Bindery that wrote it, or a newer one; do not restore an older ledger"),
             StoreError::Audit(error) => audit_fault(&error),
             StoreError::Lost(_) => Self::new(Exit::IntegrityFailure, what).hint(
                 "nothing was changed; restore state.db from its last backup, see docs/orders.md, \"When the ledger is lost\"",
@@ -99,9 +105,11 @@ fn audit_fault(error: &AuditError) -> Fault {
             "`bindery audit verify` tells what is missing; restore audit/ from a copy that is as new as state.db, or see docs/audit.md, \
              \"When the log is lost\"",
         ),
+        AuditError::Stray { .. } => what(Exit::IntegrityFailure, error)
+            .hint("move this file out of audit/; `bindery audit verify` tells whether the log is whole without it"),
         AuditError::LedgerBehind { .. } => what(Exit::IntegrityFailure, error).hint(
             "state.db is older than the log, as from a backup: numbers and one-time keys issued since would be issued again; \
-             restore the newest state.db",
+             restore the newest state.db, or see docs/orders.md, \"When the ledger is lost\"",
         ),
     }
 }

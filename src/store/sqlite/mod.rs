@@ -13,6 +13,7 @@ mod identity;
 mod overview;
 mod purge;
 mod quota;
+mod recover;
 mod remakes;
 mod slots;
 mod states;
@@ -28,9 +29,10 @@ use rusqlite_migration::{M, Migrations};
 pub use acceptance::{Acceptance, AcceptedOrder};
 pub use bindings::Bindings;
 pub use claims::{Claimed, one_time_key_x};
-pub use identity::{lost, unknown_answers};
+pub use identity::{accepted_in, lost};
 pub use overview::{KeptRefusal, OrderSummary, Trouble, newest_acceptance};
 pub use purge::{Claims, Shredded};
+pub use recover::{FoundBundle, FoundRow};
 pub use slots::{KeySlots, SlotKey};
 pub use states::{Change, Revocation};
 
@@ -132,14 +134,12 @@ pub fn quick_check(path: &Path) -> Result<String, StoreError> {
     let answer: String = ledger.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     let version: usize = ledger.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version.cmp(&VERSIONS.len()) {
-        Ordering::Greater => Err(StoreError::Damaged(NEWER.to_owned())),
+        Ordering::Greater => Err(StoreError::Newer),
         // The next command that opens it brings it up to date.
         Ordering::Less => Ok(answer),
         Ordering::Equal => identity::is_own(&ledger, path).map(|()| answer),
     }
 }
-
-const NEWER: &str = "written by a newer version of Bindery";
 
 fn find_order(connection: &Connection, key: &OrderKey) -> Result<Option<StoredOrder>, StoreError> {
     let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE tenant = ?1 AND order_id = ?2 AND rev = ?3");
@@ -218,7 +218,7 @@ fn migration_error(error: rusqlite_migration::Error) -> StoreError {
         rusqlite_migration::Error::RusqliteError { err, .. } => err.into(),
         rusqlite_migration::Error::MigrationDefinition(
             rusqlite_migration::MigrationDefinitionError::DatabaseTooFarAhead,
-        ) => StoreError::Damaged(NEWER.to_owned()),
+        ) => StoreError::Newer,
         other => StoreError::Damaged(other.to_string()),
     }
 }
