@@ -60,6 +60,8 @@ pub(super) struct Ack<'a> {
     pub(super) counts: Counts,
     pub(super) body_sha256: &'a str,
     pub(super) ranges: Vec<RangeAck>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<WarningAck>,
     pub(super) received: String,
     pub(super) engine: &'static str,
 }
@@ -81,7 +83,7 @@ pub struct Counts {
     pub rows: u64,
     /// Taken. In an order that is rejected as a whole, rows without fault are neither accepted nor refused.
     pub accepted: u64,
-    /// Named in `rejects.csv`.
+    /// Named in `rejects.csv`; all of them where the order or one of its files is refused as a whole.
     pub refused: u64,
 }
 
@@ -93,6 +95,24 @@ pub(super) struct RangeAck {
     pub(super) first: String,
     pub(super) last: String,
     pub(super) count: u64,
+}
+
+/// What was wrong and refused nothing.
+#[derive(Debug, Serialize)]
+pub(super) struct WarningAck {
+    line: u32,
+    column: String,
+    value: String,
+    code: &'static str,
+    message: String,
+    hint: String,
+}
+
+impl From<&Refusal> for WarningAck {
+    fn from(warning: &Refusal) -> Self {
+        let Refusal { line, row: _, column, value, code, message, hint } = warning.clone();
+        Self { line, column, value, code, message, hint }
+    }
 }
 
 /// The answer to a submission, and what a terminal shows of it.
@@ -112,6 +132,8 @@ pub struct Answer {
     pub refusals_total: u64,
     /// The first of them, at most [`super::SHOWN`].
     pub first_refusals: Vec<Refusal>,
+    /// What is wrong and refuses nothing.
+    pub warnings: Vec<Refusal>,
     /// Directory of the answer files; none if nothing was written.
     pub outbox: Option<PathBuf>,
     /// The order was accepted before: this is the first answer again.

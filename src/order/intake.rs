@@ -11,13 +11,14 @@ use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::answer::{self, ACK_FILE, ACK_SCHEMA, Ack, Answer, Counts, RangeAck, Verdict};
+use super::answer::{self, ACK_FILE, ACK_SCHEMA, Ack, Answer, Counts, RangeAck, Verdict, WarningAck};
 use super::beside;
 use super::columns::Column;
 use super::file::{Accept, Line, Mode, Order};
 use super::header::{self, Targets, Templates};
+use super::json::excerpt;
 use super::judge::OrderNumbers;
-use super::keys::{CheckKeys, KeyRules, KeyTable, MAX_LINE_OCTETS};
+use super::keys::{self, CheckKeys, KeyRules, KeyTable, MAX_LINE_OCTETS};
 use super::parse::{MAX_OCTETS, Unreadable};
 use super::pass::{Book, LinePass, Tally};
 use super::quota;
@@ -63,7 +64,7 @@ impl Intake<'_> {
 
     /// The same with octets that were read before: those that were looked at are those that are taken.
     pub fn submit_read(&self, file: OrderFile) -> Result<Answer, Fault> {
-        self.take(file, true)
+        self.take(file, true).map_err(Fault::of_submission)
     }
 
     fn take(&self, file: OrderFile, submit: bool) -> Result<Answer, Fault> {
@@ -115,7 +116,7 @@ impl Intake<'_> {
         if first.body_sha256 != received.body_sha256 {
             return Ok(conflict(
                 &first.key,
-                received.ack(Some(&first.key), Verdict::Duplicate, Counts::default(), vec![])?,
+                received.ack(Some(&first.key), Verdict::Duplicate, Counts::default(), vec![], &[])?,
             ));
         }
         let directory = self.outbox.join(first.key.outbox_path());
@@ -149,6 +150,7 @@ impl Intake<'_> {
             counts: Counts { rows: first.rows, accepted: first.rows - first.refused, refused: first.refused },
             refusals_total: total,
             first_refusals: shown,
+            warnings: Vec::new(),
             outbox: received.submit.then_some(directory),
             repeated: true,
         })
@@ -237,6 +239,8 @@ impl Intake<'_> {
         let quantity = u64::from(line.quantity);
         let mut rules = KeyRules { check_keys: self.check_keys, is_used: &is_used, given: given.as_mut(), quantity };
         let sha256 = table.read(file, &mut rules)?;
+        let of_file = (line.line, member.as_str(), reference.file.as_str());
+        refusals.warnings.extend(unreadable_lines(of_file, &table.unreadable));
         refusals.general(beside::compare(&sha256, reference, line.line, &member))?;
         Ok(Some(table))
     }
@@ -293,8 +297,11 @@ impl Intake<'_> {
         };
         let rejected = verdict == Verdict::Rejected;
         let accepted = if rejected { 0 } else { tally.accepted };
-        let counts = Counts { rows: tally.rows, accepted, refused: refusals.rows };
-        let ack = received.ack(key, verdict, counts, if rejected { Vec::new() } else { tally.ranges })?;
+        // What is refused as a whole is refused with every row of it.
+        let refused = if rejected && refusals.general > 0 { tally.rows } else { refusals.rows };
+        let counts = Counts { rows: tally.rows, accepted, refused };
+        let ack =
+            received.ack(key, verdict, counts, if rejected { Vec::new() } else { tally.ranges }, &refusals.warnings)?;
         let file = refusals.finish_file()?;
         let directory = key.filter(|_| received.submit).map(|key| self.outbox.join(key.outbox_path()));
         let publish = || -> Result<(), Fault> {
@@ -328,6 +335,7 @@ impl Intake<'_> {
             counts,
             refusals_total: refusals.total,
             first_refusals: refusals.first,
+            warnings: refusals.warnings,
             outbox: directory,
             repeated: false,
         })
@@ -374,6 +382,7 @@ impl Received {
         verdict: Verdict,
         counts: Counts,
         ranges: Vec<RangeAck>,
+        warnings: &[Refusal],
     ) -> Result<Vec<u8>, Fault> {
         let ack = Ack {
             schema: ACK_SCHEMA,
@@ -384,6 +393,7 @@ impl Received {
             counts,
             body_sha256: &self.body_sha256,
             ranges,
+            warnings: warnings.iter().map(WarningAck::from).collect(),
             received: self.at.clone(),
             engine: env!("CARGO_PKG_VERSION"),
         };
@@ -443,6 +453,21 @@ fn wanted_keys(at: usize, line: &Line, received: &Received) -> Result<Option<Key
     Ok(Some(table))
 }
 
+/// A warning for each line of a key file that could not be read, then one for those that are not kept.
+fn unreadable_lines((line, member, file): (u32, &str, &str), unreadable: &keys::Unreadable) -> Vec<Refusal> {
+    let warning = |code, message: String, hint: &str| {
+        let [column, value, hint] = [member, &excerpt(file), hint].map(str::to_owned);
+        Refusal { line, row: 0, column, value, code, message, hint }
+    };
+    let told = unreadable.first.len() as u64;
+    let more = (unreadable.lines > told).then(|| {
+        let message = format!("{} more lines of the key file cannot be read", unreadable.lines - told);
+        warning("and-more", message, "ask the eUICC's maker for the file again")
+    });
+    let first = unreadable.first.iter().map(|refusal| warning(refusal.code, refusal.message.clone(), &refusal.hint));
+    first.chain(more).collect()
+}
+
 fn conflict(key: &OrderKey, ack: Vec<u8>) -> Answer {
     Answer {
         key: Some(key.clone()),
@@ -452,6 +477,7 @@ fn conflict(key: &OrderKey, ack: Vec<u8>) -> Answer {
         counts: Counts::default(),
         refusals_total: 0,
         first_refusals: Vec::new(),
+        warnings: Vec::new(),
         outbox: None,
         repeated: false,
     }

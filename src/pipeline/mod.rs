@@ -96,6 +96,16 @@ pub fn run(
     mode: ProgressMode,
     stop: &AtomicBool,
 ) -> Result<Outcome, Fault> {
+    run_due(site, wanted, audit, mode, stop).map_err(Fault::of_run)
+}
+
+fn run_due(
+    site: &Site,
+    wanted: &[String],
+    audit: Audit,
+    mode: ProgressMode,
+    stop: &AtomicBool,
+) -> Result<Outcome, Fault> {
     let _lock = lock::RunLock::take(site.root(), jiff::Timestamp::now())?;
     let ledger = Ledger::open(&site.state_db())?;
     let due = due_orders(&ledger, wanted)?;
@@ -152,7 +162,7 @@ fn work_orders<H: Hsm>(
     let mut reports = Vec::with_capacity(due.len());
     let (mut faults, mut held) = (Vec::new(), Vec::new());
     for stored in due {
-        match work_order(engine, stored, audit, mode, stop) {
+        match work_order(engine, stored, audit, mode, stop).map_err(Fault::of_run) {
             Ok(Some(report)) => reports.push(report),
             Ok(None) => held.push((stored.key.clone(), held_rows(engine.store, stored)?)),
             // The site's own trouble (token, disk, a stop) is every order's; anything else is this order's alone.
