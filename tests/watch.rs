@@ -414,7 +414,7 @@ fn a_file_that_cannot_be_filed_away_does_not_stop_the_others() {
     let yard = Yard::demo();
     let inbox = inbox(&yard);
     let long = format!("{}.json", "a".repeat(227));
-    fs::write(inbox.join(&long), "no order at all").unwrap();
+    fs::write(inbox.join(&long), "{\"no\": \"order\"}").unwrap();
     let (_, names) = order(&yard, "PO-1");
     put_all(&yard, &names);
     let ran = once(&yard);
@@ -435,7 +435,7 @@ fn a_file_that_cannot_be_filed_away_does_not_stop_the_others() {
         } else {
             fs::write(inbox.join("rejected"), "in the way").unwrap();
         }
-        fs::write(inbox.join("0.json"), "no order at all").unwrap();
+        fs::write(inbox.join("0.json"), "{\"no\": \"order\"}").unwrap();
         let (_, names) = order(&yard, id);
         put_all(&yard, &names);
         let ran = once(&yard);

@@ -8,6 +8,7 @@ pub mod audit;
 mod authenticate;
 mod batch;
 mod blocks;
+mod bound_before;
 mod cancel;
 mod change;
 mod chunk;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 pub use attest::{AuditKey, sign_head};
 pub use audit::Audit;
+pub use bound_before::{BoundBefore, bound_before};
 pub use cancel::cancel;
 pub use change::Changed;
 pub use hold::{hold, release};
