@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::warnings::WarningAck;
 use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::ids::OrderKey;
@@ -95,24 +96,6 @@ pub(super) struct RangeAck {
     pub(super) first: String,
     pub(super) last: String,
     pub(super) count: u64,
-}
-
-/// What was wrong and refused nothing.
-#[derive(Debug, Serialize)]
-pub(super) struct WarningAck {
-    line: u32,
-    column: String,
-    value: String,
-    code: &'static str,
-    message: String,
-    hint: String,
-}
-
-impl From<&Refusal> for WarningAck {
-    fn from(warning: &Refusal) -> Self {
-        let Refusal { line, row: _, column, value, code, message, hint } = warning.clone();
-        Self { line, column, value, code, message, hint }
-    }
 }
 
 /// The answer to a submission, and what a terminal shows of it.

@@ -11,20 +11,20 @@ use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::answer::{self, ACK_FILE, ACK_SCHEMA, Ack, Answer, Counts, RangeAck, Verdict, WarningAck};
+use super::answer::{self, ACK_FILE, ACK_SCHEMA, Ack, Answer, Counts, RangeAck, Verdict};
 use super::beside;
 use super::columns::Column;
 use super::file::{Accept, Line, Mode, Order};
 use super::header::{self, Targets, Templates};
-use super::json::excerpt;
 use super::judge::OrderNumbers;
-use super::keys::{self, CheckKeys, KeyRules, KeyTable, MAX_LINE_OCTETS};
+use super::keys::{CheckKeys, KeyRules, KeyTable, MAX_LINE_OCTETS};
 use super::parse::{MAX_OCTETS, Unreadable};
 use super::pass::{Book, LinePass, Tally};
 use super::quota;
 use super::refusals::{self, Refusals, RejectsFile};
 use super::rows::RowSource;
 use super::twice::{FirstLook, Twice};
+use super::warnings::{WarningAck, unreadable_lines};
 use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::ids::{Eid, OrderKey};
@@ -451,21 +451,6 @@ fn wanted_keys(at: usize, line: &Line, received: &Received) -> Result<Option<Key
         Ok(())
     })?;
     Ok(Some(table))
-}
-
-/// A warning for each line of a key file that could not be read, then one for those that are not kept.
-fn unreadable_lines((line, member, file): (u32, &str, &str), unreadable: &keys::Unreadable) -> Vec<Refusal> {
-    let warning = |code, message: String, hint: &str| {
-        let [column, value, hint] = [member, &excerpt(file), hint].map(str::to_owned);
-        Refusal { line, row: 0, column, value, code, message, hint }
-    };
-    let told = unreadable.first.len() as u64;
-    let more = (unreadable.lines > told).then(|| {
-        let message = format!("{} more lines of the key file cannot be read", unreadable.lines - told);
-        warning("and-more", message, "ask the eUICC's maker for the file again")
-    });
-    let first = unreadable.first.iter().map(|refusal| warning(refusal.code, refusal.message.clone(), &refusal.hint));
-    first.chain(more).collect()
 }
 
 fn conflict(key: &OrderKey, ack: Vec<u8>) -> Answer {

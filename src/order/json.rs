@@ -361,6 +361,15 @@ pub(super) fn excerpt(text: &str) -> String {
     text.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
+/// What some editors put before the first character.
+pub(super) fn byte_order_mark(octets: &[u8]) -> Option<&'static str> {
+    match octets {
+        [0xEF, 0xBB, 0xBF, ..] => Some("a byte order mark (EF BB BF)"),
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => Some("a byte order mark of UTF-16"),
+        _ => None,
+    }
+}
+
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(NodeVisitor)

@@ -15,6 +15,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use super::beside::Hashed;
 use super::json::excerpt;
 use super::refusals::masked;
+use super::warnings::Unreadable;
 use crate::error::{Exit, Fault};
 use crate::ids::Eid;
 use crate::store::StoreError;
@@ -67,16 +68,6 @@ pub(super) struct KeyTable {
     /// Slots are the file's own EIDs, in its order, at most this many; none: the rows name the EIDs.
     from_file: Option<u32>,
 }
-
-/// Lines that are no key. Each is told, also where another line gives its eUICC a key, or no row asks for it.
-#[derive(Default)]
-pub(super) struct Unreadable {
-    pub(super) lines: u64,
-    pub(super) first: Vec<KeyRefusal>,
-}
-
-/// Unreadable lines that are told one by one.
-const TOLD_LINES: usize = 100;
 
 /// A row's one-time key, or why it has none.
 pub(super) type RowKey = Result<[u8; 65], KeyRefusal>;
@@ -184,10 +175,7 @@ impl KeyTable {
                     batch.lines.extend(slot.map(|_| line));
                 }
                 Err((eid, refusal)) => {
-                    self.unreadable.lines += 1;
-                    if self.unreadable.first.len() < TOLD_LINES {
-                        self.unreadable.first.push(refusal.clone());
-                    }
+                    self.unreadable.note(&refusal);
                     let slot = self.slot_of_unreadable(eid)?;
                     batch.entries.extend(slot.map(|slot| Entry::Unreadable(slot, refusal)));
                 }

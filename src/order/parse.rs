@@ -6,7 +6,7 @@ use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 
 use super::columns::{Column, Meaning, meaning, shown_name};
 use super::file::*;
-use super::json::{Limit, Members, Node, Place, Problems, Value, excerpt};
+use super::json::{Limit, Members, Node, Place, Problems, Value, byte_order_mark, excerpt};
 use super::refusals::masked;
 use super::vars::read_vars;
 use crate::formats::rsp::metadata::{
@@ -76,15 +76,6 @@ impl Order {
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line ").next().unwrap_or_default().to_owned()
-}
-
-/// What some editors put before the first character.
-fn byte_order_mark(octets: &[u8]) -> Option<&'static str> {
-    match octets {
-        [0xEF, 0xBB, 0xBF, ..] => Some("a byte order mark (EF BB BF)"),
-        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => Some("a byte order mark of UTF-16"),
-        _ => None,
-    }
 }
 
 fn read_root(root: &Node, problems: &Problems) -> (Option<OrderKey>, Option<Order>) {

@@ -495,7 +495,8 @@ fn a_row_whose_euicc_has_no_key_is_refused() {
 
 #[test]
 fn a_key_line_that_cannot_be_read_is_told_with_its_cause_where_the_rows_name_the_euiccs() {
-    let cases: [(fn(&str) -> String, &str); 4] = [
+    type Break = fn(&str) -> String;
+    let cases: [(Break, &str); 4] = [
         (|line| line.replacen('{', "{\"colour\":1,", 1), "unknown member colour"),
         (|line| line.replacen('{', "{\"signature\":\"AA==\",", 1), "signature stands twice"),
         (|line| line[..line.len() - 1].to_owned(), "EOF while parsing"),
