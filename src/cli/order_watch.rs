@@ -190,6 +190,7 @@ impl Said {
             counts.refused,
             outbox.as_deref().unwrap_or(filed).display()
         );
+        answer.warnings.iter().take(10).for_each(|warning| tell!("warning: {}", refusal_text(warning).trim_end()));
         answer.first_refusals.iter().for_each(|refusal| tell!("{}", refusal_text(refusal).trim_end()));
     }
 

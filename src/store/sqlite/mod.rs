@@ -87,10 +87,16 @@ impl Ledger {
         Ok(Self { connection: Mutex::new(connection), log: Log::beside(path) })
     }
 
-    /// As [`Self::open`]; where the file system is read-only, for looking alone.
+    /// As [`Self::open`]; where the site cannot be written, for looking alone.
     pub fn open_to_look(path: &Path) -> Result<Self, StoreError> {
         match Self::open(path) {
-            Err(StoreError::File { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
+            Err(StoreError::File { source, .. })
+                if matches!(source.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) =>
+            {
+                Self::open_read_only(path)
+            }
+            // Nobody may make the files there that SQLite wants beside it.
+            Err(StoreError::Database(_) | StoreError::Full(_)) if is_read_only(path.parent()) => {
                 Self::open_read_only(path)
             }
             opened => opened,
@@ -147,6 +153,10 @@ impl ClaimedGuard<'_> {
 
 /// A write transaction that has its lock from the start: no later surprise when it first writes.
 fn write(connection: &mut Connection) -> Result<Transaction<'_>, StoreError> {
+    // Before a line of the log stands that no ledger will ever know.
+    if connection.is_readonly("main")? {
+        return Err(StoreError::Database("it is opened for looking alone".to_owned()));
+    }
     Ok(connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
 }
 
@@ -166,6 +176,10 @@ pub fn quick_check(path: &Path) -> Result<String, StoreError> {
         Ordering::Less => Ok(answer),
         Ordering::Equal => identity::is_own(&ledger, path).map(|()| answer),
     }
+}
+
+fn is_read_only(directory: Option<&Path>) -> bool {
+    directory.and_then(|directory| directory.metadata().ok()).is_some_and(|found| found.permissions().readonly())
 }
 
 fn wal_of(path: &Path) -> PathBuf {
