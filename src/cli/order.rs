@@ -18,7 +18,7 @@ use super::revoke::Revoke;
 use super::screen::table;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
-use crate::order::{Answer, Intake, Verdict};
+use crate::order::{Answer, Intake, SHOWN, Verdict};
 use crate::pipeline::{check_clock_now, outbox};
 use crate::store::sqlite::{Ledger, OrderSummary};
 use crate::store::{Refusal, Remake, Store};
@@ -115,6 +115,12 @@ fn report(answer: &Answer, json: bool) -> Result<Exit, Fault> {
     for refusal in &answer.first_refusals {
         stderr += &refusal_text(refusal);
     }
+    for warning in answer.warnings.iter().take(SHOWN) {
+        stderr += &format!("warning: {}", refusal_text(warning));
+    }
+    if answer.warnings.len() > SHOWN {
+        stderr += &format!("... and {} more warnings in ack.json\n", answer.warnings.len() - SHOWN);
+    }
     let shown = answer.first_refusals.len() as u64;
     if answer.refusals_total > shown {
         stderr += &format!("... and {} more", answer.refusals_total - shown);
@@ -127,10 +133,11 @@ fn report(answer: &Answer, json: bool) -> Result<Exit, Fault> {
         stderr += &format!("all refusals: {}\n", directory.join("rejects.csv").display());
     }
     if answer.verdict == Verdict::Duplicate {
-        stderr += "this order key was accepted with another body; nothing was changed\n";
+        stderr += "this order key was accepted with another body (the hash is over the file's octets: white space counts); nothing was changed\n";
         stderr += "  hint: send the file that was accepted, or give the changed order a new `rev`\n";
     }
-    std::io::stderr().write_all(stderr.as_bytes()).map_err(|e| Fault::new(Exit::Bug, format!("stderr: {e}")))?;
+    // Nobody listens: the answer stands in the outbox and in the exit code.
+    let _ = std::io::stderr().write_all(stderr.as_bytes());
     Ok(answer.exit)
 }
 
@@ -260,12 +267,9 @@ pub(super) fn print_json(value: &serde_json::Value) -> Result<Exit, Fault> {
     print(&format!("{value:#}\n")).map(|()| Exit::Done)
 }
 
-/// A reader that went away (`| head`) is no error of ours.
 pub(super) fn print(text: &str) -> Result<(), Fault> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Fault::new(Exit::Bug, format!("stdout: {e}"))),
-        _ => Ok(()),
-    }
+    super::screen::put(format_args!("{text}"));
+    Ok(())
 }
 
 #[cfg(test)]

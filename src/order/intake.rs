@@ -26,6 +26,7 @@ use super::quota;
 use super::refusals::{self, Refusals, RejectsFile};
 use super::rows::RowSource;
 use super::twice::{FirstLook, Twice};
+use super::warnings::{WarningAck, unreadable_lines};
 use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::ids::{Eid, OrderKey};
@@ -67,7 +68,7 @@ impl Intake<'_> {
 
     /// The same with octets that were read before: those that were looked at are those that are taken.
     pub fn submit_read(&self, file: OrderFile) -> Result<Answer, Fault> {
-        self.take(file, true)
+        self.take(file, true).map_err(Fault::of_submission)
     }
 
     fn take(&self, file: OrderFile, submit: bool) -> Result<Answer, Fault> {
@@ -116,7 +117,7 @@ impl Intake<'_> {
         if first.body_sha256 != received.body_sha256 {
             return Ok(conflict(
                 &first.key,
-                received.ack(Some(&first.key), Verdict::Duplicate, Counts::default(), &mut Tally::default())?,
+                received.ack(Some(&first.key), Verdict::Duplicate, Counts::default(), &mut Tally::default(), &[])?,
             ));
         }
         let directory = self.outbox.join(first.key.outbox_path());
@@ -150,6 +151,7 @@ impl Intake<'_> {
             counts: Counts { rows: first.rows, accepted: first.rows - first.refused, refused: first.refused },
             refusals_total: total,
             first_refusals: shown,
+            warnings: Vec::new(),
             outbox: received.submit.then_some(directory),
             repeated: true,
         })
@@ -223,6 +225,8 @@ impl Intake<'_> {
         let quantity = u64::from(line.quantity);
         let mut rules = KeyRules { check_keys: self.check_keys, is_used: &is_used, given: given.as_mut(), quantity };
         let sha256 = table.read(file, &mut rules)?;
+        let of_file = (line.line, member.as_str(), reference.file.as_str());
+        refusals.warnings.extend(unreadable_lines(of_file, &table.unreadable));
         refusals.general(beside::compare(&sha256, reference, line.line, &member))?;
         Ok(Some(table))
     }
@@ -284,11 +288,13 @@ impl Intake<'_> {
         };
         let rejected = verdict == Verdict::Rejected;
         let accepted = if rejected { 0 } else { tally.accepted };
-        let counts = Counts { rows: tally.rows, accepted, refused: refusals.rows };
+        // What is refused as a whole is refused with every row of it.
+        let refused = if rejected && refusals.general > 0 { tally.rows } else { refusals.rows };
+        let counts = Counts { rows: tally.rows, accepted, refused };
         if rejected {
             tally = Tally { templates: tally.templates, ..Tally::default() };
         }
-        let ack = received.ack(key, verdict, counts, &mut tally)?;
+        let ack = received.ack(key, verdict, counts, &mut tally, &refusals.warnings)?;
         let file = refusals.finish_file()?;
         let directory = key.filter(|_| received.submit).map(|key| self.outbox.join(key.outbox_path()));
         let publish = || -> Result<(), Fault> {
@@ -325,6 +331,7 @@ impl Intake<'_> {
             counts,
             refusals_total: refusals.total,
             first_refusals: refusals.first,
+            warnings: refusals.warnings,
             outbox: directory,
             repeated: false,
         })
@@ -401,6 +408,7 @@ impl Received {
         verdict: Verdict,
         counts: Counts,
         tally: &mut Tally,
+        warnings: &[Refusal],
     ) -> Result<Vec<u8>, Fault> {
         let ack = Ack {
             schema: ACK_SCHEMA,
@@ -412,6 +420,7 @@ impl Received {
             body_sha256: &self.body_sha256,
             ranges: std::mem::take(&mut tally.ranges),
             change: tally.change.as_ref().map(|accepted| accepted.ack.clone()),
+            warnings: warnings.iter().map(WarningAck::from).collect(),
             received: self.at.clone(),
             engine: env!("CARGO_PKG_VERSION"),
         };
@@ -480,6 +489,7 @@ fn conflict(key: &OrderKey, ack: Vec<u8>) -> Answer {
         counts: Counts::default(),
         refusals_total: 0,
         first_refusals: Vec::new(),
+        warnings: Vec::new(),
         outbox: None,
         repeated: false,
     }

@@ -29,6 +29,7 @@ mod tests;
 mod twice;
 mod values;
 mod vars;
+mod warnings;
 mod wrapped;
 
 pub use answer::{ACK_SCHEMA, Answer, Counts, Verdict};

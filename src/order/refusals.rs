@@ -95,12 +95,14 @@ pub(super) struct Refusals {
     pub(super) rows: u64,
     /// Refusals of rows that a range of ICCIDs or IMSIs does not reach.
     exhausted: u64,
+    /// What is told and refuses nothing.
+    pub(super) warnings: Vec<Refusal>,
 }
 
 impl Refusals {
     /// With a file, or only counted.
     pub(super) fn new(file: Option<RejectsFile>) -> Self {
-        Self { file, first: Vec::new(), total: 0, general: 0, rows: 0, exhausted: 0 }
+        Self { file, first: Vec::new(), total: 0, general: 0, rows: 0, exhausted: 0, warnings: Vec::new() }
     }
 
     /// The order, a line or a file as a whole.

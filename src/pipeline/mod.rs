@@ -8,6 +8,7 @@ pub mod audit;
 mod authenticate;
 mod batch;
 mod blocks;
+mod bound_before;
 mod cancel;
 mod change;
 mod chunk;
@@ -39,6 +40,7 @@ use std::time::Duration;
 
 pub use attest::{AuditKey, sign_head};
 pub use audit::Audit;
+pub use bound_before::{BoundBefore, bound_before};
 pub use cancel::cancel;
 pub use change::{Changed, keep_runners_out};
 pub use goals::{First, Rows};
@@ -100,6 +102,16 @@ pub struct Outcome {
 /// Works the named orders, or all that are due, to their sealed bundles; `audit`: which profiles are read back. Stops between
 /// chunks once `stop` is set.
 pub fn run(
+    site: &Site,
+    wanted: &[String],
+    audit: Audit,
+    mode: ProgressMode,
+    stop: &AtomicBool,
+) -> Result<Outcome, Fault> {
+    run_due(site, wanted, audit, mode, stop).map_err(Fault::of_run)
+}
+
+fn run_due(
     site: &Site,
     wanted: &[String],
     audit: Audit,
@@ -168,7 +180,7 @@ fn work_orders<H: Hsm>(
     let (mut faults, mut held) = (Vec::new(), Vec::new());
     for stored in due {
         let answered = answers(engine.site, ledger, stored);
-        match answered.and_then(|()| work_order(engine, stored, audit, mode, stop)) {
+        match answered.and_then(|()| work_order(engine, stored, audit, mode, stop)).map_err(Fault::of_run) {
             Ok(Some(report)) => reports.push(report),
             Ok(None) => held.push((stored.key.clone(), held_rows(engine.store, stored)?)),
             // The site's own trouble (token, disk, a stop) is every order's; anything else is this order's alone.

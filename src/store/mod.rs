@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
 use crate::audit::{AuditError, Event, Head, Log};
-use crate::error::{ErrorClass, Exit, Fault};
+use crate::error::{ErrorClass, Exit, Fault, MAKE_ROOM};
 use crate::ids::{Eid, Iccid, Imsi, MatchingId, OrderKey};
 
 /// Row id of an order in the ledger.
@@ -28,6 +28,9 @@ pub enum StoreError {
     /// The database refused.
     #[error("ledger: {0}")]
     Database(String),
+    /// A write found no room, or the disk refused it.
+    #[error("ledger: {0}")]
+    Full(String),
     /// Another process holds the ledger's write lock.
     #[error("ledger: another process is writing to it")]
     Busy,
@@ -84,6 +87,8 @@ impl From<StoreError> for Fault {
                 "nothing was changed; restore state.db from its last backup, see docs/orders.md, \"When the ledger is lost\"",
             ),
             StoreError::Taken { .. } | StoreError::State(_) => Self::new(Exit::IntegrityFailure, what),
+            StoreError::Full(_) => Self::new(Exit::Stopped, what).hint(MAKE_ROOM),
+            StoreError::File { path, source } if file_is_full(&source) => Self::file(&path, &source).of_run(),
             StoreError::Database(_) | StoreError::File { .. } => {
                 Self::new(Exit::Config, what).hint("check the site's disk space and permissions")
             }
@@ -91,14 +96,16 @@ impl From<StoreError> for Fault {
     }
 }
 
+fn file_is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+}
+
 /// Without its line nothing happens: what to do about the log.
 fn audit_fault(error: &AuditError) -> Fault {
     let what = |exit, error: &AuditError| Fault::new(exit, format!("{error}; without its line nothing was changed"));
     match error {
         AuditError::File { source, .. } => match source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-                what(Exit::Stopped, error).hint("make room, then run again: it continues where it stood")
-            }
+            _ if file_is_full(source) => what(Exit::Stopped, error).hint(MAKE_ROOM),
             _ => what(Exit::Config, error).hint("make the site's directory audit/ and its files writable, then run again"),
         },
         AuditError::Lost { .. } => what(Exit::IntegrityFailure, error).hint(

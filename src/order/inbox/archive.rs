@@ -18,7 +18,8 @@ use crate::error::{Exit, Fault};
 pub(super) const DONE: &str = "done";
 /// Orders that were not.
 pub(super) const REJECTED: &str = "rejected";
-const NOTE: &str = ".moving.json";
+/// What is going to move.
+pub(super) const NOTE: &str = ".moving.json";
 /// Shelves of one day at most: orders of one name.
 const MOST_SHELVES: u32 = 100_000;
 
@@ -43,6 +44,8 @@ impl Moving {
 
     /// Moves everything to the first shelf of `place` that has no file of any of these names; gives the order's new path.
     pub(super) fn file_away(mut self, inbox: &Path, place: &Path) -> Result<PathBuf, Fault> {
+        // What an earlier one could not do is tried once more; if in vain, its order, which goes last, is still in the inbox.
+        let _ = finish_left(inbox);
         let is_free = |shelf: &Path| {
             let mut names = self.files.iter().map(|(name, _)| name).chain(self.answers.iter().map(|(name, _)| name));
             names.all(|name| fs::symlink_metadata(inbox.join(shelf).join(name)).is_err())
@@ -87,6 +90,10 @@ impl Moving {
     fn work_off(&self, inbox: &Path) -> Result<(), Fault> {
         self.has_no_links(inbox)?;
         let shelf = inbox.join(&self.shelf);
+        stays_below(inbox, &self.shelf.join("file"))?;
+        for (name, _) in &self.files {
+            stays_below(inbox, Path::new(name)).and_then(|()| stays_below(inbox, &self.shelf.join(name)))?;
+        }
         durable::make_dirs(&shelf, 0o755).map_err(|e| Fault::file(&shelf, &e))?;
         for (name, text) in &self.answers {
             let path = shelf.join(name);
@@ -131,6 +138,19 @@ pub(super) fn finish_left(inbox: &Path) -> Result<(), Fault> {
 /// Whether a name that was read leaves the directory it is relative to.
 pub(super) fn is_plain(name: &Path) -> bool {
     name.components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// No directory on the way to a file is a symbolic link: files would leave the inbox, or come into it from elsewhere.
+fn stays_below(inbox: &Path, file: &Path) -> Result<(), Fault> {
+    for directory in file.ancestors().skip(1) {
+        let path = inbox.join(directory);
+        if directory.as_os_str().is_empty() || !fs::symlink_metadata(&path).is_ok_and(|found| found.is_symlink()) {
+            continue;
+        }
+        let what = format!("{} is a symbolic link: files would leave the inbox", path.display());
+        return Err(Fault::new(Exit::Config, what).hint("put a directory in its place"));
+    }
+    Ok(())
 }
 
 fn move_file(from: &Path, to: &Path, look: &Look) -> io::Result<()> {
@@ -187,6 +207,39 @@ mod tests {
         }
         assert_eq!(shelves, ["done/2026-01-02/a.json", "done/2026-01-02/2/a.json", "done/2026-01-02/3/a.json"]);
         assert!(!dir.path().join("a.json.ready").exists());
+    }
+
+    #[test]
+    fn a_shelf_that_is_a_link_takes_nothing_and_one_that_is_a_file_is_named() {
+        let dir = inbox();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("rejected")).unwrap();
+        let fault = moving(dir.path(), &["a.json"]).file_away(dir.path(), Path::new("rejected")).unwrap_err();
+        assert!(fault.what.contains("rejected is a symbolic link") && fault.hint.is_some(), "{fault:?}");
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+        // What comes next is filed all the same.
+        fs::write(dir.path().join("b.json"), "b").unwrap();
+        Moving::new(vec![("b.json".to_owned(), Look::at(&dir.path().join("b.json")).unwrap())], vec![], vec![])
+            .file_away(dir.path(), Path::new("done/2026-01-02"))
+            .unwrap();
+        fs::remove_file(dir.path().join("rejected")).unwrap();
+        fs::write(dir.path().join("rejected"), "in the way").unwrap();
+        let fault = moving(dir.path(), &["a.json"]).file_away(dir.path(), Path::new("rejected")).unwrap_err();
+        assert!(fault.hint.unwrap().contains("a file stands where a directory has to be"));
+        assert!(dir.path().join("a.json").exists());
+    }
+
+    #[test]
+    fn a_note_that_leads_through_a_link_brings_nothing_in() {
+        let dir = inbox();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("secret"), "secret").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("up")).unwrap();
+        let mut note = moving(dir.path(), &["up/secret"]);
+        note.shelf = "done/x".into();
+        fs::write(dir.path().join(NOTE), serde_json::to_vec(&note).unwrap()).unwrap();
+        finish_left(dir.path()).unwrap_err();
+        assert!(elsewhere.path().join("secret").exists());
     }
 
     #[test]
