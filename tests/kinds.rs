@@ -251,6 +251,10 @@ fn a_remake_that_cannot_be_is_refused_and_claims_nothing() {
         yard.refused(2, code);
         assert_eq!(yard.books(), [1, 4, 4, 4, 4, 0], "{lines}");
     }
+    let partial = json!({"schema": "bindery.order/1", "tenant": "acme", "order_id": "PO-1", "rev": 2, "kind": "remake",
+                         "accept": "partial", "lines": one});
+    yard.send(&partial).exits(4);
+    yard.refused(2, "unsupported-accept");
     yard.change(2, "remake", one).exits(0); // the key is as good as it was
     yard.run(&["order", "purge", "PO-1", "--yes"]).exits(0);
     assert_eq!(yard.state_of("PO-1@2")["state"], "purged", "nothing is left to be made again");

@@ -118,7 +118,11 @@ const OPC3: &str = "50112233445566778899aabbccddeeff";
 /// The order's header and its lines.
 const OF_HEADERS: &[Case] = &[
     ("wrong-type", "due", 0, |order, _| order.header["due"] = json!(5)),
-    ("missing-member", "kind", 0, |order, _| order.header["kind"] = Value::Null),
+    ("missing-member", "kind", 0, |order, _| drop(order.header.as_object_mut().unwrap().remove("kind"))),
+    ("no-value", "kind", 0, |order, _| order.header["kind"] = Value::Null),
+    ("control-character", "lines[0].metadata.profile_name", 0, |order, _| {
+        order.line()["metadata"]["profile_name"] = json!("two\nlines");
+    }),
     ("unknown-member", "colour", 0, |order, _| order.header["colour"] = json!("red")),
     ("and-more", "", 0, |order, _| own(1_001).for_each(|name| order.header[name] = json!(1))),
     ("bad-value", "accept", 0, |order, _| order.header["accept"] = json!("some")),
@@ -155,7 +159,7 @@ const OF_HEADERS: &[Case] = &[
         order.line()["transport_key"] = json!("with-iv");
     }),
     ("rows-needed", "lines[0].iccid", 0, |order, _| {
-        order.line()["rows"] = Value::Null;
+        order.line().as_object_mut().unwrap().remove("rows");
         order.line()["iccid"] = json!("rows");
     }),
     ("too-many-inline-rows", "lines[0].rows", 0, |order, _| order.line()["rows"] = json!(vec![json!({}); 1_001])),
@@ -199,6 +203,10 @@ const OF_ROWS: &[Case] = &[
     }),
     ("digits", "imei", 2, |order, ground| ground.column(order, "imei", ["", "3.5E+14", ""])),
     ("length", "imsi", 3, |order, ground| ground.column(order, "imsi", ["", "", "00101"])),
+    ("mixed-length", "imsi", 2, |order, ground| {
+        order.line()["imsi"] = json!("rows");
+        ground.column(order, "imsi", ["001017700000101", "1017700000102", "001017700000103"]);
+    }),
     ("check-digit", "eid", 2, |order, ground| {
         let (head, last) = ground.eid(1).split_at(31);
         let wrong = if last == "0" { "1" } else { "0" };
@@ -305,6 +313,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("exhausted", "tests/kinds.rs"),
     ("unsupported-accept", "tests/kinds.rs"),
     ("unsupported-column", "tests/kinds.rs"),
+    ("byte-order-mark", "src/order/tests/refusals.rs"), // no JSON that a test could edit
     ("purged", "tests/kinds.rs"),
     ("unknown-tenant", "tests/states.rs"),    // a site that is no demo
     ("template-unfit", "tests/variables.rs"), // a template of one's own
