@@ -7,7 +7,8 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{self, OFlag};
+use nix::sys::stat::Mode;
 
 /// Octets gathered before they are written.
 const BUFFER_OCTETS: usize = 256 * 1024;
@@ -117,6 +118,15 @@ pub fn make_dirs(dir: &Path, mode: u32) -> io::Result<()> {
 /// Takes away what killed writers left in a directory; nothing when it is not there. Only for who holds the lock that keeps
 /// other writers out.
 pub fn sweep(dir: &Path) -> io::Result<()> {
+    sweep_if(dir, |_| true)
+}
+
+/// The same beside other writers: only what processes left that are gone.
+pub fn sweep_dead(dir: &Path) -> io::Result<()> {
+    sweep_if(dir, |process| !Path::new("/proc").join(process).exists())
+}
+
+fn sweep_if(dir: &Path, is_left: impl Fn(&str) -> bool) -> io::Result<()> {
     let entries = match fs::read_dir(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries?,
@@ -125,21 +135,22 @@ pub fn sweep(dir: &Path) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with('.') && name.ends_with(SUFFIX) && entry.file_type()?.is_file() {
+        let process = name.strip_prefix('.').and_then(|name| name.strip_suffix(SUFFIX)?.rsplit('.').next());
+        if process.is_some_and(&is_left) && entry.file_type()?.is_file() {
             fs::remove_file(entry.path())?;
         }
     }
     Ok(())
 }
 
+/// Whether a name is a temporary one of [`Pending`].
+pub fn is_pending(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(SUFFIX)
+}
+
 /// Opens a regular file; its length is the handle's, which no rename can change. A pipe or a device does not make us wait.
 pub fn open_regular(path: &Path) -> io::Result<(File, u64)> {
-    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
-    }
-    Ok((file, metadata.len()))
+    regular(File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?)
 }
 
 /// As [`open_regular`], a file that somebody else named relative to `directory`; `None` when it leaves that directory, by its
@@ -152,10 +163,31 @@ pub fn open_below(directory: &Path, name: &str) -> io::Result<Option<(File, u64)
     }
     let base = directory.canonicalize()?;
     let target = base.join(relative).canonicalize()?;
-    if !target.starts_with(&base) {
-        return Ok(None);
+    match target.strip_prefix(&base) {
+        Err(_) => Ok(None),
+        Ok(below) => open_unlinked(&base, below).map(Some),
     }
-    open_regular(&target).map(Some)
+}
+
+/// Opens step by step what was found to hold no links: one that was put there since is an error and leads nowhere.
+fn open_unlinked(base: &Path, below: &Path) -> io::Result<(File, u64)> {
+    let way = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut dir = fcntl::open(base, way, Mode::empty())?;
+    for step in below.parent().into_iter().flat_map(Path::components) {
+        dir = fcntl::openat(&dir, step.as_os_str(), way, Mode::empty())?;
+    }
+    let last = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let name = below.file_name().ok_or_else(not_regular)?;
+    regular(fcntl::openat(&dir, name, last, Mode::empty())?.into())
+}
+
+fn regular(file: File) -> io::Result<(File, u64)> {
+    let metadata = file.metadata()?;
+    if metadata.is_file() { Ok((file, metadata.len())) } else { Err(not_regular()) }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")
 }
 
 /// Makes the names in a directory durable.
@@ -233,6 +265,18 @@ mod tests {
     }
 
     #[test]
+    fn beside_others_only_what_the_dead_left_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let [dead, living] = [child.id(), std::process::id()].map(|id| dir.path().join(format!(".a.{id}.partial")));
+        fs::write(&dead, b"").unwrap();
+        fs::write(&living, b"").unwrap();
+        sweep_dead(dir.path()).unwrap();
+        assert!(!dead.exists() && living.exists());
+    }
+
+    #[test]
     fn directories_are_made_down_to_the_last() {
         let dir = tempfile::tempdir().unwrap();
         let deep = dir.path().join("a/b/c");
@@ -267,6 +311,11 @@ mod tests {
         }
         for name in ["out", "up/outside", "../outside", "sub/../../outside", "/etc/passwd", ""] {
             assert!(open_below(&base, name).unwrap().is_none(), "{name}");
+        }
+        // Put there after the look, on the way and at its end.
+        assert_eq!(open_unlinked(&base, Path::new("sub/inside")).unwrap().1, 3);
+        for name in ["out", "up/outside", ""] {
+            assert!(open_unlinked(&base, Path::new(name)).is_err(), "{name}");
         }
     }
 }

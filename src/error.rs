@@ -127,6 +127,26 @@ impl Fault {
         self
     }
 
+    /// The same for a run: a disk that is full or read-only stops it, and it goes on when that is mended.
+    pub fn of_run(mut self) -> Self {
+        if self.exit == Exit::Config && [MAKE_ROOM, REMOUNT].iter().any(|hint| self.hint.as_deref() == Some(*hint)) {
+            self.exit = Exit::Stopped;
+        }
+        self
+    }
+
+    /// The same for a submission, which has nothing to resume: it is made again.
+    pub fn of_submission(mut self) -> Self {
+        if self.exit == Exit::Stopped {
+            self.exit = Exit::Config;
+        }
+        if self.hint.as_deref() == Some(MAKE_ROOM) {
+            let again = "make room on this disk (or raise the limit), then submit the same file again: what was accepted is answered again";
+            self.hint = Some(again.to_owned());
+        }
+        self
+    }
+
     /// A file that could not be read or written.
     pub fn file(path: &std::path::Path, error: &std::io::Error) -> Self {
         let fault = Self::new(Exit::Config, format!("{}: {error}", path.display()));
@@ -137,13 +157,16 @@ impl Fault {
     }
 }
 
+/// The remedy of a full disk.
+pub(crate) const MAKE_ROOM: &str =
+    "make room on this disk (or raise the limit), then run the command again: it continues where it stood";
+const REMOUNT: &str = "mount it for writing, then run the command again";
+
 /// What a person can do about a file system, whatever the file is for.
 fn file_hint(kind: ErrorKind) -> Option<&'static str> {
     match kind {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            Some("make room on this disk (or raise the limit), then run the command again: it continues where it stood")
-        }
-        ErrorKind::ReadOnlyFilesystem => Some("mount it for writing, then run the command again"),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Some(MAKE_ROOM),
+        ErrorKind::ReadOnlyFilesystem => Some(REMOUNT),
         ErrorKind::PermissionDenied => Some("give it to the user who runs this command, then run it again"),
         ErrorKind::NotADirectory => {
             Some("a file stands where a directory has to be: move it away, then run the command again")

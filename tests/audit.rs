@@ -150,6 +150,25 @@ fn without_a_place_for_its_line_nothing_is_accepted_and_nothing_is_issued() {
 }
 
 #[test]
+fn a_lost_log_stops_every_change_until_it_is_begun_anew_as_documented() {
+    let yard = yard_with_run(3);
+    fs::rename(yard.audit_dir(), yard.site().join("audit.lost")).unwrap();
+    let more = yard.fleet("more", 2);
+    let order = yard.prebound_order("PO-2", &more);
+    let told = order.submit().exits(8);
+    assert!(told.err.contains("When the log is lost"), "{}", told.err);
+    yard.run(&["audit", "verify"]).exits(8);
+    // The step that docs/audit.md names.
+    let ledger = rusqlite::Connection::open(yard.site().join("state.db")).unwrap();
+    assert!(ledger.execute("DELETE FROM audit_heads", []).unwrap() > 0);
+    drop(ledger);
+    order.submit().exits(0);
+    yard.run(&["run"]).exits(0);
+    yard.run(&["audit", "verify"]).exits(0);
+    assert_eq!(yard.audit_events()[..2], ["log-begun", "order-accepted"]);
+}
+
+#[test]
 fn a_full_disk_under_the_log_stops_the_run_before_the_commit_and_the_next_goes_on() {
     let yard = Yard::demo();
     let keys = yard.fleet("fleet", 3);

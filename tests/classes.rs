@@ -131,7 +131,7 @@ fn class_told(yard: &Yard, order: &str, row: &str, cause: &str, err: &str) -> St
     let class = result["error_class"].clone();
     let shown = yard.run(&["--json", "order", "show", order]).exits(0).json();
     let troubles = shown["orders"][0]["troubles"].as_array().unwrap();
-    let trouble = troubles.iter().find(|trouble| trouble["row"].to_string() == row).unwrap();
+    let trouble = troubles.iter().find(|trouble| trouble["row"] == json!(row.parse::<u32>().unwrap())).unwrap();
     assert_eq!((&trouble["error_class"], &trouble["state"]), (&json!(class), &json!(result["state"])), "{trouble}");
     let error = trouble["error"].as_str().unwrap();
     assert!(error.contains(cause) && error.contains("; hint: "), "{order}, row {row}: {error}");

@@ -218,7 +218,14 @@ fn a_remake_that_cannot_be_is_refused_and_claims_nothing() {
     yard.change(2, "remake", one.clone()).exits(4);
     yard.refused(2, "cannot-be-remade"); // not exported yet
     yard.run(&["run"]).exits(0);
+    let taken = records(&yard.outbox("PO-1"))[1]["iccid"].clone();
     for (lines, exit, code) in [
+        (
+            json!([{"line": 1, "rows": [{"row": 1}], "euicc_data": keys, "iccid": {"first": taken},
+                    "imsi": {"first": "001017770000019"}}]),
+            4,
+            "number-taken",
+        ),
         (line(json!([{"row": 5}])), 4, "cannot-be-remade"),
         (line(json!([{"row": 0}])), 4, "bad-value"),
         (line(json!([{"iccid": "8949000000000000018"}])), 4, "cannot-be-remade"),
@@ -244,6 +251,10 @@ fn a_remake_that_cannot_be_is_refused_and_claims_nothing() {
         yard.refused(2, code);
         assert_eq!(yard.books(), [1, 4, 4, 4, 4, 0], "{lines}");
     }
+    let partial = json!({"schema": "bindery.order/1", "tenant": "acme", "order_id": "PO-1", "rev": 2, "kind": "remake",
+                         "accept": "partial", "lines": one});
+    yard.send(&partial).exits(4);
+    yard.refused(2, "unsupported-accept");
     yard.change(2, "remake", one).exits(0); // the key is as good as it was
     yard.run(&["order", "purge", "PO-1", "--yes"]).exits(0);
     assert_eq!(yard.state_of("PO-1@2")["state"], "purged", "nothing is left to be made again");

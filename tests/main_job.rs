@@ -217,8 +217,14 @@ fn a_profile_stored_under_random_keys_is_bound_later() {
         tags.push(child.tag.0);
     }
     assert_eq!(tags, [0xBF23, 0xA0, 0xA1, 0xA2, 0xA3]);
+    // The same question gets the same answer, and nothing is made.
+    let again = yard.run(&["--json", "bind", "PO-6", "--euicc-data", key_file.to_str().unwrap()]).exits(0).json();
+    assert_eq!((&again["repeated"], &again["bound"], &again["bundle"]), (&json!(true), &json!(5), &bound["bundle"]));
+    assert!(!yard.outbox("PO-6+bound-002").exists());
     // Bound once, a profile does not wait any more.
-    yard.run(&["bind", "PO-6", "--euicc-data", key_file.to_str().unwrap()]).exits(2);
+    yard.fleet("other", 1);
+    let other = yard.path("other/euicc.jsonl");
+    yard.run(&["bind", "PO-6", "--euicc-data", other.to_str().unwrap()]).exits(2);
     let der = yard.path("der");
     let unpacked = yard.run(&["--json", "export", "PO-6", "--unpack", der.to_str().unwrap()]).exits(0).json();
     assert_eq!((&unpacked["packages"], fs::read_dir(&der).unwrap().count()), (&json!(5), 5));

@@ -118,7 +118,11 @@ const OPC3: &str = "50112233445566778899aabbccddeeff";
 /// The order's header and its lines.
 const OF_HEADERS: &[Case] = &[
     ("wrong-type", "due", 0, |order, _| order.header["due"] = json!(5)),
-    ("missing-member", "kind", 0, |order, _| order.header["kind"] = Value::Null),
+    ("missing-member", "kind", 0, |order, _| drop(order.header.as_object_mut().unwrap().remove("kind"))),
+    ("no-value", "kind", 0, |order, _| order.header["kind"] = Value::Null),
+    ("control-character", "lines[0].metadata.profile_name", 0, |order, _| {
+        order.line()["metadata"]["profile_name"] = json!("two\nlines");
+    }),
     ("unknown-member", "colour", 0, |order, _| order.header["colour"] = json!("red")),
     ("and-more", "", 0, |order, _| own(1_001).for_each(|name| order.header[name] = json!(1))),
     ("bad-value", "accept", 0, |order, _| order.header["accept"] = json!("some")),
@@ -126,7 +130,6 @@ const OF_HEADERS: &[Case] = &[
     ("duplicate-line", "lines", 0, |order, _| second_line(order, 1)),
     ("too-many-lines", "lines", 0, |order, _| order.header["lines"] = json!(vec![0; 1_001])),
     ("range-overlap", "lines[1].iccid.first", 0, |order, _| second_line(order, 2)),
-    ("unsupported-kind", "kind", 0, |order, _| order.header["kind"] = json!("remake")),
     ("unsupported-mode", "lines[0].mode", 0, |order, _| order.line()["mode"] = json!("session")),
     ("quota-order", "", 0, |order, _| order.header["tenant"] = json!("small")),
     ("quota-day", "", 0, |order, _| order.header["tenant"] = json!("daily")),
@@ -156,7 +159,7 @@ const OF_HEADERS: &[Case] = &[
         order.line()["transport_key"] = json!("with-iv");
     }),
     ("rows-needed", "lines[0].iccid", 0, |order, _| {
-        order.line()["rows"] = Value::Null;
+        order.line().as_object_mut().unwrap().remove("rows");
         order.line()["iccid"] = json!("rows");
     }),
     ("too-many-inline-rows", "lines[0].rows", 0, |order, _| order.line()["rows"] = json!(vec![json!({}); 1_001])),
@@ -200,6 +203,10 @@ const OF_ROWS: &[Case] = &[
     }),
     ("digits", "imei", 2, |order, ground| ground.column(order, "imei", ["", "3.5E+14", ""])),
     ("length", "imsi", 3, |order, ground| ground.column(order, "imsi", ["", "", "00101"])),
+    ("mixed-length", "imsi", 2, |order, ground| {
+        order.line()["imsi"] = json!("rows");
+        ground.column(order, "imsi", ["001017700000101", "1017700000102", "001017700000103"]);
+    }),
     ("check-digit", "eid", 2, |order, ground| {
         let (head, last) = ground.eid(1).split_at(31);
         let wrong = if last == "0" { "1" } else { "0" };
@@ -298,6 +305,16 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("repeated-one-time-key", "src/order/tests/refusals.rs"),
     ("unsupported-algorithm", "src/order/tests/refusals.rs"), // this version writes both
     ("duplicate-order", "tests/watch.rs"),
+    // Orders that change another one.
+    ("unknown-order", "tests/kinds.rs"),
+    ("nothing-to-cancel", "tests/kinds.rs"),
+    ("cannot-be-remade", "tests/kinds.rs"),
+    ("number-taken", "tests/kinds.rs"),
+    ("exhausted", "tests/kinds.rs"),
+    ("unsupported-accept", "tests/kinds.rs"),
+    ("unsupported-column", "tests/kinds.rs"),
+    ("byte-order-mark", "src/order/tests/refusals.rs"), // no JSON that a test could edit
+    ("purged", "tests/kinds.rs"),
     ("unknown-tenant", "tests/states.rs"),    // a site that is no demo
     ("template-unfit", "tests/variables.rs"), // a template of one's own
     ("eligibility", "tests/curves.rs"),       // a site without chains on a curve
@@ -321,13 +338,18 @@ const ELSEWHERE: &[(&str, &str)] = &[
 const NEVER_TOLD: &[(&str, &str)] = &[
     ("key-refused", "stands in for a code that the table of the key slots lost, which is made with the slots"),
     ("taken", "a claim of another submission between look-up and insert: one transaction does both"),
+    (
+        "unsupported-kind",
+        "of an order that changes another, where only one of profiles can be read: a backlog's header, a judge",
+    ),
     ("refused-before", "marks refusals that are told again"),
     ("template-name", "`template` is read as NAME@VERSION before the site is asked"),
 ];
 
 /// Codes of one word, which no pattern tells from other words; one that is told and stands neither here nor in the sources' longer
 /// ones fails the test.
-const OF_ONE_WORD: [&str; 8] = ["alphabet", "digits", "eligibility", "file", "json", "length", "taken", "validity"];
+const OF_ONE_WORD: [&str; 10] =
+    ["alphabet", "digits", "eligibility", "exhausted", "file", "json", "length", "purged", "taken", "validity"];
 
 #[test]
 fn every_refusal_code_is_provoked_and_names_column_row_and_remedy() {

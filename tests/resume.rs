@@ -53,6 +53,17 @@ fn assert_complete(yard: &Yard, devices: usize) {
 }
 
 #[test]
+fn a_submission_that_was_killed_before_its_answer_is_answered_by_the_run() {
+    let yard = yard_with_order(3);
+    let answers = ["ack.json", "rejects.csv"].map(|name| yard.outbox("PO-1").join(name));
+    let first = answers.each_ref().map(|path| fs::read(path).unwrap());
+    fs::remove_dir_all(yard.outbox("PO-1")).unwrap();
+    yard.run(&["run"]).exits(0);
+    assert_eq!(answers.each_ref().map(|path| fs::read(path).unwrap()), first);
+    assert_complete(&yard, 3);
+}
+
+#[test]
 fn a_killed_run_is_continued_and_nothing_is_lost_or_doubled() {
     let yard = yard_with_order(200);
     let mut kills = 0;
@@ -91,6 +102,7 @@ fn a_package_file_that_is_not_what_was_written_is_never_signed() {
     ledger.execute("UPDATE orders SET state = 'open'", []).unwrap();
     drop(ledger);
     let first = yard.outbox("PO-1").join("packages-00001.bpp");
+    let seal = fs::read(yard.outbox("PO-1").join("manifest.sig")).unwrap();
     let sound = fs::read(&first).unwrap();
     let mut flipped = sound.clone();
     flipped[100] ^= 1;
@@ -101,7 +113,7 @@ fn a_package_file_that_is_not_what_was_written_is_never_signed() {
     }
     fs::remove_file(&first).unwrap();
     yard.run(&["run"]).exits(8);
-    assert!(!yard.outbox("PO-1").join("manifest.sig").exists());
+    assert_eq!(fs::read(yard.outbox("PO-1").join("manifest.sig")).unwrap(), seal, "nobody signs it again");
     fs::write(&first, &sound).unwrap();
     yard.run(&["run"]).exits(0);
     assert_complete(&yard, 200);

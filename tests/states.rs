@@ -238,6 +238,21 @@ fn revoking_erases_what_is_not_exported_and_its_secrets() {
 }
 
 #[test]
+fn what_a_killed_chunk_left_in_the_vault_goes_when_its_order_is_closed() {
+    let yard = Yard::demo();
+    yard.stored_order("PO-1", &["89049032123451234512345678901235"]).submit().exits(0);
+    let vault = yard.site().join("vault");
+    fs::create_dir_all(&vault).unwrap();
+    for name in ["order-1-00001.ppp", ".order-1-00001.ppp.77.partial", "order-11-00001.ppp"] {
+        fs::write(vault.join(name), b"a PPP").unwrap();
+    }
+    yard.order(&["cancel", "PO-1"]).exits(0);
+    yard.run(&["run"]);
+    let left: Vec<_> = fs::read_dir(&vault).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["order-11-00001.ppp"]);
+}
+
+#[test]
 fn stored_profiles_are_revoked_with_their_files_in_the_vault() {
     let yard = Yard::with_chunks_of(20);
     let keys = yard.fleet("fleet", 200);

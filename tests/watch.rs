@@ -408,3 +408,69 @@ fn accepted_orders_are_run_when_that_is_asked_for() {
     yard.run(&["order", "watch", "--once", "--run", "--settle", "0.1", "--every", "0.05"]).exits(0);
     assert!(yard.outbox("PO-1").join("manifest.sig").exists());
 }
+
+#[test]
+fn a_file_that_cannot_be_filed_away_does_not_stop_the_others() {
+    let yard = Yard::demo();
+    let inbox = inbox(&yard);
+    let long = format!("{}.json", "a".repeat(227));
+    fs::write(inbox.join(&long), "{\"no\": \"order\"}").unwrap();
+    let (_, names) = order(&yard, "PO-1");
+    put_all(&yard, &names);
+    let ran = once(&yard);
+    ran.exits(4);
+    assert_eq!(verdict(&yard, "PO-1").as_deref(), Some("accepted"));
+    let lying = lies(&yard);
+    assert!(lying.contains(&format!("rejected/{long}")), "{lying:?}");
+    assert_eq!(lying.iter().filter(|name| name.contains("a~") && name.ends_with(".rejects.csv")).count(), 1);
+
+    // A shelf that is a file, then one that leads out: the order that needs it waits, the others go their way.
+    let elsewhere = yard.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::rename(inbox.join("rejected"), yard.path("rejected")).unwrap();
+    for (id, is_link) in [("PO-2", false), ("PO-3", true)] {
+        if is_link {
+            fs::remove_file(inbox.join("rejected")).unwrap();
+            std::os::unix::fs::symlink(&elsewhere, inbox.join("rejected")).unwrap();
+        } else {
+            fs::write(inbox.join("rejected"), "in the way").unwrap();
+        }
+        fs::write(inbox.join("0.json"), "{\"no\": \"order\"}").unwrap();
+        let (_, names) = order(&yard, id);
+        put_all(&yard, &names);
+        let ran = once(&yard);
+        assert_eq!(ran.code, 3, "{}", ran.err);
+        assert!(ran.err.contains("rejected") && ran.err.contains("hint: "), "{}", ran.err);
+        assert_eq!(verdict(&yard, id).as_deref(), Some("accepted"), "{}", ran.err);
+        assert!(inbox.join("0.json").exists());
+    }
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    fs::remove_file(inbox.join("rejected")).unwrap();
+    once(&yard).exits(4);
+    assert!(inbox.join("rejected/0.json.rejects.csv").exists() && !inbox.join("0.json").exists());
+}
+
+#[test]
+fn a_closed_terminal_ends_a_watcher_as_ctrl_c_does_unless_it_was_told_not_to_hear_of_it() {
+    let yard = Yard::demo();
+    let mut watcher = Watcher::start(&yard, &[]);
+    let (_, names) = order(&yard, "PO-1");
+    put_all(&yard, &names);
+    watcher.says();
+    assert_eq!(watcher.stop(Signal::SIGHUP), Some(0));
+
+    let prepared = yard.prepared(&[&["--json", "order", "watch"], &times(&[])[..]].concat());
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(prepared.get_program()).args(prepared.get_args());
+    shell.envs(prepared.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = shell.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut watcher = Watcher { child, lines };
+    for id in ["PO-2", "PO-3"] {
+        let (_, names) = order(&yard, id);
+        put_all(&yard, &names);
+        watcher.says();
+        kill(Pid::from_raw(watcher.child.id() as i32), Signal::SIGHUP).unwrap();
+    }
+    assert_eq!(watcher.stop(Signal::SIGTERM), Some(0));
+}

@@ -65,8 +65,10 @@ words! {
     OrderRevoked = "order-revoked",
     /// An order's keys were erased: `batch_key`, `records`, `cancelled`.
     OrderPurged = "order-purged",
-    /// What a purge erases beside the ledger is gone: `vault_files`, `bundles`.
+    /// What a purge erases beside the ledger is gone: `vault_files`, `package_files`, `bundles`.
     PurgeFinished = "purge-finished",
+    /// An older ledger took over what this log and the outbox say: `lines`, `bundles`.
+    LedgerRecovered = "ledger-recovered",
     /// A run or a binding began: `command`, `due`, `resumed`.
     RunBegun = "run-begun",
     /// It ended: `exported`, `failed`, `records`.

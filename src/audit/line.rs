@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::event::Event;
 
-use crate::formats::digest::sha256;
+use openssl::sha::sha256;
 
 /// A place in the chain: the number of a line and the SHA-256 of its octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,10 +12,10 @@ use jiff::Timestamp;
 
 use super::event::{Event, Word};
 use super::line::{Author, Head, Line};
-use super::tail::{self, Tail};
+use super::tail::{self, Newer, Tail};
 use super::{AuditError, SCHEMA};
 use crate::durable;
-use crate::formats::digest::sha256;
+use openssl::sha::sha256;
 
 /// A file of this size is followed by another; at some 600 octets a line, 50,000 lines.
 const FILE_OCTETS: u64 = 32 << 20;
@@ -71,6 +71,12 @@ impl Log {
         let path = self.place(&tail, head);
         self.write(&path, &tail, &octets).map_err(|source| AuditError::File { path, source })?;
         Ok(heads)
+    }
+
+    /// What was committed behind this head, by a ledger that is newer than the one that holds it. The last lines of a log whose
+    /// commit nobody knows of count as committed: they claim nothing by themselves.
+    pub fn behind(&self, head: &Head) -> Result<Newer, AuditError> {
+        tail::newer(&self.dir, head)
     }
 
     /// The newest file, or the next when it is full. Void lines stay in the file that they are in: only a clean end is left.

@@ -27,6 +27,7 @@ pub use event::{Event, Word};
 pub use line::{Author, Head, Line};
 pub use log::{Log, files};
 pub use statement::Statement;
+pub use tail::Newer;
 
 use std::path::PathBuf;
 
@@ -50,6 +51,14 @@ pub enum AuditError {
         /// Where it was looked for.
         path: PathBuf,
         /// The ledger's last line.
+        seq: u64,
+    },
+    /// A file is called like one of the log, and does not begin with the line that its name says.
+    #[error("{path}: is no file of the audit log: line {seq}, which its name promises, does not stand in it")]
+    Stray {
+        /// The file.
+        path: PathBuf,
+        /// By its name.
         seq: u64,
     },
     /// The log goes on behind what the ledger knows, by more than a crash leaves.

@@ -1,7 +1,7 @@
 //! The end of the log as the next writer finds it: the line that the ledger ends with, and what a crash left behind it.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use super::line::{Head, Line};
 use super::log::{files, first_seq};
 use super::{AuditError, SCHEMA};
 
-use crate::formats::digest::sha256;
+use openssl::sha::sha256;
 
 /// Octets read from the end at first; more only when the ledger's last line is not among them.
 const WINDOW_OCTETS: u64 = 16 << 10;
@@ -33,6 +33,53 @@ pub(super) struct Tail {
     pub(super) last_at: Option<Timestamp>,
     /// Lines that were written and never committed.
     pub(super) beyond: Vec<Line>,
+}
+
+/// What a log says was committed behind a ledger's head.
+#[derive(Debug, Default)]
+pub struct Newer {
+    /// The lines, in order, without those that were declared void.
+    pub heads: Vec<Head>,
+    /// Orders and the SHA-256 (hex) of the manifests that the lines tell of.
+    pub manifests: Vec<(String, String)>,
+}
+
+/// Reads every line behind the ledger's head.
+pub(super) fn newer(dir: &Path, head: &Head) -> Result<Newer, AuditError> {
+    let files = files(dir).map_err(|source| AuditError::File { path: dir.to_owned(), source })?;
+    // The last file that begins at the head's line or before it, and all that follow.
+    let from = files.iter().rposition(|path| first_seq(path).is_some_and(|seq| seq <= head.seq)).unwrap_or(0);
+    let mut last: Option<Head> = (head.seq == 0).then_some(*head);
+    let mut lines: Vec<(Line, Head)> = Vec::new();
+    'log: for path in &files[from..] {
+        let octets = std::fs::read(path).map_err(|source| AuditError::File { path: path.clone(), source })?;
+        for octets in octets.split_inclusive(|octet| *octet == b'\n') {
+            let here = sha256(octets);
+            match &last {
+                None if here == head.sha256 => last = Some(*head),
+                None => {}
+                Some(before) => {
+                    // A torn end: the next writer cuts it off.
+                    let Some(line) = chained(before, octets) else { break 'log };
+                    let head = Head { seq: line.seq, sha256: here };
+                    lines.push((line, head));
+                    last = Some(head);
+                }
+            }
+        }
+    }
+    if last.is_none() {
+        return Err(AuditError::Lost { path: dir.to_owned(), seq: head.seq });
+    }
+    let voids: Vec<(u64, u64)> = lines
+        .iter()
+        .filter(|(line, _)| line.event == Word::Void.as_str())
+        .filter_map(|(line, _)| line.number("from").zip(line.number("to")))
+        .collect();
+    lines.retain(|(line, _)| !voids.iter().any(|(from, to)| (*from..=*to).contains(&line.seq)));
+    let manifest = |line: &Line| Some((line.text("order")?.to_owned(), line.text("manifest_sha256")?.to_owned()));
+    let manifests = lines.iter().filter_map(|(line, _)| manifest(line)).collect();
+    Ok(Newer { heads: lines.into_iter().map(|(_, head)| head).collect(), manifests })
 }
 
 /// Reads the end of the log behind the ledger's head.
@@ -61,7 +108,12 @@ pub(super) fn read(dir: &Path, head: &Head) -> Result<Tail, AuditError> {
         let octets = std::fs::read(newest).map_err(failed(newest))?;
         (Rest { from: 0, octets }, before)
     } else {
-        return Err(AuditError::LedgerBehind { path: newest.clone(), seq: first, ledger: head.seq });
+        let path = newest.clone();
+        let begins = first_line(newest).map_err(failed(newest))?.is_some_and(|line| line.seq == first);
+        return Err(match begins {
+            true => AuditError::LedgerBehind { path, seq: first, ledger: head.seq },
+            false => AuditError::Stray { path, seq: first },
+        });
     };
     let mut last = *head;
     let mut beyond: Vec<Line> = Vec::new();
@@ -83,6 +135,13 @@ pub(super) fn read(dir: &Path, head: &Head) -> Result<Tail, AuditError> {
     }
     let last_at = beyond.last().map(|line| line.at).or(last_at.map(|line| line.at));
     Ok(Tail { file: Some(newest.clone()), sound: found.from + taken as u64, torn, last, last_at, beyond })
+}
+
+/// The first line of a file, if it is one.
+fn first_line(path: &Path) -> io::Result<Option<Line>> {
+    let mut octets = Vec::new();
+    BufReader::new(File::open(path)?).take(WINDOW_OCTETS).read_until(b'\n', &mut octets)?;
+    Ok(Line::parse(&octets).ok())
 }
 
 /// The line of these octets, if it is whole and stands behind `last`.

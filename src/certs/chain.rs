@@ -4,10 +4,11 @@
 //! the token holds. The pair for an eUICC is that on the curve of its certificate.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use openssl::x509::X509;
 
 use super::trust::{Trust, Untrusted, certificates_in};
 use super::{Certificate, point};
@@ -300,6 +301,23 @@ pub fn manifest_certificate(site: &Site) -> Result<Certificate, Fault> {
         _ => Err(Fault::new(Exit::Config, format!("{}: must hold one certificate", dir.display()))
             .hint("install the certificate of the manifest key as manifest.pem")),
     }
+}
+
+/// The certificates of every manifest key that this site has or had: the one in use, and those that were moved aside (`until-*`) when
+/// the next was installed. Bundles stay their keys'.
+pub fn manifest_certificates(site: &Site) -> Result<Vec<X509>, Fault> {
+    let dir = site.path("certs/manifest");
+    let mut all = certificates_in(&dir)?;
+    for entry in std::fs::read_dir(&dir).map_err(|e| Fault::file(&dir, &e))? {
+        let entry = entry.map_err(|e| Fault::file(&dir, &e))?;
+        if entry.file_name().to_string_lossy().starts_with("until-") && entry.path().is_dir() {
+            all.extend(certificates_in(&entry.path())?);
+        }
+    }
+    let read = |(path, certificate): &(PathBuf, Certificate)| {
+        X509::from_der(certificate.der()).map_err(|e| Fault::new(Exit::Config, format!("{}: {e}", path.display())))
+    };
+    all.iter().map(read).collect()
 }
 
 /// A certificate for the manifest key before it is installed: its dates (exit 11) and its key.

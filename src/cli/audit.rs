@@ -34,7 +34,7 @@ pub(crate) enum Audit {
 impl Audit {
     pub(crate) fn run(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
         let site = Site::open(site_dir)?;
-        let ledger = Ledger::open(&site.state_db())?;
+        let ledger = Ledger::open_to_look(&site.state_db())?;
         match self {
             Self::Verify { keys } => verify(&ledger, &keys, voice.json),
             Self::Show { order, tail } => show(&ledger, order.as_deref(), tail, voice.json),
@@ -67,8 +67,8 @@ fn verify(ledger: &Ledger, named: &[PathBuf], json: bool) -> Result<Exit, Fault>
         }
         return Ok(Exit::Done);
     };
-    eprintln!("error: audit/{}, line {} (number {}): {}", broken.file, broken.line, broken.seq, broken.what);
-    eprintln!(
+    tell!("error: audit/{}, line {} (number {}): {}", broken.file, broken.line, broken.seq, broken.what);
+    tell!(
         "  hint: keep audit/ and state.db as they are and compare them with a copy kept elsewhere; see docs/audit.md"
     );
     Ok(Exit::IntegrityFailure)

@@ -33,7 +33,10 @@ impl OrderCommand {
             command => command,
         };
         let site = Site::open(site_dir)?;
-        let ledger = Ledger::open(&site.state_db())?;
+        let ledger = match command {
+            Self::List | Self::Show { .. } => Ledger::open_to_look(&site.state_db())?,
+            _ => Ledger::open(&site.state_db())?,
+        };
         let cpu = FanOut::new(site.config.run.threads)?;
         with_intake(&site, &ledger, &cpu, |intake| {
             command.run(&Context { ledger: &ledger, site: &site, intake, json: voice.json })

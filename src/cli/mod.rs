@@ -19,6 +19,7 @@ pub mod keys;
 pub mod order;
 mod order_watch;
 mod purge;
+mod recover;
 mod remake;
 mod revoke;
 mod run;
@@ -122,14 +123,24 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse(); // ends with 2 on a wrong command line
     telemetry::start_log(cli.progress == ProgressMode::Json);
     let result = harden::harden().and_then(|()| cli.run());
-    end(match result {
+    let exit = match result {
         Ok(exit) => exit,
         Err(fault) => {
-            eprintln!("error: {}", fault.what);
+            tell!("error: {}", fault.what);
             if let Some(hint) = &fault.hint {
-                eprintln!("  hint: {hint}");
+                tell!("  hint: {hint}");
             }
             fault.exit
+        }
+    };
+    end(match screen::unwritten() {
+        None => exit,
+        Some(why) => {
+            tell!("error: the result could not be written to stdout: {why}");
+            tell!(
+                "  hint: what the command did stands; make room where its output goes, `bindery status` shows the orders"
+            );
+            if exit == Exit::Done { Exit::Config } else { exit }
         }
     })
 }

@@ -1,4 +1,4 @@
-//! `bindery order check|submit|watch|list|show|hold|cancel|remake|revoke|purge`: wiring, words and tables. `intake` opens the site
+//! `bindery order check|submit|watch|list|show|hold|cancel|remake|revoke|purge|recover`: wiring, words and tables. `intake` opens the site
 //! and hands in what an order needs of it.
 
 use std::io::Write;
@@ -12,13 +12,14 @@ use super::cancel::Cancel;
 use super::hold::Hold;
 use super::order_watch::OrderWatch;
 use super::purge::Purge;
+use super::recover::Recover;
 use super::remake::RemakeOrder;
 use super::revoke::Revoke;
 use super::screen::table;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
-use crate::order::{Answer, Intake, Verdict};
-use crate::pipeline::check_clock_now;
+use crate::order::{Answer, Intake, SHOWN, Verdict};
+use crate::pipeline::{check_clock_now, outbox};
 use crate::store::sqlite::{Ledger, OrderSummary};
 use crate::store::{Refusal, Remake, Store};
 use crate::telemetry::ProgressMode;
@@ -26,7 +27,7 @@ use crate::telemetry::ProgressMode;
 /// Rejected and failed rows that `show` names.
 const SHOWN_ROWS: u32 = 20;
 
-/// Check, submit, watch for, list, show, hold, cancel, remake, revoke and purge orders
+/// Check, submit, watch for, list, show, hold, cancel, remake, revoke, purge and recover orders
 #[derive(Debug, clap::Subcommand)]
 pub enum OrderCommand {
     /// Validate an order file as `submit` would; store and write nothing
@@ -62,6 +63,8 @@ pub enum OrderCommand {
     Revoke(Revoke),
     /// Erase an order's keys and stored profiles for good; its numbers stay claimed, its bundle stays
     Purge(Purge),
+    /// Bring an older ledger up to what audit log and outbox say, when there is no newer one
+    Recover(Recover),
 }
 
 /// What the commands work on.
@@ -82,6 +85,7 @@ impl OrderCommand {
         match self {
             Self::Check { file } => report(&context.intake.check(&file)?, context.json),
             Self::Submit { file } => check_clock_now(context.site)
+                .and_then(|()| outbox::agrees(context.site, context.ledger))
                 .and_then(|()| context.intake.submit(&file))
                 .and_then(|answer| report(&answer, context.json)),
             // It opens the site anew for every order.
@@ -95,6 +99,7 @@ impl OrderCommand {
             Self::Remake(remake) => remake.run(context),
             Self::Revoke(revoke) => revoke.run(context),
             Self::Purge(purge) => purge.run(context),
+            Self::Recover(recover) => recover.run(context),
         }
     }
 }
@@ -110,6 +115,12 @@ fn report(answer: &Answer, json: bool) -> Result<Exit, Fault> {
     for refusal in &answer.first_refusals {
         stderr += &refusal_text(refusal);
     }
+    for warning in answer.warnings.iter().take(SHOWN) {
+        stderr += &format!("warning: {}", refusal_text(warning));
+    }
+    if answer.warnings.len() > SHOWN {
+        stderr += &format!("... and {} more warnings in ack.json\n", answer.warnings.len() - SHOWN);
+    }
     let shown = answer.first_refusals.len() as u64;
     if answer.refusals_total > shown {
         stderr += &format!("... and {} more", answer.refusals_total - shown);
@@ -122,10 +133,11 @@ fn report(answer: &Answer, json: bool) -> Result<Exit, Fault> {
         stderr += &format!("all refusals: {}\n", directory.join("rejects.csv").display());
     }
     if answer.verdict == Verdict::Duplicate {
-        stderr += "this order key was accepted with another body; nothing was changed\n";
+        stderr += "this order key was accepted with another body (the hash is over the file's octets: white space counts); nothing was changed\n";
         stderr += "  hint: send the file that was accepted, or give the changed order a new `rev`\n";
     }
-    std::io::stderr().write_all(stderr.as_bytes()).map_err(|e| Fault::new(Exit::Bug, format!("stderr: {e}")))?;
+    // Nobody listens: the answer stands in the outbox and in the exit code.
+    let _ = std::io::stderr().write_all(stderr.as_bytes());
     Ok(answer.exit)
 }
 
@@ -255,12 +267,9 @@ pub(super) fn print_json(value: &serde_json::Value) -> Result<Exit, Fault> {
     print(&format!("{value:#}\n")).map(|()| Exit::Done)
 }
 
-/// A reader that went away (`| head`) is no error of ours.
 pub(super) fn print(text: &str) -> Result<(), Fault> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Fault::new(Exit::Bug, format!("stdout: {e}"))),
-        _ => Ok(()),
-    }
+    super::screen::put(format_args!("{text}"));
+    Ok(())
 }
 
 #[cfg(test)]

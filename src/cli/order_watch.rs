@@ -20,9 +20,9 @@ use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::order::inbox::{Desk, Event, Inbox, Patience};
 use crate::order::{Answer, Verdict};
-use crate::pipeline::check_clock_now;
 use crate::pipeline::fan_out::FanOut;
 use crate::pipeline::lock::WatchLock;
+use crate::pipeline::{check_clock_now, outbox};
 use crate::store::Store;
 use crate::store::sqlite::Ledger;
 
@@ -81,6 +81,7 @@ impl OrderWatch {
                 let site = Site::open(site_dir)?;
                 let ledger = Ledger::open(&site.state_db())?;
                 check_clock_now(&site)?;
+                outbox::agrees(&site, &ledger)?;
                 with_intake(&site, &ledger, &cpu, |intake| intake.submit_read(file))
             },
             today: &|| jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
@@ -142,13 +143,13 @@ impl Said {
                     return;
                 }
                 say!("{file}: no order, refused -> {}", filed.display());
-                refusals.iter().take(10).for_each(|refusal| eprint!("{}", refusal_text(refusal)));
+                refusals.iter().take(10).for_each(|refusal| tell!("{}", refusal_text(refusal).trim_end()));
             }
             Event::Waiting { file, what } => {
                 if self.json {
                     self.line(&json!({"event": "waiting", "file": file, "what": what}));
                 } else {
-                    eprintln!("{file}: waiting, {what}");
+                    tell!("{file}: waiting, {what}");
                 }
             }
             Event::Trouble { file, fault } => {
@@ -157,8 +158,8 @@ impl Said {
                     self.line(&json!({"event": "error", "file": file, "exit": fault.exit as u8, "error": fault.what,
                                       "hint": fault.hint}));
                 }
-                eprintln!("error: {file}: {}", fault.what);
-                fault.hint.iter().for_each(|hint| eprintln!("  hint: {hint}"));
+                tell!("error: {file}: {}", fault.what);
+                fault.hint.iter().for_each(|hint| tell!("  hint: {hint}"));
                 // A ledger that is not the site's own gets no better by waiting.
                 if fault.exit == Exit::IntegrityFailure {
                     self.failed = Some(fault);
@@ -190,7 +191,8 @@ impl Said {
             counts.refused,
             outbox.as_deref().unwrap_or(filed).display()
         );
-        answer.first_refusals.iter().for_each(|refusal| eprint!("{}", refusal_text(refusal)));
+        answer.warnings.iter().take(10).for_each(|warning| tell!("warning: {}", refusal_text(warning).trim_end()));
+        answer.first_refusals.iter().for_each(|refusal| tell!("{}", refusal_text(refusal).trim_end()));
     }
 
     fn line(&mut self, value: &serde_json::Value) {

@@ -66,6 +66,7 @@ fn as_json(purged: &Purged) -> serde_json::Value {
             "records": purged.shredded.records,
             "cancelled": purged.shredded.cancelled,
             "vault_files": purged.vault_files,
+            "package_files": purged.package_files,
             "bundles": purged.bundles_erased,
         },
         "claimed": {
@@ -79,7 +80,7 @@ fn as_json(purged: &Purged) -> serde_json::Value {
 }
 
 fn as_text(purged: &Purged) -> String {
-    let Purged { key, purged_at, shredded, vault_files, bundles_erased, claims, .. } = purged;
+    let Purged { key, purged_at, shredded, vault_files, package_files, bundles_erased, claims, .. } = purged;
     let mut text = if purged.was_purged {
         format!("{key}: purged at {purged_at}; finished now\n")
     } else {
@@ -91,6 +92,7 @@ fn as_text(purged: &Purged) -> String {
         ("records: sealed credentials and PPK, wrapped K and OPc", shredded.records),
         ("device lines cancelled", shredded.cancelled),
         ("files of the vault", *vault_files),
+        ("package files, never sealed", *package_files),
         ("bundles", *bundles_erased),
     ] {
         erased.add_row([what.to_owned(), count.to_string()]);

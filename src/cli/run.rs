@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::json;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::Voice;
@@ -50,12 +50,12 @@ impl Run {
             print_health(&health);
         }
         for (key, rows) in &held {
-            eprintln!("{key}: {rows} rows are held, nothing else is left to do");
-            eprintln!("  hint: `bindery order hold {key} --release` puts them back, `order cancel` gives them up");
+            tell!("{key}: {rows} rows are held, nothing else is left to do");
+            tell!("  hint: `bindery order hold {key} --release` puts them back, `order cancel` gives them up");
         }
         for (key, fault) in &faults {
-            eprintln!("error: {key}: {}", fault.what);
-            fault.hint.iter().for_each(|hint| eprintln!("  hint: {hint}"));
+            tell!("error: {key}: {}", fault.what);
+            fault.hint.iter().for_each(|hint| tell!("  hint: {hint}"));
         }
         let is_whole = |report: &Report| report.failed + report.counts.held + report.counts.cancelled == 0;
         let all_issued = held.is_empty() && reports.iter().all(is_whole);
@@ -68,19 +68,31 @@ impl Run {
 }
 
 /// The first SIGINT or SIGTERM sets the flag (drain), the second ends the process at once: what is not committed never
-/// happened.
+/// happened. SIGHUP drains, however often it comes.
 pub(super) fn stop_on_signal() -> Result<Arc<AtomicBool>, Fault> {
     let stop = Arc::new(AtomicBool::new(false));
+    let unwatched = |e: std::io::Error| Fault::new(Exit::Bug, format!("signals cannot be watched: {e}"));
     for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_shutdown(signal, Exit::Stopped as i32, Arc::clone(&stop))
             .and_then(|_| flag::register(signal, Arc::clone(&stop)))
-            .map_err(|e| Fault::new(Exit::Bug, format!("signals cannot be watched: {e}")))?;
+            .map_err(unwatched)?;
+    }
+    // A terminal that is closed says so more than once, and `nohup` has asked not to hear of it.
+    if !is_ignored(SIGHUP) {
+        flag::register(SIGHUP, Arc::clone(&stop)).map_err(unwatched)?;
     }
     Ok(stop)
 }
 
+/// Whether whoever started this process had it ignore the signal; the kernel keeps a bit for each.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 fn print_health(health: &Health) {
-    health_told(health).iter().for_each(|line| eprintln!("{line}"));
+    health_told(health).iter().for_each(|line| tell!("{line}"));
 }
 
 /// Nothing when every token served throughout; else a line for each, also for those that took the work over.

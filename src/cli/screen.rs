@@ -1,15 +1,47 @@
 //! What commands print: one JSON object for programs, tables and wrapped text of 100 columns for people.
 
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::OnceLock;
+
 use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::error::{Exit, Fault};
 
-/// `println!` for results: a reader that went away (`bindery status | head -1`) is no bug of ours.
+/// `println!` for results, as [`put`].
 macro_rules! say {
+    ($($argument:tt)*) => { $crate::cli::screen::put(format_args!("{}\n", format_args!($($argument)*))) };
+}
+
+/// `eprintln!` that does not panic when nobody listens any more, as behind a terminal that was closed.
+macro_rules! tell {
     ($($argument:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stdout().lock(), $($argument)*);
+        let _ = writeln!(std::io::stderr().lock(), $($argument)*);
     }};
+}
+
+/// Why the result did not reach stdout; the first reason.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
+/// Writes a part of the result to stdout. The work is done by then: what cannot be written is told at the end ([`unwritten`]); a
+/// reader that went away (`bindery status | head -1`) is no failure.
+pub(crate) fn put(text: fmt::Arguments<'_>) {
+    note(io::stdout().lock().write_fmt(text));
+}
+
+fn note(written: io::Result<()>) {
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        let _ = UNWRITTEN.set(error.to_string());
+    }
+}
+
+/// Ends the output; why not all of it was written, if so.
+pub(super) fn unwritten() -> Option<&'static str> {
+    note(io::stdout().flush());
+    UNWRITTEN.get().map(String::as_str)
 }
 
 /// Columns of everything printed for people.

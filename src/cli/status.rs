@@ -19,7 +19,7 @@ pub(crate) struct Status {}
 impl Status {
     pub(crate) fn run(self, site_dir: &Path, voice: Voice) -> Result<Exit, Fault> {
         let site = Site::open(site_dir)?;
-        let ledger = Ledger::open(&site.state_db())?;
+        let ledger = Ledger::open_to_look(&site.state_db())?;
         let mut rows = Vec::new();
         for order in ledger.orders()? {
             rows.push((order.key.to_string(), state_told(&order), order.rows, ledger.counts(order.pk)?));

@@ -134,10 +134,10 @@ fn print_table(report: &Report) {
     }
     report.notes.iter().for_each(|note| say!("note: {note}"));
     say!("{}: {} of {} packages opened, {} records", report.verdict(), report.checked, report.packages, report.records);
-    report.findings.iter().take(SHOWN_MAX).for_each(|finding| eprintln!("{finding}"));
+    report.findings.iter().take(SHOWN_MAX).for_each(|finding| tell!("{finding}"));
     let total: u64 = report.totals.iter().map(|total| total.findings).sum();
     if total > SHOWN_MAX as u64 {
-        eprintln!("... and {} more findings (--json shows more)", total - SHOWN_MAX as u64);
+        tell!("... and {} more findings (--json shows more)", total - SHOWN_MAX as u64);
     }
 }
 

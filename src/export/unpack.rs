@@ -23,6 +23,25 @@ struct Record {
     sha256: Option<String>,
 }
 
+/// Whether every package that the records of `bundle` name is among those that were `made`, by SHA-256; else exit 8.
+pub fn check_made(bundle: &Path, made: &HashSet<[u8; 32]>) -> Result<(), Fault> {
+    let orders = bundle.join("orders.jsonl");
+    let file = File::open(&orders).map_err(|e| Fault::file(&orders, &e))?;
+    for (at, line) in (1_u64..).zip(BufReader::new(file).lines()) {
+        let broken =
+            |what: String| Fault::new(Exit::IntegrityFailure, format!("{} line {at}: {what}", orders.display()));
+        let line = line.map_err(|e| Fault::file(&orders, &e))?;
+        let record: Record = serde_json::from_str(&line).map_err(|e| broken(e.to_string()))?;
+        let Some(named) = record.object.and(record.sha256) else { continue };
+        let named = data_encoding::HEXLOWER.decode(named.as_bytes()).ok().and_then(|sha| sha.try_into().ok());
+        if !named.is_some_and(|sha: [u8; 32]| made.contains(&sha)) {
+            return Err(broken("names a package that the ledger did not make".to_owned())
+                .hint("the bundle is not this site's, or state.db is an older one: `bindery doctor` tells"));
+        }
+    }
+    Ok(())
+}
+
 /// Writes the packages of `bundle` into `dir`; gives how many. Records without a package are passed over, and so are those whose
 /// package was `replaced`, by SHA-256.
 pub fn unpack(bundle: &Path, dir: &Path, replaced: &HashSet<[u8; 32]>) -> Result<u64, Fault> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::warnings::WarningAck;
 use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::ids::OrderKey;
@@ -63,6 +64,8 @@ pub(super) struct Ack<'a> {
     /// Of an order that changes another: which, and what it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) change: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) warnings: Vec<WarningAck>,
     pub(super) received: String,
     pub(super) engine: &'static str,
 }
@@ -84,7 +87,7 @@ pub struct Counts {
     pub rows: u64,
     /// Taken. In an order that is rejected as a whole, rows without fault are neither accepted nor refused.
     pub accepted: u64,
-    /// Named in `rejects.csv`.
+    /// Named in `rejects.csv`; all of them where the order or one of its files is refused as a whole.
     pub refused: u64,
 }
 
@@ -115,15 +118,18 @@ pub struct Answer {
     pub refusals_total: u64,
     /// The first of them, at most [`super::SHOWN`].
     pub first_refusals: Vec<Refusal>,
+    /// What is wrong and refuses nothing.
+    pub warnings: Vec<Refusal>,
     /// Directory of the answer files; none if nothing was written.
     pub outbox: Option<PathBuf>,
     /// The order was accepted before: this is the first answer again.
     pub repeated: bool,
 }
 
-/// Creates an answer directory.
+/// Creates an answer directory, or takes what killed submissions left in it.
 pub(super) fn create_directory(directory: &Path) -> Result<(), Fault> {
-    durable::make_dirs(directory, 0o755).map_err(|e| Fault::file(directory, &e))
+    let made = durable::make_dirs(directory, 0o755).and_then(|()| durable::sweep_dead(directory));
+    made.map_err(|e| Fault::file(directory, &e))
 }
 
 /// Writes `ack.json`, whole or not at all.

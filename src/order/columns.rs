@@ -4,7 +4,7 @@
 pub const COLUMNS: usize = 10;
 
 /// A column with a meaning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Column {
     /// Row number, 1-based.
     Row,

@@ -307,7 +307,7 @@ impl LineHeader<'_> {
             None => return,
         };
         if count != u64::from(line.quantity) {
-            let message = format!("is {count}, but quantity is {}", line.quantity);
+            let message = format!("is not the quantity, {}", line.quantity);
             self.refuse(
                 member,
                 &count.to_string(),

@@ -26,12 +26,13 @@ use super::quota;
 use super::refusals::{self, Refusals, RejectsFile};
 use super::rows::RowSource;
 use super::twice::{FirstLook, Twice};
+use super::warnings::{WarningAck, unreadable_lines};
 use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::ids::{Eid, OrderKey};
 use crate::store::seen::Seen;
-use crate::store::sqlite::{AcceptedOrder, Ledger};
-use crate::store::{Refusal, Store, StoredOrder};
+use crate::store::sqlite::{AcceptedOrder, Ledger, accepted_in};
+use crate::store::{OrderState, Refusal, Store, StoredOrder};
 
 /// Octets of a key file at most, above those of the ordered keys: the maker may send one file for many orders.
 pub(super) const KEY_FILE_OCTETS: u64 = 1 << 30;
@@ -67,7 +68,7 @@ impl Intake<'_> {
 
     /// The same with octets that were read before: those that were looked at are those that are taken.
     pub fn submit_read(&self, file: OrderFile) -> Result<Answer, Fault> {
-        self.take(file, true)
+        self.take(file, true).map_err(Fault::of_submission)
     }
 
     fn take(&self, file: OrderFile, submit: bool) -> Result<Answer, Fault> {
@@ -103,11 +104,7 @@ impl Intake<'_> {
     /// The ledger does not know the order; if its answer lies in the outbox all the same, the ledger is older than the outbox.
     fn was_never_accepted(&self, key: &OrderKey) -> Result<(), Fault> {
         let path = self.outbox.join(key.outbox_path()).join(ACK_FILE);
-        let ack = std::fs::read(&path).ok();
-        let ack = ack.and_then(|ack| serde_json::from_slice::<serde_json::Value>(&ack).ok()).unwrap_or_default();
-        let is_accepted =
-            matches!(ack["verdict"].as_str(), Some("accepted" | "accepted_partial")) && ack["rev"] == key.rev;
-        if !is_accepted {
+        if accepted_in(&path).as_ref() != Some(key) {
             return Ok(());
         }
         let what = format!("{} says that {key} was accepted, and the ledger does not know it", path.display());
@@ -120,7 +117,7 @@ impl Intake<'_> {
         if first.body_sha256 != received.body_sha256 {
             return Ok(conflict(
                 &first.key,
-                received.ack(Some(&first.key), Verdict::Duplicate, Counts::default(), &mut Tally::default())?,
+                received.ack(Some(&first.key), Verdict::Duplicate, Counts::default(), &mut Tally::default(), &[])?,
             ));
         }
         let directory = self.outbox.join(first.key.outbox_path());
@@ -143,7 +140,7 @@ impl Intake<'_> {
             Ok(())
         })?;
         if received.submit {
-            self.restore(first, &directory)?;
+            answer_again(self.ledger, first, &directory)?;
         }
         let verdict = if first.refused == 0 { Verdict::Accepted } else { Verdict::AcceptedPartial };
         Ok(Answer {
@@ -154,24 +151,10 @@ impl Intake<'_> {
             counts: Counts { rows: first.rows, accepted: first.rows - first.refused, refused: first.refused },
             refusals_total: total,
             first_refusals: shown,
+            warnings: Vec::new(),
             outbox: received.submit.then_some(directory),
             repeated: true,
         })
-    }
-
-    /// Writes the answer files that are missing: their directory was emptied, or a crash came between commit and answer.
-    fn restore(&self, first: &StoredOrder, directory: &Path) -> Result<(), Fault> {
-        answer::create_directory(directory)?;
-        if !directory.join(refusals::FILE).exists() {
-            let several = Order::from_json(&first.body).is_ok_and(|order| order.lines.len() > 1);
-            let mut file = RejectsFile::create(directory, several)?;
-            self.ledger.kept_refusals::<Fault>(first.pk, |kept| file.write_kept(&kept))?;
-            file.finish()?.publish()?;
-        }
-        if !directory.join(ACK_FILE).exists() {
-            answer::write_ack(directory, &first.ack)?;
-        }
-        Ok(())
     }
 
     /// No order could be made of the file; its sender is answered if at least the key is known.
@@ -242,6 +225,8 @@ impl Intake<'_> {
         let quantity = u64::from(line.quantity);
         let mut rules = KeyRules { check_keys: self.check_keys, is_used: &is_used, given: given.as_mut(), quantity };
         let sha256 = table.read(file, &mut rules)?;
+        let of_file = (line.line, member.as_str(), reference.file.as_str());
+        refusals.warnings.extend(unreadable_lines(of_file, &table.unreadable));
         refusals.general(beside::compare(&sha256, reference, line.line, &member))?;
         Ok(Some(table))
     }
@@ -303,11 +288,13 @@ impl Intake<'_> {
         };
         let rejected = verdict == Verdict::Rejected;
         let accepted = if rejected { 0 } else { tally.accepted };
-        let counts = Counts { rows: tally.rows, accepted, refused: refusals.rows };
+        // What is refused as a whole is refused with every row of it.
+        let refused = if rejected && refusals.general > 0 { tally.rows } else { refusals.rows };
+        let counts = Counts { rows: tally.rows, accepted, refused };
         if rejected {
             tally = Tally { templates: tally.templates, ..Tally::default() };
         }
-        let ack = received.ack(key, verdict, counts, &mut tally)?;
+        let ack = received.ack(key, verdict, counts, &mut tally, &refusals.warnings)?;
         let file = refusals.finish_file()?;
         let directory = key.filter(|_| received.submit).map(|key| self.outbox.join(key.outbox_path()));
         let publish = || -> Result<(), Fault> {
@@ -325,7 +312,7 @@ impl Intake<'_> {
                 let order =
                     AcceptedOrder { key, body_sha256, body, templates, ack, rows, refused, accepted_at, change };
                 acceptance.commit(&order)?;
-                publish()?;
+                publish().map_err(|fault| unanswered(key, fault))?;
             }
             // The transaction stays open while a rejection is written: no other submission of this key is accepted meanwhile.
             (book, _) => {
@@ -344,10 +331,41 @@ impl Intake<'_> {
             counts,
             refusals_total: refusals.total,
             first_refusals: refusals.first,
+            warnings: refusals.warnings,
             outbox: directory,
             repeated: false,
         })
     }
+}
+
+/// The order stands in the ledger: what could not be written is only the answer.
+fn unanswered(key: &OrderKey, fault: Fault) -> Fault {
+    let what = format!("{key} was accepted, but its answer could not be written: {}", fault.what);
+    let first = fault.hint.map(|hint| format!("{hint}; ")).unwrap_or_default();
+    Fault::new(fault.exit, what).hint(format!(
+        "{first}the order stays accepted: submit the same file again, or `bindery run`, and the answer is written"
+    ))
+}
+
+/// Gives an accepted order's first answer again: `rejects.csv` and `ack.json` as the ledger holds them. Of an order that is exported
+/// only what is missing: the rest was sealed.
+pub fn answer_again(ledger: &Ledger, first: &StoredOrder, directory: &Path) -> Result<(), Fault> {
+    answer::create_directory(directory)?;
+    let is_open = first.state == OrderState::Open;
+    if is_open || !directory.join(refusals::FILE).exists() {
+        let several = Order::from_json(&first.body).is_ok_and(|order| order.lines.len() > 1);
+        let mut file = RejectsFile::create(directory, several)?;
+        ledger.kept_refusals::<Fault>(first.pk, |kept| file.write_kept(&kept))?;
+        file.finish()?.publish()?;
+    }
+    let ack = directory.join(ACK_FILE);
+    if std::fs::read(&ack).is_ok_and(|there| !is_open || there == first.ack) {
+        return Ok(());
+    }
+    if ack.exists() {
+        tracing::warn!(order = %first.key, "ack.json was not the answer that was given; it is written again");
+    }
+    answer::write_ack(directory, &first.ack)
 }
 
 /// The octets of an order file, and where the files lie that it names.
@@ -390,6 +408,7 @@ impl Received {
         verdict: Verdict,
         counts: Counts,
         tally: &mut Tally,
+        warnings: &[Refusal],
     ) -> Result<Vec<u8>, Fault> {
         let ack = Ack {
             schema: ACK_SCHEMA,
@@ -401,6 +420,7 @@ impl Received {
             body_sha256: &self.body_sha256,
             ranges: std::mem::take(&mut tally.ranges),
             change: tally.change.as_ref().map(|accepted| accepted.ack.clone()),
+            warnings: warnings.iter().map(WarningAck::from).collect(),
             received: self.at.clone(),
             engine: env!("CARGO_PKG_VERSION"),
         };
@@ -469,6 +489,7 @@ fn conflict(key: &OrderKey, ack: Vec<u8>) -> Answer {
         counts: Counts::default(),
         refusals_total: 0,
         first_refusals: Vec::new(),
+        warnings: Vec::new(),
         outbox: None,
         repeated: false,
     }

@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use zeroize::Zeroizing;
 
-use super::refusals::{MOST_OF_HEADER, and_more};
+use super::refusals::{MOST_OF_HEADER, and_more, masked};
 use crate::store::Refusal;
 
 /// A JSON value that still knows its duplicate members.
@@ -19,7 +19,8 @@ pub(super) enum Node {
     Null,
     Bool(bool),
     Integer(u64),
-    OtherNumber,
+    /// Negative or broken, as it is told of.
+    OtherNumber(Box<str>),
     /// Wiped: it may be a confirmation code.
     Text(Zeroizing<String>),
     List(Vec<Node>),
@@ -69,6 +70,8 @@ impl Problems {
         self.0.into_inner()
     }
 }
+
+const A_NUMBER: &str = "a whole number";
 
 /// One value of the document: where it stands and what it is.
 #[derive(Clone, Copy)]
@@ -126,17 +129,22 @@ impl<'d> Value<'d> {
     }
 
     fn wrong_type<T>(&self, expected: &str) -> Option<T> {
-        let found = match self.node {
-            Node::Null => "null",
-            Node::Bool(_) => "a boolean",
-            Node::Integer(_) | Node::OtherNumber => "a number",
-            Node::Text(_) => "a text",
-            Node::List(_) => "a list",
-            Node::Object(_) => "an object",
+        let (found, value) = match self.node {
+            Node::Null => ("null", String::new()),
+            Node::Bool(value) => ("a boolean", value.to_string()),
+            Node::Integer(value) => ("a number", value.to_string()),
+            Node::OtherNumber(text) => ("a number", text.to_string()),
+            Node::Text(text) => ("a text", text.to_string()),
+            Node::List(_) => ("a list", String::new()),
+            Node::Object(_) => ("an object", String::new()),
         };
+        let value = Zeroizing::new(value);
+        // Where a text belongs, a number may be a code of somebody's; a short word in a number's place is none.
+        let is_number = expected == A_NUMBER && value.len() <= 10;
+        let value = if is_number { excerpt(&value) } else { masked(&value) };
         let hint =
             if expected == "a text" { "put the value in quotation marks" } else { "see docs of bindery.order/1" };
-        self.place.refuse(found, "wrong-type", &format!("is {found}, expected {expected}"), hint)
+        self.place.refuse(&value, "wrong-type", &format!("is {found}, expected {expected}"), hint)
     }
 
     pub(super) fn text(&self) -> Option<&'d str> {
@@ -168,7 +176,7 @@ impl<'d> Value<'d> {
     pub(super) fn integer(&self) -> Option<u64> {
         match self.node {
             Node::Integer(value) => Some(*value),
-            _ => self.wrong_type("a whole number"),
+            _ => self.wrong_type(A_NUMBER),
         }
     }
 
@@ -292,7 +300,7 @@ pub(super) struct Members<'d> {
 }
 
 impl Members<'_> {
-    /// A member that may be absent (or null). Outer `None`: refused.
+    /// A member that may be absent; null is no value. Outer `None`: refused.
     pub(super) fn optional<T>(
         &self,
         name: &'static str,
@@ -308,7 +316,7 @@ impl Members<'_> {
             return duplicate(&place);
         }
         match node {
-            Node::Null => Some(None),
+            Node::Null => place.refuse("null", "no-value", "is no value", "leave the member out, or give it a value"),
             _ => read(Value::new(node, &place)).map(Some),
         }
     }
@@ -353,6 +361,15 @@ pub(super) fn excerpt(text: &str) -> String {
     text.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
+/// What some editors put before the first character.
+pub(super) fn byte_order_mark(octets: &[u8]) -> Option<&'static str> {
+    match octets {
+        [0xEF, 0xBB, 0xBF, ..] => Some("a byte order mark (EF BB BF)"),
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => Some("a byte order mark of UTF-16"),
+        _ => None,
+    }
+}
+
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(NodeVisitor)
@@ -388,12 +405,12 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(Node::Integer(value))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Node, E> {
-        Ok(Node::OtherNumber)
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::OtherNumber(value.to_string().into()))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
-        Ok(Node::OtherNumber)
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(Node::OtherNumber(value.to_string().into()))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {

@@ -239,6 +239,9 @@ impl<'o> RowJudge<'o> {
             }
             return Ok(None);
         };
+        if !self.has_usual_length(row, Column::Iccid, &iccid, order) {
+            return Ok(None);
+        }
         let new = !is_within(&order.iccids, &iccid) && self.is_first(row, Column::Iccid, order);
         let free = !claimed.iccid(&iccid)?;
         Ok(self.single(row, Column::Iccid, iccid, new, free))
@@ -271,9 +274,25 @@ impl<'o> RowJudge<'o> {
             }
             return Ok(None);
         };
+        if !self.has_usual_length(row, Column::Imsi, &imsi, order) {
+            return Ok(None);
+        }
         let new = !is_within(&order.imsis, &imsi) && self.is_first(row, Column::Imsi, order);
         let free = !claimed.imsi(self.tenant, &imsi)?;
         Ok(self.single(row, Column::Imsi, imsi, new, free))
+    }
+
+    /// Numbers of one line have one length: what lost its leading zeros in a spreadsheet may be another subscriber's number.
+    fn has_usual_length<T: Number>(&mut self, row: &Row<'_>, column: Column, number: &T, order: &OrderNumbers) -> bool {
+        let length = number.digits().len();
+        let Some(usual) = order.twice.usual_length(self.line.line, column).filter(|usual| *usual != length) else {
+            return true;
+        };
+        let message = format!("has {length} digits, others of the line have {usual}");
+        let hint = "a spreadsheet may have dropped leading zeros: treat the column as text; numbers of another length \
+                    need a line of their own";
+        self.refuse(row, column.name(), &number.masked(), "mixed-length", &message, hint);
+        false
     }
 
     /// A number of the line's range.
@@ -288,7 +307,7 @@ impl<'o> RowJudge<'o> {
             RangeNumber::Exhausted => (
                 super::refusals::RANGE_EXHAUSTED,
                 String::new(),
-                "the range has no number left for this row",
+                "the range has no number left for this row: it ends where the digits of its operator would change",
                 "begin the range earlier, or order fewer rows",
             ),
             RangeNumber::Taken(number) => (

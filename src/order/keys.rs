@@ -15,6 +15,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use super::beside::Hashed;
 use super::json::excerpt;
 use super::refusals::masked;
+use super::warnings::Unreadable;
 use crate::error::{Exit, Fault};
 use crate::ids::Eid;
 use crate::store::StoreError;
@@ -63,6 +64,8 @@ pub(super) struct KeyTable {
     slots: KeySlots,
     /// Codes of refusals, by the numbers that the slots have of them.
     codes: Vec<&'static str>,
+    /// Lines that could not be read, and what was wrong with the first of them.
+    pub(super) unreadable: Unreadable,
     /// Slots are the file's own EIDs, in its order, at most this many; none: the rows name the EIDs.
     from_file: Option<u32>,
 }
@@ -100,7 +103,7 @@ pub(super) struct KeyRules<'a> {
 impl KeyTable {
     /// Rows have their EIDs: [`Self::want`] names them.
     pub(super) fn wanted() -> Result<Self, Fault> {
-        Ok(Self { slots: KeySlots::open()?, codes: Vec::new(), from_file: None })
+        Ok(Self { slots: KeySlots::open()?, codes: Vec::new(), unreadable: Unreadable::default(), from_file: None })
     }
 
     /// A row has this EID.
@@ -174,6 +177,7 @@ impl KeyTable {
                     batch.lines.extend(slot.map(|_| line));
                 }
                 Err((eid, refusal)) => {
+                    self.unreadable.note(&refusal);
                     let slot = self.slot_of_unreadable(eid)?;
                     batch.entries.extend(slot.map(|slot| Entry::Unreadable(slot, refusal)));
                 }
@@ -342,7 +346,8 @@ pub(super) fn decode(text: &[u8], line_no: u64) -> Result<KeyLine, (Option<Eid>,
         let message = format!("line {line_no} of the key file: {what}");
         KeyRefusal { code: "key-line", message, hint: "ask the eUICC's maker for the line again".to_owned() }
     };
-    let raw: RawLine<'_> = serde_json::from_slice(text).map_err(|e| (None, refusal(excerpt(&e.to_string()))))?;
+    let raw: RawLine<'_> =
+        serde_json::from_slice(text).map_err(|e| (eid_in(text), refusal(excerpt(&e.to_string()))))?;
     let missing = |name: &str| (None, refusal(format!("{name} is missing")));
     let eid_text = raw.eid.ok_or_else(|| missing("eid"))?;
     let eid: Eid = eid_text.parse().map_err(|e| (None, refusal(format!("eid {} {e}", masked(&eid_text)))))?;
@@ -365,6 +370,13 @@ pub(super) fn decode(text: &[u8], line_no: u64) -> Result<KeyLine, (Option<Eid>,
         euicc_certificate: octets("euicc_certificate", raw.euicc_certificate)?,
         eum_certificate: octets("eum_certificate", raw.eum_certificate)?,
     })
+}
+
+/// The EID of a line that is no key line: whose row has to be told. Of several the first.
+fn eid_in(text: &[u8]) -> Option<Eid> {
+    let text = std::str::from_utf8(text).ok()?;
+    let value = text.split_once("\"eid\"")?.1.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
+    value.split_once('"')?.0.parse().ok()
 }
 
 impl<'de: 't, 't> Deserialize<'de> for RawLine<'t> {

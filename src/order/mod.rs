@@ -29,6 +29,7 @@ mod tests;
 mod twice;
 mod values;
 mod vars;
+mod warnings;
 mod wrapped;
 
 pub use answer::{ACK_SCHEMA, Answer, Counts, Verdict};
@@ -40,7 +41,7 @@ pub use file::{
     MAX_INLINE_ROWS, MAX_QUANTITY, Mode, Numbers, Order, Rows, SCHEMA, Validity,
 };
 pub use header::{CheckValue, Takes, Targets, TemplateRefusal, Templates, UnfitValue, WrappedForm};
-pub use intake::{Intake, OrderFile};
+pub use intake::{Intake, OrderFile, answer_again};
 pub use keys::{CheckKeys, KeyLine, KeyRefusal};
 pub use parse::Unreadable;
 pub use purged::without_values;

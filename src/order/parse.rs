@@ -7,7 +7,7 @@ use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use super::change::{Change, ChangeOrder, Document, RemakeLine};
 use super::columns::{Column, Meaning, meaning, shown_name};
 use super::file::*;
-use super::json::{Limit, Members, Node, Place, Problems, Value, excerpt};
+use super::json::{Limit, Members, Node, Place, Problems, Value, byte_order_mark, excerpt};
 use super::refusals::masked;
 use super::vars::read_vars;
 use crate::formats::rsp::metadata::{
@@ -76,6 +76,11 @@ impl Document {
                 lines = root.count_of("lines");
                 read_root(&root, &problems)
             }
+            Err(_) if let Some(mark) = byte_order_mark(octets) => {
+                let hint = "write it as UTF-8 without a byte order mark (RFC 8259, section 8.1)";
+                problems.add(0, "", "", "byte-order-mark", &format!("the file begins with {mark}"), hint);
+                (None, None)
+            }
             Err(error) => {
                 let at = format!("line {}, character {}: {}", error.line(), error.column(), reason(&error));
                 problems.add(0, "", "", "json", &at, "the order file is one JSON object (RFC 8259) in UTF-8");
@@ -102,9 +107,9 @@ fn read_root(root: &Node, problems: &Problems) -> (Option<OrderKey>, Option<Docu
     let order = Value::new(root, &place).object(|order| {
         // Every member is read before the first `?`, so that one refusal does not hide the others.
         let schema = order.required("schema", |v| v.word(&[(SCHEMA, ())]));
-        let order_id = order.required("order_id", |v| v.parse::<OrderId>(excerpt, "it names a directory"));
+        let order_id = order.required("order_id", |v| no_option(v)?.parse::<OrderId>(excerpt, "it names a directory"));
         let rev = order.or("rev", 1, |v| v.number(1, u32::MAX));
-        let tenant = order.required("tenant", |v| v.parse::<Tenant>(excerpt, "it names a directory"));
+        let tenant = order.required("tenant", |v| no_option(v)?.parse::<Tenant>(excerpt, "it names a directory"));
         key = tenant.zip(order_id).zip(rev).map(|((tenant, order_id), rev)| OrderKey { tenant, order_id, rev });
         let kind = order.required("kind", read_kind);
         let accept = order.or("accept", Accept::AllOrNothing, |v| {
@@ -140,6 +145,16 @@ fn read_root(root: &Node, problems: &Problems) -> (Option<OrderKey>, Option<Docu
         Some(Document::Change(ChangeOrder { key: key.clone()?, change: change? }))
     });
     (key, order)
+}
+
+/// A name that begins with `-` can be given to no command: it would be an option.
+fn no_option(value: Value<'_>) -> Option<Value<'_>> {
+    match value.text() {
+        Some(text) if text.starts_with('-') => {
+            value.place().refuse(&excerpt(text), "bad-value", "begins with -", "begin the name with a letter or digit")
+        }
+        text => text.map(|_| value),
+    }
 }
 
 /// What an order file is about.
@@ -355,6 +370,10 @@ fn read_metadata(members: &Members<'_>) -> Option<StoreMetadata> {
 
 fn bounded_text(value: Value<'_>, most: usize) -> Option<String> {
     let text = value.text()?;
+    if text.chars().any(char::is_control) {
+        let hint = "take it out: a device shows the text on one line";
+        return value.place().refuse(&excerpt(text), "control-character", "has a control character", hint);
+    }
     if text.len() <= most {
         return Some(text.to_owned());
     }

@@ -60,7 +60,7 @@ pub(super) fn judge(
     let mut refused = Vec::new();
     let mut hold_against = |most: Option<u64>, has: u64, code, what: &str, hint: &str| {
         if let Some(most) = most.filter(|most| has + rows > *most) {
-            let message = format!("{rows} rows are ordered; the tenant may have {most} {what} and has {has}");
+            let message = format!("is too many rows: the tenant may have {most} {what} and has {has}");
             refused.push(refusal("quantity", rows.to_string(), code, message, hint));
         }
     };

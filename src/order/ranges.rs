@@ -7,9 +7,11 @@ pub(super) trait Number: Copy + Ord {
     fn digits(&self) -> &str;
     /// The digits that count: an ICCID's without its check digit.
     fn counting(&self) -> u128;
+    /// The digits in front that name whose numbers these are: a range ends before they change.
+    const OWNER_DIGITS: usize;
     fn plus(&self, steps: u64) -> Option<Self>;
-    /// The last number of this length.
-    fn last_of_its_length(&self) -> Self;
+    /// The last number with these digits in front.
+    fn last_of_its_owner(&self) -> Self;
     fn masked(&self) -> String;
 }
 
@@ -23,12 +25,15 @@ impl Number for Iccid {
         digits[..digits.len() - 1].parse().unwrap_or_default()
     }
 
+    /// ITU-T E.118: 89, then at least two digits of country code and issuer.
+    const OWNER_DIGITS: usize = 4;
+
     fn plus(&self, steps: u64) -> Option<Self> {
-        Self::plus(self, steps)
+        Self::plus(self, steps).filter(|next| has_same_owner(self, next))
     }
 
-    fn last_of_its_length(&self) -> Self {
-        Self::from_body(&"9".repeat(self.as_str().len() - 1)).unwrap_or(*self)
+    fn last_of_its_owner(&self) -> Self {
+        Self::from_body(&nines_after(Self::OWNER_DIGITS, self.as_str().len() - 1, self.as_str())).unwrap_or(*self)
     }
 
     fn masked(&self) -> String {
@@ -45,12 +50,15 @@ impl Number for Imsi {
         self.as_str().parse().unwrap_or_default()
     }
 
+    /// ITU-T E.212: three digits of MCC, at least two of MNC.
+    const OWNER_DIGITS: usize = 5;
+
     fn plus(&self, steps: u64) -> Option<Self> {
-        Self::plus(self, steps)
+        Self::plus(self, steps).filter(|next| has_same_owner(self, next))
     }
 
-    fn last_of_its_length(&self) -> Self {
-        "9".repeat(self.as_str().len()).parse().unwrap_or(*self)
+    fn last_of_its_owner(&self) -> Self {
+        nines_after(Self::OWNER_DIGITS, self.as_str().len(), self.as_str()).parse().unwrap_or(*self)
     }
 
     fn masked(&self) -> String {
@@ -58,7 +66,16 @@ impl Number for Imsi {
     }
 }
 
-/// The numbers `first` to `first + quantity - 1`; shorter when the digits end before.
+fn has_same_owner<T: Number>(one: &T, other: &T) -> bool {
+    one.digits().get(..T::OWNER_DIGITS) == other.digits().get(..T::OWNER_DIGITS)
+}
+
+/// `length` digits: those in front of `digits`, then nines.
+fn nines_after(in_front: usize, length: usize, digits: &str) -> String {
+    format!("{:9<length$}", &digits[..in_front.min(digits.len())])
+}
+
+/// The numbers `first` to `first + quantity - 1`; shorter when its owner's numbers end before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Range<T> {
     pub(super) line: u32,
@@ -68,7 +85,7 @@ pub(super) struct Range<T> {
 
 impl<T: Number> Range<T> {
     pub(super) fn new(line: u32, first: T, quantity: u32) -> Self {
-        let last = first.plus(u64::from(quantity - 1)).unwrap_or_else(|| first.last_of_its_length());
+        let last = first.plus(u64::from(quantity - 1)).unwrap_or_else(|| first.last_of_its_owner());
         Self { line, first, last }
     }
 
@@ -136,6 +153,18 @@ mod tests {
     #[test]
     fn a_range_ends_with_its_digits() {
         assert_eq!(Range::new(1, iccid("9999999999999999998"), 5).last, iccid("9999999999999999999"));
+    }
+
+    #[test]
+    fn a_range_ends_where_another_operators_numbers_begin() {
+        let range = Range::new(1, iccid("8949999999999999998"), 5);
+        assert_eq!(range.last, iccid("8949999999999999999"));
+        assert!(Number::plus(&iccid("8949999999999999998"), 1).is_some());
+        assert_eq!(Number::plus(&iccid("8949999999999999998"), 2), None, "8950 is another country");
+        let imsi = |digits: &str| digits.parse::<Imsi>().unwrap();
+        assert_eq!(Range::new(1, imsi("001019999999998"), 5).last, imsi("001019999999999"));
+        assert_eq!(Number::plus(&imsi("001019999999998"), 2), None, "00102 is another network");
+        assert_eq!(Number::plus(&imsi("001018999999999"), 1), Some(imsi("001019000000000")));
     }
 
     #[test]

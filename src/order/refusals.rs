@@ -1,5 +1,6 @@
 //! Refusals on their way out: counted, the first ones kept for the terminal, all of them streamed into `rejects.csv`.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use crate::durable::Pending;
@@ -71,9 +72,16 @@ pub(super) fn as_csv(refusals: &[Refusal]) -> Result<String, Fault> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(&HEADER[..6]).map_err(|e| bug(&e))?;
     for Refusal { row, column, value, code, message, hint, .. } in refusals {
-        writer.write_record([row.to_string().as_str(), column, value, code, message, hint]).map_err(|e| bug(&e))?;
+        let row = row.to_string();
+        let fields = [row.as_str(), column, value, code, message, hint].map(inert);
+        writer.write_record(fields.iter().map(|field| field.as_bytes())).map_err(|e| bug(&e))?;
     }
     String::from_utf8(writer.into_inner().map_err(|e| bug(e.error()))?).map_err(|e| bug(&e))
+}
+
+/// People open the file with a spreadsheet, and members, columns and file names are the sender's words: none begins a formula.
+fn inert(field: &str) -> Cow<'_, str> {
+    if field.starts_with(['=', '+', '-', '@']) { Cow::Owned(format!("'{field}")) } else { Cow::Borrowed(field) }
 }
 
 /// Counts refusals and writes them where they are wanted.
@@ -87,12 +95,14 @@ pub(super) struct Refusals {
     pub(super) rows: u64,
     /// Refusals of rows that a range of ICCIDs or IMSIs does not reach.
     exhausted: u64,
+    /// What is told and refuses nothing.
+    pub(super) warnings: Vec<Refusal>,
 }
 
 impl Refusals {
     /// With a file, or only counted.
     pub(super) fn new(file: Option<RejectsFile>) -> Self {
-        Self { file, first: Vec::new(), total: 0, general: 0, rows: 0, exhausted: 0 }
+        Self { file, first: Vec::new(), total: 0, general: 0, rows: 0, exhausted: 0, warnings: Vec::new() }
     }
 
     /// The order, a line or a file as a whole.
@@ -163,8 +173,10 @@ impl RejectsFile {
     }
 
     fn record<'a>(&mut self, fields: impl Iterator<Item = &'a str>) -> Result<(), Fault> {
-        let fields = fields.take(if self.with_line { 7 } else { 6 });
-        self.writer.write_record(fields).map_err(|e| Fault::file(&self.path, &e.into()))
+        let fields = fields.take(if self.with_line { 7 } else { 6 }).map(inert);
+        self.writer
+            .write_record(fields.map(|field| field.into_owned().into_bytes()))
+            .map_err(|e| Fault::file(&self.path, &e.into()))
     }
 
     pub(super) fn finish(self) -> Result<FinishedRejects, Fault> {
@@ -191,6 +203,19 @@ impl FinishedRejects {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_word_of_the_sender_begins_a_formula() {
+        let [column, value, message, hint] = ["=cmd|'/c calc'!A1", "+1", "@SUM(A1)", "-1"].map(str::to_owned);
+        let refusal = Refusal { line: 1, row: 3, column, value, code: "unknown-member", message, hint };
+        let told = "3,'=cmd|'/c calc'!A1,'+1,unknown-member,'@SUM(A1),'-1";
+        assert_eq!(as_csv(std::slice::from_ref(&refusal)).unwrap().lines().nth(1), Some(told));
+        let dir = tempfile::tempdir().unwrap();
+        let mut refusals = Refusals::new(Some(RejectsFile::create(dir.path(), false).unwrap()));
+        refusals.row(&[refusal]).unwrap();
+        refusals.finish_file().unwrap().unwrap().publish().unwrap();
+        assert_eq!(std::fs::read_to_string(dir.path().join(FILE)).unwrap().lines().nth(1), Some(told));
+    }
 
     #[test]
     fn a_masked_value_shows_six_and_two_characters_at_most() {

@@ -5,7 +5,7 @@
 //! few and no other ([`Twice`]). So the first of two equal values stands, every later one is found, and an honest order of a
 //! million rows takes the memory of one with ten thousand.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
 use super::columns::Column;
@@ -33,7 +33,11 @@ pub(super) struct FirstLook {
     hasher: RandomState,
     filter: Filter,
     suspects: HashSet<u64>,
+    lengths: HashMap<(u32, Column), [u64; LONGEST + 1]>,
 }
+
+/// Digits of the longest number, an ICCID.
+const LONGEST: usize = 20;
 
 /// The second reading.
 #[derive(Default)]
@@ -41,6 +45,8 @@ pub(super) struct Twice {
     hasher: RandomState,
     suspects: HashSet<u64>,
     stood: HashSet<(Kind, Box<[u8]>)>,
+    /// Digits of a line's numbers of one kind.
+    lengths: HashMap<(u32, Column), usize>,
 }
 
 impl FirstLook {
@@ -50,13 +56,23 @@ impl FirstLook {
     }
 
     pub(super) fn for_about(values: u64) -> Self {
-        Self { hasher: RandomState::new(), filter: Filter::for_about(values), suspects: HashSet::new() }
+        Self {
+            hasher: RandomState::new(),
+            filter: Filter::for_about(values),
+            suspects: HashSet::new(),
+            lengths: HashMap::new(),
+        }
     }
 
     /// Notes the values of a row as they stand there: a value that is right can be written in one way only, but for the case of hex.
     pub(super) fn note(&mut self, line: u32, cells: &Cells<'_>) {
         for column in COLUMNS {
             let Some(cell) = cells.cell(column) else { continue };
+            if matches!(column, Column::Iccid | Column::Imsi)
+                && let Some(count) = self.lengths.entry((line, column)).or_insert([0; LONGEST + 1]).get_mut(cell.len())
+            {
+                *count += 1;
+            }
             let hash = match column {
                 Column::Eid => self.hasher.hash_one((Kind::Eid(line), cell)),
                 Column::Iccid => self.hasher.hash_one((Kind::Iccid, cell)),
@@ -71,11 +87,19 @@ impl FirstLook {
     }
 
     pub(super) fn into_twice(self) -> Twice {
-        Twice { hasher: self.hasher, suspects: self.suspects, stood: HashSet::new() }
+        // Of two lengths that are met as often the longer one is taken: digits are lost, none are won.
+        let usual = |counts: [u64; LONGEST + 1]| (0..=LONGEST).max_by_key(|length| (counts[*length], *length));
+        let lengths = self.lengths.into_iter().filter_map(|(of, counts)| Some((of, usual(counts)?))).collect();
+        Twice { hasher: self.hasher, suspects: self.suspects, stood: HashSet::new(), lengths }
     }
 }
 
 impl Twice {
+    /// The length that most of the line's numbers in this column have.
+    pub(super) fn usual_length(&self, line: u32, column: Column) -> Option<usize> {
+        self.lengths.get(&(line, column)).copied()
+    }
+
     /// False when the value stood before, in this reading. `value` as the first reading saw it; hex in lower case.
     pub(super) fn is_first(&mut self, kind: Kind, value: &[u8]) -> bool {
         !self.suspects.contains(&self.hasher.hash_one((kind, value))) || self.stood.insert((kind, value.into()))

@@ -7,14 +7,13 @@ use super::change::{Changed, Open};
 use crate::config::Site;
 use crate::error::Fault;
 use crate::store::DeviceState;
+use crate::store::sqlite::Ledger;
 
 /// Cancels what of an order is not started, held rows too. The next run seals what is left of it.
 pub fn cancel(site: &Site, name: &str) -> Result<Changed, Fault> {
-    let order = Open::order(site, name)?;
-    let pk = order.stored.pk;
-    order.make(
+    Open::order(site, name)?.make(
         DeviceState::Cancelled,
-        |ledger, idle| ledger.cancel(pk, idle),
+        Ledger::cancel,
         ("every row was started", "`bindery order revoke` takes back what is not exported"),
     )
 }

@@ -12,7 +12,7 @@ use crate::error::{Exit, Fault};
 use crate::export::bundle;
 use crate::ids::OrderKey;
 use crate::store::sqlite::{Change, Ledger};
-use crate::store::{DeviceState, OrderState, Store, StoreError, StoredOrder};
+use crate::store::{DeviceState, OrderPk, OrderState, Store, StoreError, StoredOrder};
 
 /// What a change did to an order, and where its rows are now.
 #[derive(Clone, Debug)]
@@ -74,12 +74,12 @@ impl<'s> Open<'s> {
     pub(super) fn make(
         self,
         to: DeviceState,
-        change: impl FnOnce(&Ledger, bool) -> Result<Change, StoreError>,
+        change: impl FnOnce(&Ledger, OrderPk, bool) -> Result<Change, StoreError>,
         nothing: (&str, &str),
     ) -> Result<Changed, Fault> {
         let key = self.stored.key.clone();
         let lock = keep_runners_out(self.site, &self.stored)?;
-        let change = change(&self.ledger, lock.is_some()).map_err(|e| match e {
+        let change = change(&self.ledger, self.stored.pk, lock.is_some()).map_err(|e| match e {
             StoreError::Busy => {
                 Fault::new(Exit::Locked, format!("{key}: its bundle is being sealed, or the ledger is busy"))
                     .hint("nothing was changed; try again in a moment")

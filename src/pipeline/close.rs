@@ -1,16 +1,18 @@
 //! Closes an order: from ledger and package files to a sealed bundle.
 //!
 //! Write order, against power loss at any point: every file is durable before the manifest names it, the manifest before
-//! its signature, both before the ledger says "exported". A crash in between is mended by closing again: the ledger still
-//! says "open", the seal is taken away first, and the same facts are written once more.
+//! its signature, both before the ledger says "exported". A crash before the signature is mended by closing again: the same facts are
+//! written once more. Behind it the bundle may have been fetched: it stays as it is, and only the ledger's step is made up for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::Path;
 
 use super::batch::RunTimes;
+use super::outbox;
 use super::purge::erase_files;
-use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
+use super::work::{Binding, Engine, LineWork, OrderWork, package_object, vault_object, vault_prefix};
+use crate::certs::chain::manifest_certificates;
 use crate::certs::{self, Certificate, DpChains, DpPair};
 use crate::durable;
 use crate::error::{Exit, Fault};
@@ -19,10 +21,11 @@ use crate::export::bundle::{self, Bundle, BundleFile};
 use crate::export::manifest::{self, Counts, Manifest};
 use crate::export::records::{self, LineFacts};
 use crate::export::report::{self, ReportFacts};
+use crate::export::seal::{self, Sealed};
 use crate::formats::curve::Curve;
 use crate::formats::digest::sha256;
 use crate::hsm::{Hsm, HsmSession};
-use crate::store::{Chunk, Device, DevicePk, DeviceState, ObjectFacts, StoredOrder};
+use crate::store::{Chunk, Device, DevicePk, DeviceState, ObjectFacts, OrderPk, Store, StoredOrder};
 
 /// Devices read from the ledger at once.
 const PAGE: i64 = 2_000;
@@ -69,16 +72,11 @@ pub(super) fn close<H: Hsm>(
     session: &mut H::Session,
     times: &RunTimes,
 ) -> Result<Counts, Fault> {
-    let counts = match stored.part {
-        0 => count(stored.rows, &engine.store.counts(work.pk)?)?,
-        part => {
-            let states = engine.store.part_counts(work.pk, part)?;
-            count(states.iter().map(|(_, rows)| rows).sum(), &states)?
-        }
-    };
+    let counts = counts_of(engine.store, stored)?;
     let binds_now = |line: u32| work.line(line).is_some_and(|line| line.binding == Binding::Now);
     let mut chunks = engine.store.chunks(work.pk)?;
     sweep_orphans(&work.bundle_dir, &chunks, stored.part)?;
+    sweep_vault(&work.vault_dir, work.pk, &chunks)?;
     chunks.retain(|chunk| chunk.done && chunk.part == stored.part);
     if stored.part > 0 {
         repeat_answers(stored, &engine.site.outbox().join(stored.key.outbox_path()), &work.bundle_dir)?;
@@ -95,12 +93,56 @@ pub(super) fn close<H: Hsm>(
     Ok(counts)
 }
 
+/// Makes up for the ledger's last step, where a crash came between it and the seal; `None` when the bundle is not sealed.
+pub(super) fn finish_sealed<H: Hsm>(
+    engine: &Engine<'_, H>,
+    stored: &StoredOrder,
+    work: &OrderWork,
+) -> Result<Option<Counts>, Fault> {
+    if !outbox::is_sealed(&work.bundle_dir) {
+        return Ok(None);
+    }
+    let trusted = manifest_certificates(engine.site)?;
+    let Sealed { manifest, manifest_sha256 } = seal::check(&work.bundle_dir, &trusted, &|_| true)?;
+    if !outbox::is_of_ledger(engine.store, stored, &manifest)? {
+        return Err(sealed_already(&work.bundle_dir));
+    }
+    engine.store.close_order(work.pk, &manifest_sha256)?;
+    Ok(Some(manifest.counts))
+}
+
+/// A sealed bundle may have been fetched: nobody writes another one in its place.
+fn sealed_already(dir: &Path) -> Fault {
+    let what = format!("{}: holds a sealed bundle, and the ledger is not at its end", dir.display());
+    Fault::new(Exit::IntegrityFailure, what)
+        .hint("nothing was changed; state.db may be an older one: see docs/orders.md, \"When the ledger is lost\"")
+}
+
+/// Rows of the bundle that is being filled, by outcome.
+pub(super) fn counts_of(store: &dyn Store, stored: &StoredOrder) -> Result<Counts, Fault> {
+    match stored.part {
+        0 => count(stored.rows, &store.counts(stored.pk)?),
+        part => {
+            let states = store.part_counts(stored.pk, part)?;
+            count(states.iter().map(|(_, rows)| rows).sum(), &states)
+        }
+    }
+}
+
 /// Package files that no done chunk vouches for: of a chunk that a killed run had begun and whose rows were set aside, cancelled or
 /// revoked since. The caller holds the run lock, so nobody writes one.
 pub(super) fn sweep_orphans(dir: &Path, chunks: &[Chunk], part: u32) -> Result<u64, Fault> {
     let vouched = chunks.iter().filter(|chunk| chunk.done && chunk.part == part && chunk.object.is_some());
     let vouched: BTreeSet<String> = vouched.map(|chunk| package_object(chunk.number)).collect();
     erase_files(dir, |name| name.starts_with("packages-") && !vouched.contains(name))
+}
+
+/// The same in the vault, whose files serve all of an order's bundles.
+pub(super) fn sweep_vault(vault: &Path, order: OrderPk, chunks: &[Chunk]) -> Result<u64, Fault> {
+    let vouched = chunks.iter().filter(|chunk| chunk.done && chunk.object.is_some());
+    let vouched: BTreeSet<String> = vouched.map(|chunk| vault_object(order, chunk.number)).collect();
+    let prefix = vault_prefix(order);
+    erase_files(vault, |name| name.starts_with(&prefix) && !vouched.contains(name))
 }
 
 /// The order's first answers for a bundle beside its own: the refused rows stand in the own one.
@@ -124,6 +166,9 @@ pub(super) fn write_bundle<H: Hsm>(
     let now = jiff::Timestamp::now();
     let now = now.round(jiff::Unit::Second).unwrap_or(now);
     let failed = |e: io::Error| export_fault(contents.dir, &e);
+    if outbox::is_sealed(contents.dir) {
+        return Err(sealed_already(contents.dir));
+    }
     let mut bundle = Bundle::create(contents.dir).map_err(failed)?;
     bundle.unseal().map_err(failed)?;
     note_existing(engine, contents, &mut bundle)?;
@@ -131,6 +176,7 @@ pub(super) fn write_bundle<H: Hsm>(
     let pairs = pairs_used(&engine.chains, &curves);
     let certificates = write_certificates(&pairs, &engine.chains.manifest, &mut bundle).map_err(failed)?;
     write_summaries(engine, contents, (&mut bundle, &pairs), errors, now)?;
+    no_foreign_file(&bundle, contents.dir)?;
     let Contents { stored, work, counts, .. } = contents;
     let manifest = Manifest {
         schema: manifest::SCHEMA.to_owned(),
@@ -163,6 +209,27 @@ pub(super) fn write_bundle<H: Hsm>(
     let der = manifest::signature_der(&raw).map_err(|e| Fault::new(Exit::Bug, format!("manifest signature: {e}")))?;
     bundle.seal(&json, &der).map_err(failed)?;
     Ok(digest)
+}
+
+/// What the manifest does not list is no part of the bundle and must not leave the house with it. Unfinished files are
+/// somebody's who is still writing.
+fn no_foreign_file(bundle: &Bundle, dir: &Path) -> Result<(), Fault> {
+    for below in ["", bundle::CERTIFICATES] {
+        let dir = dir.join(below);
+        let failed = |e: &io::Error| Fault::file(&dir, e);
+        for entry in std::fs::read_dir(&dir).map_err(|e| failed(&e))? {
+            let entry = entry.map_err(|e| failed(&e))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let listed = if below.is_empty() { name.clone() } else { format!("{below}/{name}") };
+            let is_ours = bundle.files().contains_key(&listed) || (below.is_empty() && name == bundle::CERTIFICATES);
+            if !is_ours && !durable::is_pending(&name) {
+                let what = format!("{}: is no file of this bundle", entry.path().display());
+                return Err(Fault::new(Exit::IntegrityFailure, what)
+                    .hint("the bundle was not sealed; move what is not Bindery's out of the outbox, then run again"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The devices that the bundle tells of: in the order's own all of them, in a later one those of its chunks that were not refused.
@@ -239,8 +306,10 @@ fn note_existing<H: Hsm>(engine: &Engine<'_, H>, contents: &Contents<'_>, bundle
     for ((name, written), entry) in contents.existing.iter().zip(entries) {
         let path = contents.dir.join(name);
         let damaged = |what: &str| {
-            Fault::new(Exit::IntegrityFailure, format!("{}: {what}", path.display()))
-                .hint("restore the file from a backup; its packages are in the ledger and cannot be made again")
+            Fault::new(Exit::IntegrityFailure, format!("{}: {what}", path.display())).hint(
+                "restore the file from a backup: its packages are in the ledger and cannot be made again; without one, \
+                     `bindery order revoke` gives the order's unexported rows up, and they are ordered anew",
+            )
         };
         let entry = match (entry, written) {
             (Err(e), Some(_)) if e.kind() == io::ErrorKind::NotFound => {

@@ -7,25 +7,22 @@ use super::change::{Changed, Open};
 use crate::config::Site;
 use crate::error::Fault;
 use crate::store::DeviceState;
+use crate::store::sqlite::Ledger;
 
 /// Sets aside what of an order is not started.
 pub fn hold(site: &Site, name: &str) -> Result<Changed, Fault> {
-    let order = Open::order(site, name)?;
-    let pk = order.stored.pk;
-    order.make(
+    Open::order(site, name)?.make(
         DeviceState::Held,
-        |ledger, idle| ledger.hold(pk, idle),
+        Ledger::hold,
         ("no row waits", "what is issued cannot be held: `bindery order revoke` takes back what is not exported"),
     )
 }
 
 /// Puts the held rows of an order back: the next run issues them.
 pub fn release(site: &Site, name: &str) -> Result<Changed, Fault> {
-    let order = Open::order(site, name)?;
-    let pk = order.stored.pk;
-    order.make(
+    Open::order(site, name)?.make(
         DeviceState::Accepted,
-        |ledger, idle| ledger.release(pk, idle),
+        Ledger::release,
         ("no row is held", "`bindery order show` tells where its rows are"),
     )
 }

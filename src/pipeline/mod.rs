@@ -8,6 +8,7 @@ pub mod audit;
 mod authenticate;
 mod batch;
 mod blocks;
+mod bound_before;
 mod cancel;
 mod change;
 mod chunk;
@@ -20,10 +21,12 @@ mod import;
 mod key_file;
 pub mod lock;
 mod open;
+pub mod outbox;
 mod pairs;
 mod prepare;
 pub mod purge;
 mod record;
+pub mod recover;
 mod remake;
 mod revoke;
 mod sign;
@@ -37,6 +40,7 @@ use std::time::Duration;
 
 pub use attest::{AuditKey, sign_head};
 pub use audit::Audit;
+pub use bound_before::{BoundBefore, bound_before};
 pub use cancel::cancel;
 pub use change::{Changed, keep_runners_out};
 pub use goals::{First, Rows};
@@ -56,6 +60,7 @@ use crate::export::manifest::Counts;
 use crate::hsm::Hsm;
 use crate::hsm::lanes::Health;
 use crate::ids::OrderKey;
+use crate::order;
 use crate::store::sqlite::{Ledger, newest_acceptance};
 use crate::store::{ChangeKind, DeviceState, OrderChange, OrderState, Store, StoredOrder};
 use crate::telemetry::{Progress, ProgressMode};
@@ -103,10 +108,21 @@ pub fn run(
     mode: ProgressMode,
     stop: &AtomicBool,
 ) -> Result<Outcome, Fault> {
+    run_due(site, wanted, audit, mode, stop).map_err(Fault::of_run)
+}
+
+fn run_due(
+    site: &Site,
+    wanted: &[String],
+    audit: Audit,
+    mode: ProgressMode,
+    stop: &AtomicBool,
+) -> Result<Outcome, Fault> {
     let _lock = lock::RunLock::take(site.root(), jiff::Timestamp::now())?;
     let ledger = Ledger::open(&site.state_db())?;
     let Due { orders: due, remakes } = due(&ledger, wanted)?;
     check_clock_now(site)?;
+    outbox::agrees(site, &ledger)?;
     remake::finish_all_cut_off(site, &ledger)?;
     let resumed = due.iter().filter(|stored| stored.sealed_batch_key.is_some()).count();
     let event = Event::new(Word::RunBegun).name("command", "run");
@@ -114,7 +130,7 @@ pub fn run(
     recorded(site, &ledger, event.number("resumed", resumed as u64), stop, || {
         // Opened even when nothing is due: a token that cannot be used is told now, not with the next order.
         with_engine(site, |engine| {
-            let worked = work_orders(engine, &due, audit, mode, stop)
+            let worked = work_orders(engine, &ledger, &due, (audit, mode), stop)
                 .and_then(|outcome| make_remakes((engine, &ledger), &remakes, outcome, stop));
             let noted = attest::note_tokens(engine.store, &engine.lanes.health());
             let outcome = worked?;
@@ -155,15 +171,16 @@ fn recorded<R>(
 /// The orders one after the other.
 fn work_orders<H: Hsm>(
     engine: &Engine<'_, H>,
+    ledger: &Ledger,
     due: &[StoredOrder],
-    audit: Audit,
-    mode: ProgressMode,
+    (audit, mode): (Audit, ProgressMode),
     stop: &AtomicBool,
 ) -> Result<Outcome, Fault> {
     let mut reports = Vec::with_capacity(due.len());
     let (mut faults, mut held) = (Vec::new(), Vec::new());
     for stored in due {
-        match work_order(engine, stored, audit, mode, stop) {
+        let answered = answers(engine.site, ledger, stored);
+        match answered.and_then(|()| work_order(engine, stored, audit, mode, stop)).map_err(Fault::of_run) {
             Ok(Some(report)) => reports.push(report),
             Ok(None) => held.push((stored.key.clone(), held_rows(engine.store, stored)?)),
             // The site's own trouble (token, disk, a stop) is every order's; anything else is this order's alone.
@@ -193,6 +210,16 @@ fn make_remakes<H: Hsm>(
         }
     }
     Ok(Outcome { health: engine.lanes.health(), ..outcome })
+}
+
+/// The order's answers, as they were first given: the bundle seals them. Who sent the order may have taken them away, a crash may
+/// have come before them, somebody may have edited them.
+fn answers(site: &Site, ledger: &Ledger, stored: &StoredOrder) -> Result<(), Fault> {
+    let dir = site.outbox().join(stored.key.outbox_path());
+    if stored.state == OrderState::Open && stored.part == 0 && !outbox::is_sealed(&dir) {
+        order::answer_again(ledger, stored, &dir)?;
+    }
+    Ok(())
 }
 
 /// One order from wherever it stands to its sealed bundle.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::remake::{finish_cut_off, remake_dir};
 use super::stored::{Places, binding_dir, part_dir};
 use super::work::vault_prefix;
-use super::{find_order, lock};
+use super::{find_order, lock, outbox};
 use crate::audit::{Event, Word};
 use crate::config::Site;
 use crate::durable;
@@ -45,6 +45,8 @@ pub struct Purged {
     pub shredded: Shredded,
     /// Files erased in the vault.
     pub vault_files: u64,
+    /// Package files erased in the outbox, of a bundle that was not sealed.
+    pub package_files: u64,
     /// Bundles erased in the outbox.
     pub bundles_erased: u64,
     /// What is claimed for ever.
@@ -76,6 +78,11 @@ pub fn purge(site: &Site, name: &str, reach: Reach) -> Result<Purged, Fault> {
     let partial_binding = Places::beside(&own_bundle).partial;
     finish_cut_off(&own_bundle, &ledger.remakes(stored.pk)?)?;
     let was_purged = stored.state == OrderState::Purged;
+    let unsealed = part_dir(&own_bundle, stored.part);
+    if stored.state == OrderState::Open && outbox::is_sealed(&unsealed) {
+        let what = format!("{}: its bundle is sealed, the ledger does not say so yet", stored.key);
+        return Err(Fault::new(Exit::Stopped, what).hint("`bindery run` finishes the order; then purge it"));
+    }
     let mut shredded = Shredded::default();
     if !was_purged {
         if !reach.unfinished {
@@ -89,6 +96,8 @@ pub fn purge(site: &Site, name: &str, reach: Reach) -> Result<Purged, Fault> {
         erase_files(&site.vault(), |name| name.starts_with(&prefix))?
     };
     erase_dir(&partial_binding)?;
+    // What was never sealed is nobody's bundle: its packages go with the keys.
+    let package_files = if ledger.is_exported(stored.pk)? { 0 } else { erase_files(&unsealed, is_package_file)? };
     let mut bundles_erased = 0;
     if reach.bundle {
         for dir in bundle_dirs(&own_bundle) {
@@ -96,6 +105,7 @@ pub fn purge(site: &Site, name: &str, reach: Reach) -> Result<Purged, Fault> {
         }
     }
     let event = Event::new(Word::PurgeFinished).order(&stored.key).number("vault_files", vault_files);
+    let event = event.number("package_files", package_files);
     ledger.record(&event.number("bundles", bundles_erased))?;
     let claims = ledger.claims_of(stored.pk)?;
     Ok(Purged {
@@ -103,6 +113,7 @@ pub fn purge(site: &Site, name: &str, reach: Reach) -> Result<Purged, Fault> {
         was_purged,
         shredded,
         vault_files,
+        package_files,
         bundles_erased,
         claims,
         left: left(site, &own_bundle, &stored),
@@ -189,8 +200,9 @@ fn left(site: &Site, own_bundle: &Path, stored: &StoredOrder) -> Vec<Left> {
             }
         };
         found("", "packages", Some(lines(&dir.join("orders.jsonl"))), "only their eUICCs open them");
-        let is_cut_off = !dir.join(bundle::MANIFEST).exists() && dir.join("packages-00001.bpp").exists();
-        found("", "unfinished package files", is_cut_off.then_some(1).or(Some(0)), "only their eUICCs open them");
+        if !dir.join(bundle::MANIFEST).exists() {
+            found("", "package files without manifest", Some(package_files(&dir)), "only their eUICCs open them");
+        }
         let core = lines(&dir.join("core.csv")).saturating_sub(1);
         found("core.csv", "K and OPc, encrypted", Some(core), "who holds the transport key opens them");
         let codes = lines(&dir.join("activation-codes.csv")).saturating_sub(1);
@@ -206,6 +218,16 @@ fn left(site: &Site, own_bundle: &Path, stored: &StoredOrder) -> Vec<Left> {
         note: "one of before the purge and the site KEK open everything: erase them, or retire the KEK",
     });
     left
+}
+
+fn is_package_file(name: &str) -> bool {
+    name.starts_with("packages-")
+}
+
+/// Package files of a directory; none when it cannot be read.
+fn package_files(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter(|entry| is_package_file(&entry.file_name().to_string_lossy())).count() as u64
 }
 
 /// Lines of a file; none when it cannot be read.

@@ -30,7 +30,7 @@ use super::key_file::{Judging, RefusedKey};
 use super::record::{AGAIN_DRAW_LEN, Failed, Finished, Started};
 use super::stored::GROUP;
 use super::work::{Engine, OrderWork, package_object};
-use super::{attest, find_order, lock, prepare, recorded, sign_head, with_engine};
+use super::{attest, find_order, lock, outbox, prepare, recorded, sign_head, with_engine};
 use crate::audit::{Event, Word};
 use crate::config::Site;
 use crate::durable;
@@ -75,6 +75,7 @@ pub fn remake(
     let ledger = Ledger::open(&site.state_db())?;
     let stored = find_order(&ledger, order)?;
     goals::is_exported(&ledger, &stored)?;
+    outbox::agrees(site, &ledger)?;
     let own = site.outbox().join(stored.key.outbox_path());
     let before = ledger.remakes(stored.pk)?;
     finish_cut_off(&own, &before)?;

@@ -6,11 +6,9 @@
 //! for a runner reads what is erased here.
 
 use super::change::Open;
-use super::close::sweep_orphans;
+use super::close::{sweep_orphans, sweep_vault};
 use super::lock::RunLock;
-use super::purge::erase_files;
 use super::stored::part_dir;
-use super::work::vault_prefix;
 use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::ids::OrderKey;
@@ -50,17 +48,11 @@ pub fn revoke(site: &Site, name: &str) -> Result<Revoked, Fault> {
         Fault::new(exit, format!("{key}: revoked, but the ledger's file may still hold old copies: {what}"))
             .hint("end what works on the ledger, or make room for a second one, then revoke again: it finishes")
     })?;
-    let mut files = 0;
+    let chunks = ledger.chunks(stored.pk)?;
+    // Also when a run has closed the order since a first call was killed.
+    let mut files = sweep_vault(&site.vault(), stored.pk, &chunks)?;
     if stored.state == OrderState::Open {
-        let chunks = ledger.chunks(stored.pk)?;
         files += sweep_orphans(&dir, &chunks, stored.part)?;
-        let vouched = |name: &str| {
-            chunks.iter().any(|chunk| {
-                chunk.object.is_some() && name == format!("{}{:05}.ppp", vault_prefix(stored.pk), chunk.number)
-            })
-        };
-        let prefix = vault_prefix(stored.pk);
-        files += erase_files(&site.vault(), |name| name.starts_with(&prefix) && !vouched(name))?;
     }
     Ok(Revoked { states: ledger.counts(stored.pk)?, key, rows, files })
 }

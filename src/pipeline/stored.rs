@@ -22,9 +22,10 @@ use super::record::{CHAINS, Failed, Name};
 use super::remake::remake_dir;
 use super::sign::ToSign;
 use super::work::{Engine, LineWork, OrderWork, package_object};
-use super::{attest, check_clock_now, find_order, lock, prepare, purge, recorded, sign_head, with_engine};
+use super::{attest, check_clock_now, find_order, lock, outbox, prepare, purge, recorded, sign_head, with_engine};
 use crate::audit::{Event, Word};
 use crate::bind::{self, Bpp, Draft, OneTimeKey, Parts, Workbench};
+use crate::certs::chain::manifest_certificates;
 use crate::config::Site;
 use crate::durable;
 use crate::error::{ErrorClass, Exit, Fault, RecordError};
@@ -73,6 +74,7 @@ pub fn bind_stored(
     let ledger = Ledger::open(&site.state_db())?;
     let stored = find_order(&ledger, order)?;
     check_clock_now(site)?;
+    outbox::agrees(site, &ledger)?;
     if stored.state == OrderState::Purged {
         return Err(purge::is_purged(&ledger, &stored)?);
     }
@@ -108,7 +110,8 @@ fn bind_one<H: Hsm>(
     let places = Places::of(&work);
     if work.bundle_dir.join(bundle::MANIFEST).is_file() {
         // Packages are no part of what is bound now, and may be many.
-        seal::check(&work.bundle_dir, &|name| !name.starts_with("packages-"))?;
+        let trusted = manifest_certificates(engine.site)?;
+        seal::check(&work.bundle_dir, &trusted, &|name| !name.starts_with("packages-"))?;
     }
     places.recover(engine)?;
     let waiting = engine.store.stored_count(work.pk)?;
@@ -206,7 +209,7 @@ impl Places {
 }
 
 /// The one-time key of the first record: all keys of a bundle are claimed together.
-fn first_key(orders: &Path) -> Option<[u8; 65]> {
+pub(super) fn first_key(orders: &Path) -> Option<[u8; 65]> {
     let mut line = String::new();
     BufReader::new(File::open(orders).ok()?).read_line(&mut line).ok()?;
     let record: serde_json::Value = serde_json::from_str(&line).ok()?;

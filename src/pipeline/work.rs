@@ -118,8 +118,13 @@ impl OrderWork {
 
     /// File name in the vault of the PPPs of this chunk.
     pub(super) fn vault_object(&self, chunk: u32) -> String {
-        format!("{}{chunk:05}.ppp", vault_prefix(self.pk))
+        vault_object(self.pk, chunk)
     }
+}
+
+/// File name in the vault of the PPPs of a chunk.
+pub(super) fn vault_object(order: OrderPk, chunk: u32) -> String {
+    format!("{}{chunk:05}.ppp", vault_prefix(order))
 }
 
 /// What the names of all of an order's files in the vault begin with.

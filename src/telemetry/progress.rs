@@ -1,7 +1,7 @@
 //! Progress of long work: done/total, rate, time left.
 
 use std::fmt::Write;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -88,13 +88,15 @@ impl Progress {
         let rate = done as f64 / seconds;
         let left_s = if rate > 0.0 { self.total.saturating_sub(done) as f64 / rate } else { 0.0 };
         let (what, total) = (self.what, self.total);
-        if json {
+        let line = if json {
             let line =
                 serde_json::json!({"progress": what, "done": done, "total": total, "per_s": rate, "eta_s": left_s});
-            eprintln!("{line}");
+            line.to_string()
         } else {
-            eprintln!("{what}: {done}/{total}, {rate:.0}/s, {left_s:.0} s left");
-        }
+            format!("{what}: {done}/{total}, {rate:.0}/s, {left_s:.0} s left")
+        };
+        // Nobody may listen any more, as behind a terminal that was closed; the work goes on.
+        let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("{line}\n"));
     }
 }
 

@@ -39,7 +39,7 @@ impl Doctor {
                 eprint!("{}", report.to_screen());
             }
         } else {
-            print!("{}", report.to_screen());
+            crate::cli::screen::put(format_args!("{}", report.to_screen()));
         }
         Ok(report.exit())
     }

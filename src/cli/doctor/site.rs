@@ -1,7 +1,5 @@
 //! What stands around the tokens: certificates, clock, store, disks, memory, targets.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 
 use super::report::{Report, State};
@@ -15,7 +13,8 @@ use crate::hsm::pkcs11::Token;
 use crate::hsm::policy::KeyPolicy;
 use crate::hsm::{Hsm, Role, own_points};
 use crate::pipeline;
-use crate::store::sqlite;
+use crate::store::StoreError;
+use crate::store::sqlite::{self, Ledger};
 
 /// Days of validity below which a certificate is worth a warning.
 const WARN_DAYS: i64 = 30;
@@ -118,13 +117,14 @@ impl Report {
             return;
         }
         match sqlite::quick_check(&path) {
-            Ok(answer) if answer == "ok" => self.answers(&path),
+            Ok(answer) if answer == "ok" => self.outbox(site),
             Ok(answer) => {
                 let text = format!("state.db is not fit: {answer}");
                 self.add("store", State::Fail(Exit::IntegrityFailure), text).hint(
                     "check its owner and permissions; if it is damaged, stop, keep it and restore the last backup",
                 );
             }
+            Err(e @ StoreError::Newer) => self.fault("store", &e.into()),
             Err(e) => {
                 let text = format!("state.db cannot be read: {e}");
                 self.add("store", State::Fail(Exit::IntegrityFailure), text)
@@ -133,20 +133,12 @@ impl Report {
         }
     }
 
-    /// Orders that were answered and that the ledger does not know: an older one was put in its place.
-    fn answers(&mut self, state_db: &Path) {
-        match sqlite::unknown_answers(state_db) {
-            Ok(orders) if orders.is_empty() => {
-                self.add("store", State::Ok, "state.db is sound");
-            }
-            Ok(orders) => {
-                let first: Vec<_> = orders.iter().take(5).map(String::as_str).collect();
-                let text = format!("state.db does not know {} accepted orders: {}", orders.len(), first.join(", "));
-                self.add("store", State::Fail(Exit::IntegrityFailure), text).hint(
-                    "it is older than the outbox: take a newer backup, or see docs/orders.md before anything is ordered or run",
-                );
-            }
-            Err(e) => self.fault("store", &e.into()),
+    /// What the outbox speaks of and the ledger does not know: an older one was put in its place.
+    fn outbox(&mut self, site: &Site) {
+        let ledger = Ledger::open(&site.state_db()).map_err(Fault::from);
+        match ledger.and_then(|ledger| pipeline::outbox::agrees(site, &ledger)) {
+            Ok(()) => _ = self.add("store", State::Ok, "state.db is sound"),
+            Err(fault) => self.fault("store", &fault),
         }
     }
 

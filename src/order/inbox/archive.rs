@@ -18,7 +18,8 @@ use crate::error::{Exit, Fault};
 pub(super) const DONE: &str = "done";
 /// Orders that were not.
 pub(super) const REJECTED: &str = "rejected";
-const NOTE: &str = ".moving.json";
+/// What is going to move.
+pub(super) const NOTE: &str = ".moving.json";
 /// Shelves of one day at most: orders of one name.
 const MOST_SHELVES: u32 = 100_000;
 
@@ -43,6 +44,8 @@ impl Moving {
 
     /// Moves everything to the first shelf of `place` that has no file of any of these names; gives the order's new path.
     pub(super) fn file_away(mut self, inbox: &Path, place: &Path) -> Result<PathBuf, Fault> {
+        // What an earlier one could not do is tried once more; if in vain, its order, which goes last, is still in the inbox.
+        let _ = finish_left(inbox);
         let is_free = |shelf: &Path| {
             let mut names = self.files.iter().map(|(name, _)| name).chain(self.answers.iter().map(|(name, _)| name));
             names.all(|name| fs::symlink_metadata(inbox.join(shelf).join(name)).is_err())
@@ -51,6 +54,7 @@ impl Moving {
         let full = || Fault::new(Exit::Config, format!("{}: too many files of one name", place.display()));
         let free = shelves.into_iter().find(|shelf| is_free(shelf));
         self.shelf = free.ok_or_else(|| full().hint("move the older ones to another place"))?;
+        self.has_no_links(inbox)?;
         let note = serde_json::to_vec(&self).map_err(|e| Fault::new(Exit::Bug, format!("{NOTE}: {e}")))?;
         let path = inbox.join(NOTE);
         durable::write(&path, &note, 0o600).map_err(|e| Fault::file(&path, &e))?;
@@ -66,7 +70,25 @@ impl Moving {
         ours && is_plain(&self.shelf) && names.chain(&self.markers).all(|name| is_plain(Path::new(name)))
     }
 
+    /// Plain names can lead out all the same, where a directory on their way is a symbolic link. Judged before anything is made or
+    /// moved; of what is not there yet, what is there above it.
+    fn has_no_links(&self, inbox: &Path) -> Result<(), Fault> {
+        let base = inbox.canonicalize().map_err(|e| Fault::file(inbox, &e))?;
+        let from = self.files.iter().map(|(name, _)| name).chain(&self.markers).map(|name| base.join(name));
+        let names = self.files.iter().map(|(name, _)| name).chain(self.answers.iter().map(|(name, _)| name));
+        for path in from.chain(names.map(|name| base.join(&self.shelf).join(name))) {
+            let below = path.ancestors().skip(1).take_while(|dir| **dir != *base);
+            if let Some(link) = below.into_iter().find(|dir| dir.is_symlink()) {
+                let what = format!("{}: is a symbolic link; nothing was moved through it", link.display());
+                return Err(Fault::new(Exit::Config, what)
+                    .hint("put a directory in its place: orders are filed away inside the inbox alone"));
+            }
+        }
+        Ok(())
+    }
+
     fn work_off(&self, inbox: &Path) -> Result<(), Fault> {
+        self.has_no_links(inbox)?;
         let shelf = inbox.join(&self.shelf);
         durable::make_dirs(&shelf, 0o755).map_err(|e| Fault::file(&shelf, &e))?;
         for (name, text) in &self.answers {
@@ -106,6 +128,7 @@ pub(super) fn finish_left(inbox: &Path) -> Result<(), Fault> {
     if !left.stays_inside() {
         return Err(foreign("names files outside of this directory".to_owned()));
     }
+    left.has_no_links(inbox).map_err(|fault| foreign(fault.what))?;
     left.work_off(inbox)
 }
 
@@ -171,6 +194,39 @@ mod tests {
     }
 
     #[test]
+    fn a_shelf_that_is_a_link_takes_nothing_and_one_that_is_a_file_is_named() {
+        let dir = inbox();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("rejected")).unwrap();
+        let fault = moving(dir.path(), &["a.json"]).file_away(dir.path(), Path::new("rejected")).unwrap_err();
+        assert!(fault.what.contains("rejected: is a symbolic link") && fault.hint.is_some(), "{fault:?}");
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+        // What comes next is filed all the same.
+        fs::write(dir.path().join("b.json"), "b").unwrap();
+        Moving::new(vec![("b.json".to_owned(), Look::at(&dir.path().join("b.json")).unwrap())], vec![], vec![])
+            .file_away(dir.path(), Path::new("done/2026-01-02"))
+            .unwrap();
+        fs::remove_file(dir.path().join("rejected")).unwrap();
+        fs::write(dir.path().join("rejected"), "in the way").unwrap();
+        let fault = moving(dir.path(), &["a.json"]).file_away(dir.path(), Path::new("rejected")).unwrap_err();
+        assert!(fault.hint.unwrap().contains("a file stands where a directory has to be"));
+        assert!(dir.path().join("a.json").exists());
+    }
+
+    #[test]
+    fn a_note_that_leads_through_a_link_brings_nothing_in() {
+        let dir = inbox();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("secret"), "secret").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), dir.path().join("up")).unwrap();
+        let mut note = moving(dir.path(), &["up/secret"]);
+        note.shelf = "done/x".into();
+        fs::write(dir.path().join(NOTE), serde_json::to_vec(&note).unwrap()).unwrap();
+        finish_left(dir.path()).unwrap_err();
+        assert!(elsewhere.path().join("secret").exists());
+    }
+
+    #[test]
     fn a_note_that_reaches_out_of_the_inbox_is_refused() {
         for name in ["../site/state.db", "/etc/passwd", "a/../../b"] {
             let dir = inbox();
@@ -179,6 +235,39 @@ mod tests {
             note.files[0].0 = name.to_owned();
             fs::write(dir.path().join(NOTE), serde_json::to_vec(&note).unwrap()).unwrap();
             assert_eq!(finish_left(dir.path()).unwrap_err().exit, Exit::IntegrityFailure, "{name}");
+        }
+    }
+
+    #[test]
+    fn links_that_lead_out_of_the_inbox_are_not_followed_by_note_shelf_answer_or_marker() {
+        let outside = tempfile::tempdir().unwrap();
+        let precious = outside.path().join("state.db");
+        let note =
+            |inbox: &Path, note: &Moving| fs::write(inbox.join(NOTE), serde_json::to_vec(note).unwrap()).unwrap();
+        for case in ["file", "marker", "answer", "shelf"] {
+            let dir = inbox();
+            fs::write(&precious, "numbers").unwrap();
+            std::os::unix::fs::symlink(outside.path(), dir.path().join("out")).unwrap();
+            let mut left = moving(dir.path(), &["a.json"]);
+            left.shelf = "done/x".into();
+            match case {
+                "file" => left.files.push(("out/state.db".to_owned(), Look::at(&precious).unwrap())),
+                "marker" => left.markers.push("out/state.db".to_owned()),
+                "answer" => {
+                    fs::create_dir_all(dir.path().join("done/x")).unwrap();
+                    std::os::unix::fs::symlink(outside.path(), dir.path().join("done/x/out")).unwrap();
+                    left.answers.push(("out/state.db".to_owned(), "forged".to_owned()));
+                }
+                _ => {
+                    std::os::unix::fs::symlink(outside.path(), dir.path().join("done")).unwrap();
+                    left.shelf = "done".into();
+                    left.answers.push(("state.db".to_owned(), "forged".to_owned()));
+                }
+            }
+            note(dir.path(), &left);
+            assert_eq!(finish_left(dir.path()).unwrap_err().exit, Exit::IntegrityFailure, "{case}");
+            assert_eq!(fs::read_to_string(&precious).unwrap(), "numbers", "{case}");
+            assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "{case}: nothing was put there");
         }
     }
 

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use data_encoding::HEXLOWER;
+
 use archive::{DONE, Moving, REJECTED, finish_left, is_plain};
 use look::Look;
 use ready::{Eyes, Unfinished, markers};
@@ -95,6 +97,8 @@ pub struct Inbox {
     told: HashMap<String, String>,
     /// Files in trouble, and when they are tried again.
     again: HashMap<String, Instant>,
+    /// What a crash left and could not be finished: told at the first sweep.
+    unfinished: Option<Fault>,
 }
 
 /// A disk that is full does not get better within a second, and judging a large order costs minutes.
@@ -104,13 +108,21 @@ impl Inbox {
     /// Opens the directory and finishes what a crash left; only for who holds its lock.
     pub fn open(directory: &Path, patience: Patience) -> Result<Self, Fault> {
         let directory = directory.canonicalize().map_err(|e| Fault::file(directory, &e))?;
-        finish_left(&directory)?;
-        Ok(Self { directory, patience, eyes: Eyes::default(), told: HashMap::new(), again: HashMap::new() })
+        // Its order is still there and is answered again: no reason to leave the others.
+        let unfinished = match finish_left(&directory) {
+            Err(fault) if fault.exit == Exit::IntegrityFailure => return Err(fault),
+            finished => finished.err(),
+        };
+        let (eyes, told, again) = Default::default();
+        Ok(Self { directory, patience, eyes, told, again, unfinished })
     }
 
     /// Looks at everything once, takes what is finished. `Err` only when the directory itself cannot be read.
     pub fn sweep(&mut self, desk: &Desk<'_>, now: Instant, tell: &mut dyn FnMut(Event)) -> Result<Swept, Fault> {
         let mut swept = Swept::default();
+        if let Some(fault) = self.unfinished.take() {
+            tell(Event::Trouble { file: archive::NOTE.to_owned(), fault });
+        }
         let found = self.found()?;
         let waiting = Waiting::read(&self.directory, &found);
         for name in &found {
@@ -224,7 +236,7 @@ impl Inbox {
             Verdict::Rejected => (REJECTED.into(), Vec::new()),
             // The outbox holds the answer of the order that was first; this one's stands beside it.
             Verdict::Duplicate => {
-                let conflict = refusal("duplicate-order", "this order key was accepted with another body", CONFLICT);
+                let conflict = refusal("duplicate-order", CONFLICT_MESSAGE, CONFLICT);
                 (REJECTED.into(), beside(name, &[conflict], Some(&answer))?)
             }
         };
@@ -271,6 +283,8 @@ impl Inbox {
     }
 }
 
+const CONFLICT_MESSAGE: &str =
+    "this order key was accepted with another body; the hash is over the file's octets: white space counts";
 const CONFLICT: &str = "send the file that was accepted, or give the changed order a new `rev`";
 
 enum Taken {
@@ -343,11 +357,42 @@ fn refusal(code: &'static str, message: &str, hint: &str) -> Refusal {
     Refusal { line: 0, row: 0, column, value, code, message, hint }
 }
 
+/// Octets of a file's name at most, less those that a file being written has in front and behind.
+const NAME_OCTETS: usize = 255 - 40;
+
+/// `NAME.KIND`; of a name that leaves no room its beginning and a part of its SHA-256, so that no two names share an answer.
+fn answer_name(name: &str, kind: &str) -> String {
+    let full = format!("{name}.{kind}");
+    if full.len() <= NAME_OCTETS {
+        return full;
+    }
+    let hash = HEXLOWER.encode(&openssl::sha::sha256(name.as_bytes())[..8]);
+    let mut most = NAME_OCTETS - kind.len() - hash.len() - 2;
+    while !name.is_char_boundary(most) {
+        most -= 1;
+    }
+    format!("{}~{hash}.{kind}", &name[..most])
+}
+
 /// The answer to a file without an outbox of its own: `NAME.rejects.csv`, and `NAME.ack.json` where there was a verdict.
 fn beside(name: &str, refused: &[Refusal], answer: Option<&Answer>) -> Result<Vec<(String, String)>, Fault> {
-    let mut answers = vec![(format!("{name}.{}", refusals::FILE), refusals::as_csv(refused)?)];
+    let mut answers = vec![(answer_name(name, refusals::FILE), refusals::as_csv(refused)?)];
     if let Some(answer) = answer {
-        answers.push((format!("{name}.ack.json"), String::from_utf8_lossy(&answer.ack).into_owned()));
+        answers.push((answer_name(name, "ack.json"), String::from_utf8_lossy(&answer.ack).into_owned()));
     }
     Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_a_long_name_is_shorter_and_still_its_own() {
+        assert_eq!(answer_name("a.json", "rejects.csv"), "a.json.rejects.csv");
+        let [one, other] =
+            ["a", "b"].map(|end| answer_name(&format!("{}{end}.json", "\u{e4}".repeat(124)), "rejects.csv"));
+        assert!(one.len() <= NAME_OCTETS && one.ends_with(".rejects.csv"), "{one}");
+        assert_ne!(one, other);
+    }
 }

@@ -24,6 +24,10 @@ const HEADER: &[Case] = &[
     ("due", |o| o["due"] = json!("tomorrow"), "bad-value due"),
     ("rev 0", |o| o["rev"] = json!(0), "out-of-range rev"),
     ("rev text", |o| o["rev"] = json!("1"), "wrong-type rev"),
+    ("rev null", |o| o["rev"] = json!(null), "no-value rev"),
+    ("a member null deep inside", |o| line(o)["metadata"]["icon"] = json!(null), "no-value lines[0].metadata.icon"),
+    ("a needed member null", |o| o["tenant"] = json!(null), "no-value tenant"),
+    ("an order id like an option", |o| o["order_id"] = json!("-PO"), "bad-value order_id"),
     ("path in the order id", |o| o["order_id"] = json!("../x"), "bad-value order_id"),
     ("no tenant", |o| drop(o.as_object_mut().unwrap().remove("tenant")), "missing-member tenant"),
     ("unknown member", |o| o["colour"] = json!("red"), "unknown-member colour"),
@@ -44,6 +48,16 @@ const HEADER: &[Case] = &[
         "long provider",
         |o| line(o)["metadata"]["service_provider"] = json!("ä".repeat(17)),
         "too-long lines[0].metadata.service_provider",
+    ),
+    (
+        "provider with NUL",
+        |o| line(o)["metadata"]["service_provider"] = json!("a\0b"),
+        "control-character lines[0].metadata.service_provider",
+    ),
+    (
+        "name with a line's end",
+        |o| line(o)["metadata"]["profile_name"] = json!("a\nb"),
+        "control-character lines[0].metadata.profile_name",
     ),
     (
         "long name",
@@ -237,6 +251,80 @@ fn several_mistakes_are_told_at_once() {
 }
 
 #[test]
+fn a_value_of_the_wrong_type_is_shown_once_and_masked_where_it_may_be_a_code() {
+    let site = Site::new();
+    let mut order = order();
+    order["rev"] = json!(-1.5);
+    order["lines"][0]["quantity"] = json!("3");
+    order["lines"][0]["confirmation_code"] = json!(12345678);
+    let answer = site.submit(&order);
+    let shown: Vec<_> = answer.first_refusals.iter().map(|r| (r.value.as_str(), r.message.as_str())).collect();
+    let expected = [
+        ("-1.5", "is a number, expected a whole number"),
+        ("3", "is a text, expected a whole number"),
+        ("********", "is a number, expected a text"),
+    ];
+    assert_eq!(shown, expected);
+}
+
+#[test]
+fn a_byte_order_mark_is_named() {
+    let site = Site::new();
+    for mark in [&b"\xEF\xBB\xBF"[..], b"\xFF\xFE"] {
+        let path = site.input("marked.json");
+        std::fs::write(&path, [mark, order().to_string().as_bytes()].concat()).unwrap();
+        let answer = site.intake().submit(&path).unwrap();
+        assert_eq!(told(&answer), [(0, "", "byte-order-mark")]);
+    }
+}
+
+#[test]
+fn an_order_that_is_refused_as_a_whole_is_refused_with_all_its_rows() {
+    let site = Site::new();
+    let mut order = order();
+    order["lines"][0]["template"] = json!("other@1");
+    assert_eq!(site.submit(&order).counts, Counts { rows: 3, accepted: 0, refused: 3 });
+}
+
+#[test]
+fn numbers_of_a_line_that_differ_in_length_are_refused() {
+    let site = Site::new();
+    let rows_only = |csv: &str| {
+        let mut order = with_rows(&site, csv);
+        order["lines"][0]["iccid"] = json!("rows");
+        order["lines"][0]["imsi"] = json!("rows");
+        order
+    };
+    let short_iccid = Iccid::from_body("890001234567890123").unwrap();
+    let csv = |imsi: &str, iccid_3: &str| {
+        format!("iccid,imsi\n{},{imsi}\n{},001010006000002\n{iccid_3},001010006000003\n", iccid(1), iccid(2))
+    };
+    let refused = [
+        (csv("1010006000001", iccid(3).as_str()), (1, "imsi", "mixed-length")),
+        (csv("001010006000001", short_iccid.as_str()), (3, "iccid", "mixed-length")),
+        (format!("iccid,imsi\n{},10100060000\n{},001010006000002\n", iccid(1), iccid(2)), (1, "imsi", "mixed-length")),
+    ];
+    for (csv, expected) in refused {
+        assert_eq!(told(&site.submit(&rows_only(&csv))), [expected], "{csv}");
+        assert!(site.nothing_consumed(), "{csv}");
+    }
+    assert_eq!(told(&site.submit(&rows_only(&csv("001010006000001", iccid(3).as_str())))), []);
+}
+
+#[test]
+fn a_range_ends_before_another_operators_numbers_begin() {
+    let site = Site::new();
+    let mut over = order();
+    over["lines"][0]["imsi"] = json!({"first": "001019999999998"});
+    over["lines"][0]["iccid"] = json!({"first": Iccid::from_body("8949999999999999999").unwrap().as_str()});
+    let answer = site.submit(&over);
+    let expected = [(2, "iccid", "range-exhausted"), (3, "iccid", "range-exhausted"), (3, "imsi", "range-exhausted")];
+    assert_eq!(told(&answer), expected);
+    assert_eq!(answer.exit, Exit::Exhausted);
+    assert!(site.nothing_consumed());
+}
+
+#[test]
 fn a_member_that_stands_twice_is_refused() {
     let site = Site::new();
     let text = order().to_string().replacen("\"kind\":\"production\"", "\"kind\":\"production\",\"kind\":\"test\"", 1);
@@ -408,6 +496,44 @@ fn a_row_whose_euicc_has_no_key_is_refused() {
     by_rows["lines"][0]["rows"] = site.put_rows("rows.csv", "row\n1\n2\n");
     assert_eq!(told(&site.submit(&by_rows)), [(0, "eid", "missing-column")]);
     assert!(site.nothing_consumed());
+}
+
+#[test]
+fn a_key_line_that_cannot_be_read_is_told_with_its_cause_where_the_rows_name_the_euiccs() {
+    type Break = fn(&str) -> String;
+    let cases: [(Break, &str); 4] = [
+        (|line| line.replacen('{', "{\"colour\":1,", 1), "unknown member colour"),
+        (|line| line.replacen('{', "{\"signature\":\"AA==\",", 1), "signature stands twice"),
+        (|line| line[..line.len() - 1].to_owned(), "EOF while parsing"),
+        (|line| line.replacen("\"eid\"", "\"eidd\"", 1), "unknown member eidd"),
+    ];
+    for (broken, cause) in cases {
+        for beside_a_good_one in [false, true] {
+            let site = Site::new();
+            let mut order = prebound(&site, 2, |_| {});
+            let mut keys: Vec<String> = (1..=2).map(|n| key_line(n).to_string()).collect();
+            let bad = broken(&keys[1]);
+            if beside_a_good_one {
+                keys.push(bad)
+            } else {
+                keys[1] = bad
+            }
+            order["lines"][0]["euicc_data"] = site.put("euicc.jsonl", keys.join("\n"));
+            order["lines"][0]["rows"] = site.put_rows("rows.csv", &format!("row,eid\n1,{}\n2,{}\n", eid(1), eid(2)));
+            let answer = site.submit(&order);
+            let ack = ack(&answer);
+            let warning = &ack["warnings"][0];
+            assert_eq!(ack["warnings"].as_array().map(Vec::len), Some(1), "{cause}");
+            assert!(warning["message"].as_str().unwrap().contains(cause), "{warning}");
+            assert_eq!((&warning["value"], &warning["code"]), (&json!("euicc.jsonl"), &json!("key-line")));
+            let has_eid = !cause.contains("eidd");
+            match (beside_a_good_one, has_eid) {
+                (true, _) => assert_eq!(told(&answer), []),
+                (false, true) => assert_eq!(told(&answer), [(2, "euicc_otpk", "key-line")], "{cause}"),
+                (false, false) => assert_eq!(told(&answer), [(2, "euicc_otpk", "no-one-time-key")], "{cause}"),
+            }
+        }
+    }
 }
 
 #[test]

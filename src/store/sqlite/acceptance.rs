@@ -53,10 +53,11 @@ pub struct AcceptedOrder<'a> {
 impl<'l> Acceptance<'l> {
     /// `BEGIN IMMEDIATE`: from here on nobody else claims anything.
     pub(super) fn begin(connection: MutexGuard<'l, Connection>, log: &'l Log) -> Result<Self, StoreError> {
-        connection.execute_batch(
-            "BEGIN IMMEDIATE; CREATE TEMP TABLE new_one_time_keys (x BLOB NOT NULL, device INTEGER NOT NULL) STRICT",
-        )?;
+        connection.execute_batch("BEGIN IMMEDIATE")?;
+        // From here on whatever fails is rolled back.
         let mut acceptance = Self { connection, log, order: OrderPk(0), next_device: 0, effect: None, open: true };
+        let waiting = "CREATE TEMP TABLE new_one_time_keys (x BLOB NOT NULL, device INTEGER NOT NULL) STRICT";
+        acceptance.connection.execute_batch(waiting)?;
         acceptance.order = OrderPk(acceptance.first_free("SELECT coalesce(max(pk), 0) + 1 FROM orders")?);
         acceptance.next_device = acceptance.first_free("SELECT coalesce(max(pk), 0) + 1 FROM devices")?;
         Ok(acceptance)

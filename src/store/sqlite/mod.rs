@@ -13,12 +13,14 @@ mod identity;
 mod overview;
 mod purge;
 mod quota;
+mod recover;
 mod remakes;
 mod slots;
 mod states;
 
 use std::cmp::Ordering;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,9 +30,10 @@ use rusqlite_migration::{M, Migrations};
 pub use acceptance::{Acceptance, AcceptedOrder};
 pub use bindings::Bindings;
 pub use claims::{Claimed, one_time_key_x};
-pub use identity::{lost, unknown_answers};
+pub use identity::{accepted_in, lost};
 pub use overview::{KeptRefusal, OrderSummary, Trouble, newest_acceptance};
 pub use purge::{Claims, Shredded};
+pub use recover::{FoundBundle, FoundRow};
 pub use slots::{KeySlots, SlotKey};
 pub use states::{Change, Revocation};
 
@@ -90,6 +93,44 @@ impl Ledger {
         Ok(Self { connection: Mutex::new(connection), log: Log::beside(path) })
     }
 
+    /// As [`Self::open`]; where the site cannot be written, for looking alone.
+    pub fn open_to_look(path: &Path) -> Result<Self, StoreError> {
+        match Self::open(path) {
+            Err(StoreError::File { source, .. })
+                if matches!(source.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) =>
+            {
+                Self::open_read_only(path)
+            }
+            // Nobody may make the files there that SQLite wants beside it.
+            Err(StoreError::Database(_) | StoreError::Full(_)) if is_read_only(path.parent()) => {
+                Self::open_read_only(path)
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_read_only(path: &Path) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let has_wal = std::fs::metadata(wal_of(path)).is_ok_and(|metadata| metadata.len() > 0);
+        // SQLite makes files beside a database in WAL mode to read it. Nobody writes here: without a WAL the file is all there is.
+        let connection = if has_wal {
+            Connection::open_with_flags(path, flags)?
+        } else {
+            Connection::open_with_flags(immutable_uri(path), flags | OpenFlags::SQLITE_OPEN_URI)?
+        };
+        connection.set_prepared_statement_cache_capacity(64);
+        let version: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        match version.cmp(&VERSIONS.len()) {
+            Ordering::Greater => return Err(StoreError::Newer),
+            Ordering::Less => {
+                let what = "written by an older version of Bindery: mount it for writing once, to bring it up to date";
+                return Err(StoreError::Database(what.to_owned()));
+            }
+            Ordering::Equal => identity::is_own(&connection, path)?,
+        }
+        Ok(Self { connection: Mutex::new(connection), log: Log::beside(path) })
+    }
+
     /// Starts the transaction that accepts an order. Holds the ledger's write lock until it is committed or dropped.
     pub fn acceptance(&self) -> Result<Acceptance<'_>, StoreError> {
         Acceptance::begin(self.lock(), &self.log)
@@ -118,6 +159,10 @@ impl ClaimedGuard<'_> {
 
 /// A write transaction that has its lock from the start: no later surprise when it first writes.
 fn write(connection: &mut Connection) -> Result<Transaction<'_>, StoreError> {
+    // Before a line of the log stands that no ledger will ever know.
+    if connection.is_readonly("main")? {
+        return Err(StoreError::Database("it is opened for looking alone".to_owned()));
+    }
     Ok(connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
 }
 
@@ -132,14 +177,34 @@ pub fn quick_check(path: &Path) -> Result<String, StoreError> {
     let answer: String = ledger.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     let version: usize = ledger.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match version.cmp(&VERSIONS.len()) {
-        Ordering::Greater => Err(StoreError::Damaged(NEWER.to_owned())),
+        Ordering::Greater => Err(StoreError::Newer),
         // The next command that opens it brings it up to date.
         Ordering::Less => Ok(answer),
         Ordering::Equal => identity::is_own(&ledger, path).map(|()| answer),
     }
 }
 
-const NEWER: &str = "written by a newer version of Bindery";
+fn is_read_only(directory: Option<&Path>) -> bool {
+    directory.and_then(|directory| directory.metadata().ok()).is_some_and(|found| found.permissions().readonly())
+}
+
+fn wal_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// `file:` URI (RFC 3986) of the path; every octet that could mean something in one is escaped.
+fn immutable_uri(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"/-_.".contains(&octet);
+    let escaped = path.as_os_str().as_bytes().iter().map(|octet| match *octet {
+        octet if plain(octet) => char::from(octet).to_string(),
+        octet => format!("%{octet:02X}"),
+    });
+    format!("file:{}?immutable=1", escaped.collect::<String>())
+}
 
 fn find_order(connection: &Connection, key: &OrderKey) -> Result<Option<StoredOrder>, StoreError> {
     let sql = format!("SELECT {ORDER_COLUMNS} FROM orders WHERE tenant = ?1 AND order_id = ?2 AND rev = ?3");
@@ -202,6 +267,8 @@ impl From<rusqlite::Error> for StoreError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::Damaged(error.to_string()),
+            // A write that the file system refuses is one or the other, by the call that was refused.
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => Self::Full(error.to_string()),
             Some(_) => Self::Database(error.to_string()),
             None => match error {
                 rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
@@ -218,7 +285,7 @@ fn migration_error(error: rusqlite_migration::Error) -> StoreError {
         rusqlite_migration::Error::RusqliteError { err, .. } => err.into(),
         rusqlite_migration::Error::MigrationDefinition(
             rusqlite_migration::MigrationDefinitionError::DatabaseTooFarAhead,
-        ) => StoreError::Damaged(NEWER.to_owned()),
+        ) => StoreError::Newer,
         other => StoreError::Damaged(other.to_string()),
     }
 }

@@ -4,7 +4,7 @@
 //! `secure_delete` zeroes what a statement frees; a ledger that was written without it, or a page that was moved, can still hold an
 //! old copy, so the file is written anew (`VACUUM`) and the write-ahead log cut to nothing.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{Ledger, audit, write};
 use crate::audit::{Event, Word};
@@ -41,36 +41,18 @@ impl Ledger {
         Ok(self.lock().query_row(sql, [order.0], |row| row.get(0)).optional()?.flatten())
     }
 
+    /// Whether the order's bundle was exported, before its keys were erased or not.
+    pub fn is_exported(&self, order: OrderPk) -> Result<bool, StoreError> {
+        let sql = "SELECT state = 'exported' FROM orders WHERE pk = ?1";
+        Ok(self.lock().query_row(sql, [order.0], |row| row.get(0)).optional()?.unwrap_or_default())
+    }
+
     /// Erases an order's secrets in one durable transaction; `body` is what is kept of the order. Device lines that were not
     /// exported are cancelled. [`Self::scrub`] comes next.
     pub fn shred(&self, order: OrderPk, body: &[u8], purged_at: &str) -> Result<Shredded, StoreError> {
         let mut connection = self.lock();
         let transaction = write(&mut connection)?;
-        let batch_key = "SELECT sealed_batch_key IS NOT NULL FROM orders WHERE pk = ?1";
-        let batch_key = transaction.query_row(batch_key, [order.0], |row| row.get(0))?;
-        let orders =
-            "UPDATE orders SET sealed_batch_key = NULL, body = ?2, purged_at = ?3 WHERE pk = ?1 AND purged_at IS NULL";
-        if transaction.execute(orders, params![order.0, body, purged_at])? != 1 {
-            return Err(StoreError::State(format!("order {} was purged already", order.0)));
-        }
-        // A remake that waits has nothing left to make.
-        let waiting = "UPDATE orders SET purged_at = ?2 WHERE target = ?1 AND state = 'open' AND purged_at IS NULL";
-        transaction.execute(waiting, params![order.0, purged_at])?;
-        let records = transaction.execute(
-            "UPDATE issues SET sealed_credentials = NULL, sealed_ppk = NULL, ki_enc = x'', opc_enc = x''
-             WHERE device IN (SELECT pk FROM devices WHERE order_pk = ?1)",
-            [order.0],
-        )? as u64;
-        let cancelled = transaction.execute(
-            "UPDATE devices SET state = 'cancelled' WHERE order_pk = ?1 AND state IN ('accepted', 'prepared', 'bound', 'held')",
-            [order.0],
-        )? as u64;
-        // Ordered PINs are among the values; what came wrapped is the operator's to open, not ours to keep.
-        transaction.execute(
-            "UPDATE devices SET vars = NULL, ki_wrapped = NULL, opc_wrapped = NULL WHERE order_pk = ?1
-             AND (vars IS NOT NULL OR ki_wrapped IS NOT NULL OR opc_wrapped IS NOT NULL)",
-            [order.0],
-        )?;
+        let Shredded { batch_key, records, cancelled } = shred_in(&transaction, order, body, purged_at)?;
         let event = Event::new(Word::OrderPurged).order(&audit::order_key(&transaction, order)?);
         let event = event.number("batch_key", u64::from(batch_key)).number("records", records);
         audit::commit(transaction, &self.log, &event.number("cancelled", cancelled))?;
@@ -102,6 +84,41 @@ impl Ledger {
             matching_ids: count("matching_ids")?,
         })
     }
+}
+
+/// The change of [`Ledger::shred`] without its line.
+pub(super) fn shred_in(
+    transaction: &Transaction<'_>,
+    order: OrderPk,
+    body: &[u8],
+    purged_at: &str,
+) -> Result<Shredded, StoreError> {
+    let batch_key = "SELECT sealed_batch_key IS NOT NULL FROM orders WHERE pk = ?1";
+    let batch_key = transaction.query_row(batch_key, [order.0], |row| row.get(0))?;
+    let orders =
+        "UPDATE orders SET sealed_batch_key = NULL, body = ?2, purged_at = ?3 WHERE pk = ?1 AND purged_at IS NULL";
+    if transaction.execute(orders, params![order.0, body, purged_at])? != 1 {
+        return Err(StoreError::State(format!("order {} was purged already", order.0)));
+    }
+    // A remake that waits has nothing left to make.
+    let waiting = "UPDATE orders SET purged_at = ?2 WHERE target = ?1 AND state = 'open' AND purged_at IS NULL";
+    transaction.execute(waiting, params![order.0, purged_at])?;
+    let records = transaction.execute(
+        "UPDATE issues SET sealed_credentials = NULL, sealed_ppk = NULL, ki_enc = x'', opc_enc = x''
+         WHERE device IN (SELECT pk FROM devices WHERE order_pk = ?1)",
+        [order.0],
+    )? as u64;
+    let cancelled = transaction.execute(
+        "UPDATE devices SET state = 'cancelled' WHERE order_pk = ?1 AND state IN ('accepted', 'prepared', 'bound', 'held')",
+        [order.0],
+    )? as u64;
+    // Ordered PINs are among the values; what came wrapped is the operator's to open, not ours to keep.
+    transaction.execute(
+        "UPDATE devices SET vars = NULL, ki_wrapped = NULL, opc_wrapped = NULL WHERE order_pk = ?1
+         AND (vars IS NOT NULL OR ki_wrapped IS NOT NULL OR opc_wrapped IS NOT NULL)",
+        [order.0],
+    )?;
+    Ok(Shredded { batch_key, records, cancelled })
 }
 
 /// Everything into the main file, the log cut to length zero. A reader that holds an old state is waited for, then told of.

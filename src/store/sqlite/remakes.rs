@@ -41,6 +41,16 @@ impl Ledger {
         Ok(statement.query_map([order.0], |row| Ok(DevicePk(row.get(0)?)))?.collect::<Result<_, _>>()?)
     }
 
+    /// SHA-256 of every package that was made of an order, replaced ones included.
+    pub fn packages_made(&self, order: OrderPk) -> Result<HashSet<[u8; 32]>, StoreError> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT i.sha256 FROM issues i JOIN devices d ON d.pk = i.device WHERE d.order_pk = ?1 AND i.transaction_id IS NOT NULL
+             UNION ALL SELECT t.sha256 FROM tombstones t JOIN devices d ON d.pk = t.device WHERE d.order_pk = ?1",
+        )?;
+        Ok(statement.query_map([order.0], |row| row.get(0))?.collect::<Result<_, _>>()?)
+    }
+
     /// SHA-256 of every package of an order that was replaced.
     pub fn tombstones(&self, order: OrderPk) -> Result<HashSet<[u8; 32]>, StoreError> {
         let connection = self.lock();

@@ -463,3 +463,28 @@ fn a_ledger_of_version_two_keeps_orders_claims_chunks_and_issues_and_works_on() 
     accept(&ledger, "PO-2", &[device(9)]).unwrap();
     assert!(ledger.audit_head().unwrap().seq > 0);
 }
+
+#[test]
+fn a_ledger_that_cannot_be_written_is_read_whatever_its_path_is_called() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let site = dir.path().join("a site?immutable=0#100%");
+    std::fs::create_dir(&site).unwrap();
+    let path = site.join("state.db");
+    drop(Ledger::open(&path).unwrap());
+    let before: Vec<_> = std::fs::read_dir(&site).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    // As on a read-only file system: nothing can be made beside it.
+    for (file, mode) in [(&path, 0o400), (&site, 0o500)] {
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let ledger = Ledger::open_read_only(&path).unwrap();
+    assert!(ledger.orders().unwrap().is_empty());
+    assert!(ledger.audit_head().is_ok());
+    assert!(
+        ledger.record(&crate::audit::Event::new(crate::audit::Word::RunBegun)).is_err(),
+        "looked at, never written"
+    );
+    let after: Vec<_> = std::fs::read_dir(&site).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(before, after);
+    std::fs::set_permissions(&site, std::fs::Permissions::from_mode(0o700)).unwrap();
+}
