@@ -26,6 +26,7 @@ pub mod purge;
 mod record;
 mod remake;
 mod revoke;
+mod seal;
 mod sign;
 mod stored;
 mod unwrap;

@@ -11,15 +11,16 @@ use openssl::nid::Nid;
 
 use super::crew::Crew;
 use super::{Sign, Signers, Template, failed, refused};
-use crate::bind::{Agreement, BindError, Draft, OneTimeKey, Parts, Workbench, agree};
+use crate::bind::{Agreement, BindError, Draft, OneTimeKey, OpenDraft, Parts, Workbench, agree};
 use crate::error::Fault;
+use crate::formats::bsp::group::GROUP;
 use crate::formats::bsp::kdf::HostId;
 use crate::formats::curve::Curve;
 use crate::formats::rsp::metadata::{MetadataTemplate, StoreMetadata};
 use crate::hsm::HsmError;
 use crate::ids::{Eid, Iccid, TransactionId};
 use crate::personalise::Upp;
-use crate::protect::{Ppk, Ppp, ProtectError, ppp_len, protect, protect_into};
+use crate::protect::{Ppk, Ppp, ProtectError, ppp_len, protect, protect_all_into};
 
 /// Microseconds of one thread per bound profile.
 pub(super) struct Bound {
@@ -58,10 +59,11 @@ impl Bound {
     }
 }
 
-/// Records of a batch: first all agreements, then all signatures, then all segments; but no more than a core's cache holds.
+/// Records of a batch: first all agreements, then all signatures, then all segments; but no more than a core's cache holds, and
+/// never less than the group that the engine seals at once.
 fn batch(upp_len: usize) -> usize {
     const CACHE: usize = 256 * 1024;
-    (CACHE / ppp_len(upp_len)).clamp(1, 16)
+    (CACHE / ppp_len(upp_len)).clamp(GROUP, 16)
 }
 
 /// What one thread works with.
@@ -130,8 +132,8 @@ impl Desk {
         }
         let signatures: Result<Vec<_>, _> = open.iter().map(|draft| signer.sign(&draft.digest())).collect();
         let sealer = self.workbench.sealer();
-        for (draft, signature) in open.into_iter().zip(signatures?) {
-            let draft = draft.fill(|keys, start, slot| protect_into(upp, keys, start, sealer, slot))?;
+        let drafts = OpenDraft::fill_all(open, |slots| protect_all_into(slots.map(|slot| (upp, slot)), sealer))?;
+        for (draft, signature) in drafts.into_iter().zip(signatures?) {
             black_box(draft.sign(&signature));
         }
         Ok(self.batch as u32)
