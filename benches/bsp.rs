@@ -1,9 +1,10 @@
-//! Sealing segments with kept contexts. Units: plain octets per second, and one key derivation.
+//! Sealing segments: one after the other with kept contexts, and in lanes. Units: plain octets per second, and one key derivation.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)] // a benchmark may stop; criterion's macros document nothing
 
 use std::hint::black_box;
 
 use bindery::formats::bsp::SegmentKeys;
+use bindery::formats::bsp::group::{GROUP, Slot};
 use bindery::formats::bsp::kdf::{HostId, session_keys};
 use bindery::formats::bsp::segment::{
     MAX_ENCRYPTED, MAX_MAC_ONLY, METADATA, PROFILE, Sealer, mac_only_len, sealed_all_len, sealed_len,
@@ -35,17 +36,39 @@ fn seal_one_segment(c: &mut Criterion) {
 
 fn seal_one_profile(c: &mut Criterion) {
     let mut group = c.benchmark_group("bsp/profile");
-    for upp_len in [3_200, 12_300, 105_000] {
+    for upp_len in [550, 3_200, 12_300, 105_000] {
         let (keys, start) = SegmentKeys::from_octets(&[0xA5; 48]);
         let upp = vec![0x5A; upp_len];
         group.throughput(Throughput::Bytes(upp_len as u64));
-        group.bench_function(format!("one profile of {upp_len} octets, key change included"), |b| {
+        group.bench_function(format!("one profile of {upp_len} octets, key change included, scalar"), |b| {
             let (mut sealer, mut out) = (sealer(), vec![0; sealed_all_len(upp_len)]);
             b.iter(|| {
                 sealer.begin(&keys, &start).unwrap();
                 sealer.seal_all(PROFILE, black_box(&upp), &mut out).unwrap();
             });
         });
+    }
+}
+
+/// Per profile, key schedules included.
+fn seal_a_group(c: &mut Criterion) {
+    let mut group = c.benchmark_group("bsp/group");
+    for upp_len in [550, 3_200, 12_300, 105_000] {
+        let upp = vec![0x5A; upp_len];
+        for packages in [1, GROUP / 2, GROUP] {
+            let keys: Vec<_> = (0..packages).map(|i| SegmentKeys::from_octets(&[i as u8; 48])).collect();
+            let mut rooms = vec![vec![0; sealed_all_len(upp_len)]; packages];
+            group.throughput(Throughput::Bytes((packages * upp_len) as u64));
+            group.bench_function(format!("{packages} profiles of {upp_len} octets at once, in lanes"), |b| {
+                let mut sealer = Sealer::new().unwrap();
+                b.iter(|| {
+                    let slots = keys.iter().zip(&mut rooms);
+                    let mut group: Vec<_> =
+                        slots.map(|((keys, start), room)| (&upp[..], Slot { keys, start, room })).collect();
+                    sealer.seal_group(PROFILE, black_box(&mut group)).unwrap();
+                });
+            });
+        }
     }
 }
 
@@ -59,5 +82,5 @@ fn derive_session_keys(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, seal_one_segment, seal_one_profile, derive_session_keys);
+criterion_group!(benches, seal_one_segment, seal_one_profile, seal_a_group, derive_session_keys);
 criterion_main!(benches);

@@ -2,6 +2,7 @@
 //! Only the signature is filled in last, because it comes from the HSM while segments are being sealed.
 
 use super::{Agreement, BindError};
+use crate::formats::bsp::group::Slot;
 use crate::formats::bsp::segment::{CONTROL, METADATA, Sealer, mac_only_all_len, sealed_all_len, sealed_len};
 use crate::formats::bsp::{ChainState, SegmentKeys};
 use crate::formats::curve::Curve;
@@ -138,6 +139,21 @@ impl OpenDraft {
     /// Whose DPpb key signs.
     pub fn curve(&self) -> Curve {
         self.draft.curve
+    }
+
+    /// Lends the session keys, the states of the chains and the profiles' places of several packages to `protect`, in their order.
+    pub fn fill_all<E>(
+        mut drafts: Vec<Self>,
+        protect: impl FnOnce(&mut dyn Iterator<Item = Slot<'_>>) -> Result<(), E>,
+    ) -> Result<Vec<Draft>, E> {
+        let mut slots = drafts.iter_mut().map(Self::slot);
+        protect(&mut slots)?;
+        debug_assert!(slots.next().is_none(), "a package without its profile");
+        Ok(drafts.into_iter().map(|open| open.draft).collect())
+    }
+
+    fn slot(&mut self) -> Slot<'_> {
+        Slot { keys: &self.keys, start: &self.start, room: &mut self.draft.bytes[self.slot_from..] }
     }
 
     /// Lends the session keys, the state of the chain and the profile's place to `protect`.

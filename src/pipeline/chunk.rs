@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::audit::Audit;
 use super::blocks::BlockKey;
 use super::record::{EXTRA_DRAW_LEN, Failed, Finished, Job, Reach, Sealed, Started};
+use super::seal;
 use super::sign::ATTEMPTS;
 use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
 use crate::bind::Workbench;
@@ -72,8 +73,8 @@ impl<H: Hsm> Engine<'_, H> {
         let audited = started.iter().filter(|record| record.is_audited()).count() as u64;
         let signing = self.sign_all(&started.iter().filter_map(Started::to_sign).collect::<Vec<_>>());
         let (agreed, core) = self.encrypt_for_core(line, started, session)?;
-        let seal = |bench: &mut _, record: Result<Started, Failed>| record?.seal(bench, &order.batch_key);
-        let sealed = self.cpu.map_with(agreed, workbench, seal);
+        let seal = |bench: &mut _, group| seal::seal(bench, group, &order.batch_key);
+        let sealed = self.cpu.map_groups_with((agreed, seal::RECORDS), workbench, seal);
         // A line's records all want a signature or none does, and their secrets have one length: position is enough.
         let mut signatures = signing.wait(self.lanes)?.into_iter();
         let with_results =
@@ -136,8 +137,8 @@ impl<H: Hsm> Engine<'_, H> {
         order.distinct.enter(&sound.iter().map(|record| (record.record(), record.prints())).collect::<Vec<_>>())?;
         let signing = self.sign_all(&sound.iter().filter_map(Started::to_sign).collect::<Vec<_>>());
         let (agreed, core) = self.encrypt_for_core(line, sound, session)?;
-        let seal = |bench: &mut _, record: Result<Started, Failed>| record?.seal(bench, &order.batch_key);
-        let sealed = self.cpu.map_with(agreed, workbench, seal);
+        let seal = |bench: &mut _, group| seal::seal(bench, group, &order.batch_key);
+        let sealed = self.cpu.map_groups_with((agreed, seal::RECORDS), workbench, seal);
         let signatures = signing.wait(self.lanes)?;
         let finish = |((sealed, core), signature): ((Result<Sealed, Failed>, CoreSecrets), Signed)| {
             sealed.and_then(|record| record.finish(Some(signature), core.ki, core.opc))

@@ -35,6 +35,18 @@ impl FanOut {
     ) -> Vec<R> {
         self.pool.install(|| items.into_par_iter().map_init(scratch, work).collect())
     }
+
+    /// Like [`Self::map_with`], of items that are cheaper `most` at a time: neighbours in one call, fewer where not every thread would
+    /// have a full group.
+    pub fn map_groups_with<T: Send, S, R: Send>(
+        &self,
+        (items, most): (Vec<T>, usize),
+        scratch: impl Fn() -> S + Sync + Send,
+        work: impl Fn(&mut S, Vec<T>) -> Vec<R> + Sync + Send,
+    ) -> Vec<R> {
+        let each = items.len().div_ceil(self.pool.current_num_threads()).clamp(1, most);
+        self.pool.install(|| items.into_par_iter().chunks(each).map_init(scratch, work).flatten_iter().collect())
+    }
 }
 
 #[cfg(test)]
@@ -46,5 +58,11 @@ mod tests {
         let fan_out = FanOut::new(4).unwrap();
         let doubled = fan_out.map(&(0..10_000).collect::<Vec<u32>>(), |n| n * 2);
         assert!(doubled.iter().enumerate().all(|(i, n)| *n as usize == 2 * i));
+        for (len, largest) in [(10_000, 8), (9, 3), (1, 1), (0, 0)] {
+            let sizes = |(): &mut (), group: Vec<u32>| group.iter().map(|n| (*n, group.len())).collect();
+            let seen = fan_out.map_groups_with(((0..len).collect(), 8), || (), sizes);
+            assert!(seen.iter().map(|(n, _)| *n).eq(0..len));
+            assert_eq!(seen.iter().map(|(_, size)| *size).max().unwrap_or_default(), largest, "{len} items");
+        }
     }
 }

@@ -29,6 +29,7 @@ mod record;
 pub mod recover;
 mod remake;
 mod revoke;
+mod seal;
 mod sign;
 mod stored;
 mod unwrap;

@@ -1,7 +1,7 @@
 //! One record through the stages, each step a type: what has not happened yet cannot be asked for.
 //!
-//! [`Started`] (personalised, agreed, digest known) -> [`Sealed`] (segments and secrets at rest closed, UPP wiped) ->
-//! [`Finished`] (signed, hashed, ready to be written).
+//! [`Started`] (personalised, agreed, digest known) -> [`Closing`] (secrets at rest closed) -> [`Sealed`] (segments closed, UPP
+//! wiped) -> [`Finished`] (signed, hashed, ready to be written).
 
 use openssl::error::ErrorStack;
 use zeroize::Zeroizing;
@@ -14,14 +14,13 @@ use super::sign::ToSign;
 use super::work::{Binding, LineWork, OrderWork};
 use crate::bind::{self, Bpp, Draft, OneTimeKey, OpenDraft, Parts, Workbench};
 use crate::error::{ErrorClass, RecordError};
-use crate::formats::bsp::segment::Sealer;
 use crate::formats::digest::sha256;
 use crate::hsm::HsmError;
 use crate::hsm::lanes::Signed;
 use crate::ids::{Iccid, MatchingId, RecordId, TransactionId};
 use crate::personalise::credentials::derive;
 use crate::personalise::{Credentials, Draw, Identity, PersonaliseError, Upp};
-use crate::protect::{self, Ppk, Ppp, ProtectError};
+use crate::protect::{Ppk, Ppp};
 use crate::secret::SubscriberKey;
 use crate::store::sealed::{BatchKey, Content, NONCE_LEN};
 use crate::store::{Device, DevicePk, DeviceState, Issue, Outcome};
@@ -85,19 +84,27 @@ pub(super) struct Name {
 }
 
 /// Where the record goes.
-enum Goal {
+pub(super) enum Goal {
     Bound(OpenDraft),
     Stored { ppk: Ppk, nonce: [u8; NONCE_LEN] },
 }
 
-/// Closed; the plain profile is gone.
-pub(super) struct Sealed {
-    name: Name,
-    issue: Issue,
-    package: SealedPackage,
+/// Nothing of it is in the clear any more but the profile itself; see [`super::seal`].
+pub(super) struct Closing {
+    pub(super) name: Name,
+    pub(super) issue: Issue,
+    pub(super) upp: Upp,
+    pub(super) goal: Goal,
 }
 
-enum SealedPackage {
+/// Closed; the plain profile is gone.
+pub(super) struct Sealed {
+    pub(super) name: Name,
+    pub(super) issue: Issue,
+    pub(super) package: SealedPackage,
+}
+
+pub(super) enum SealedPackage {
     Unsigned(Draft),
     Stored(Ppp),
 }
@@ -291,39 +298,22 @@ impl Started {
         self.credentials.opc()
     }
 
-    /// Closes the segments and the secrets that rest; the UPP is wiped here.
-    pub(super) fn seal(
-        self,
-        bench: &mut Result<Workbench, ErrorStack>,
-        batch_key: &BatchKey,
-    ) -> Result<Sealed, Failed> {
-        let name = self.name;
-        let Self { upp, credentials, credentials_nonce, mut issue, goal, .. } = self;
-        let sealer = bench.as_mut().map_err(|e| name.failed(e))?.sealer();
+    /// Closes the secrets that rest.
+    pub(super) fn close(self, batch_key: &BatchKey) -> Result<Closing, Failed> {
+        let Self { name, upp, credentials, credentials_nonce, mut issue, goal, .. } = self;
         issue.upp_sha256 = upp.sha256();
         let mut secrets = Zeroizing::new(Vec::new());
         credentials.seal_form(&mut secrets);
         let sealed = batch_key.seal(Content::Credentials, &name.iccid, &credentials_nonce, &secrets);
         issue.sealed_credentials = Some(sealed.map_err(|e| name.failed(&e))?);
-        let package = match goal {
-            Goal::Bound(draft) => {
-                SealedPackage::Unsigned(protect_into(draft, &upp, sealer).map_err(|e| name.failed(&e))?)
-            }
-            Goal::Stored { ppk, nonce } => {
-                let ppp = protect::protect(&upp, ppk.keys(), ppk.start(), sealer).map_err(|e| name.failed(&e))?;
-                let mut triple = Zeroizing::new([0; 48]);
-                ppk.expose_for_sealing(&mut triple);
-                let sealed = batch_key.seal(Content::Ppk, &name.iccid, &nonce, &*triple);
-                issue.sealed_ppk = Some(sealed.map_err(|e| name.failed(&e))?);
-                SealedPackage::Stored(ppp)
-            }
-        };
-        Ok(Sealed { name, issue, package })
+        if let Goal::Stored { ppk, nonce } = &goal {
+            let mut triple = Zeroizing::new([0; 48]);
+            ppk.expose_for_sealing(&mut triple);
+            let sealed = batch_key.seal(Content::Ppk, &name.iccid, nonce, &*triple);
+            issue.sealed_ppk = Some(sealed.map_err(|e| name.failed(&e))?);
+        }
+        Ok(Closing { name, issue, upp, goal })
     }
-}
-
-fn protect_into(draft: OpenDraft, upp: &Upp, sealer: &mut Sealer) -> Result<Draft, ProtectError> {
-    draft.fill(|keys, start, slot| protect::protect_into(upp, keys, start, sealer, slot))
 }
 
 impl Sealed {

@@ -28,6 +28,7 @@ use super::fan_out::FanOut;
 use super::goals::{self, First, Rows};
 use super::key_file::{Judging, RefusedKey};
 use super::record::{AGAIN_DRAW_LEN, Failed, Finished, Started};
+use super::seal;
 use super::stored::GROUP;
 use super::work::{Engine, OrderWork, package_object};
 use super::{attest, find_order, lock, outbox, prepare, recorded, sign_head, with_engine};
@@ -353,8 +354,9 @@ fn packages_of<H: Hsm>(
     });
     let started = all(started)?;
     let signing = engine.sign_all(&started.iter().filter_map(Started::to_sign).collect::<Vec<_>>());
-    let seal = |bench: &mut _, record: Started| record.seal(bench, &work.batch_key);
-    let sealed = all(engine.cpu.map_with(started, workbench, seal))?;
+    let seal = |bench: &mut _, group| seal::seal(bench, group, &work.batch_key);
+    let agreed = started.into_iter().map(Ok).collect();
+    let sealed = all(engine.cpu.map_groups_with((agreed, seal::RECORDS), workbench, seal))?;
     let signatures = signing.wait(engine.lanes)?;
     let finish = |((sealed, device), signature): ((super::record::Sealed, &Device), _)| {
         // The core network has them already: the same octets under the same transport key.

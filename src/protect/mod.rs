@@ -4,6 +4,7 @@
 
 mod ppk;
 
+use crate::formats::bsp::group::Slot;
 use crate::formats::bsp::segment::{PROFILE, SealError, Sealer, sealed_all_len};
 use crate::formats::bsp::{ChainState, SegmentKeys};
 use crate::formats::digest::sha256;
@@ -61,6 +62,14 @@ pub fn protect(upp: &Upp, keys: &SegmentKeys, start: &ChainState, sealer: &mut S
     Ok(Ppp(segments))
 }
 
+/// Protects profiles for rest, several at once: faster than one after the other, the same octets.
+pub fn protect_all(profiles: &[(Upp, Ppk)], sealer: &mut Sealer) -> Result<Vec<Ppp>, ProtectError> {
+    let mut ppps: Vec<_> = profiles.iter().map(|(upp, _)| Ppp(vec![0; ppp_len(upp.len())])).collect();
+    let places = profiles.iter().zip(&mut ppps).map(|((upp, ppk), ppp)| (upp, ppk.slot(&mut ppp.0)));
+    protect_all_into(places, sealer)?;
+    Ok(ppps)
+}
+
 /// Protects `upp` straight into its place in a bound package, `slot` of [`ppp_len`] octets.
 pub fn protect_into(
     upp: &Upp,
@@ -69,11 +78,23 @@ pub fn protect_into(
     sealer: &mut Sealer,
     slot: &mut [u8],
 ) -> Result<(), ProtectError> {
-    if upp.expose().is_empty() {
+    seal(&mut [(upp.expose(), Slot { keys, start, room: slot })], sealer)
+}
+
+/// Protects profiles straight into their places in bound packages, several at once.
+pub fn protect_all_into<'u, 's>(
+    profiles: impl IntoIterator<Item = (&'u Upp, Slot<'s>)>,
+    sealer: &mut Sealer,
+) -> Result<(), ProtectError> {
+    let mut group: Vec<_> = profiles.into_iter().map(|(upp, slot)| (upp.expose(), slot)).collect();
+    seal(&mut group, sealer)
+}
+
+fn seal(group: &mut [(&[u8], Slot<'_>)], sealer: &mut Sealer) -> Result<(), ProtectError> {
+    if group.iter().any(|(upp, _)| upp.is_empty()) {
         return Err(ProtectError::Empty);
     }
-    sealer.begin(keys, start).map_err(SealError::from)?;
-    Ok(sealer.seal_all(PROFILE, upp.expose(), slot)?)
+    Ok(sealer.seal_group(PROFILE, group)?)
 }
 
 #[cfg(test)]
@@ -94,6 +115,21 @@ mod tests {
         protect_into(&upp(2500), ppk.keys(), ppk.start(), &mut sealer, &mut slot).unwrap();
         assert_eq!(ppp.as_bytes(), slot);
         assert_eq!(ppp.sha256(), Ppp::stored(slot).sha256());
+    }
+
+    #[test]
+    fn profiles_protected_at_once_are_those_protected_alone() {
+        let ppk = |n| Ppk::from_random(&std::array::from_fn(|i| (7 * n + i) as u8));
+        let profiles: Vec<_> = (0..19).map(|n| (upp(1 + 700 * (n % 7)), ppk(n))).collect();
+        let mut sealer = Sealer::new().unwrap();
+        let at_once = protect_all(&profiles, &mut sealer).unwrap();
+        assert_eq!(at_once.len(), profiles.len());
+        for ((upp, ppk), ppp) in profiles.iter().zip(at_once) {
+            sealer.begin(ppk.keys(), ppk.start()).unwrap();
+            let mut alone = vec![0; ppp_len(upp.len())];
+            sealer.seal_all(PROFILE, upp.expose(), &mut alone).unwrap();
+            assert_eq!(ppp.as_bytes(), alone, "{} octets", upp.len());
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! PPK: the random keys of one profile at rest, sealed by a key of the HSM beside it, destroyed with it.
 
+use crate::formats::bsp::group::Slot;
 use crate::formats::bsp::{ChainState, SegmentKeys};
 
 /// PPK-ENC, PPK-CMAC and the initial MAC chaining value of exactly one PPP.
@@ -29,6 +30,11 @@ impl Ppk {
     /// The segment keys.
     pub fn keys(&self) -> &SegmentKeys {
         &self.keys
+    }
+
+    /// These keys, and where the segments go.
+    pub(super) fn slot<'a>(&'a self, room: &'a mut [u8]) -> Slot<'a> {
+        Slot { keys: &self.keys, start: &self.start, room }
     }
 
     /// Where the chain begins.

@@ -14,13 +14,14 @@ use super::crew::Crew;
 use super::{Sign, Signers, Template, failed, refused};
 use crate::bind::{Agreement, BindError, Draft, OneTimeKey, OpenDraft, Parts, Workbench, agree};
 use crate::error::Fault;
+use crate::formats::bsp::group::GROUP;
 use crate::formats::bsp::kdf::HostId;
 use crate::formats::curve::Curve;
 use crate::formats::rsp::metadata::{MetadataTemplate, StoreMetadata};
 use crate::hsm::HsmError;
 use crate::ids::{Eid, Iccid, TransactionId};
 use crate::personalise::Upp;
-use crate::protect::{Ppk, Ppp, ProtectError, ppp_len, protect, protect_into};
+use crate::protect::{Ppk, Ppp, ProtectError, ppp_len, protect, protect_all_into};
 
 /// Microseconds of one thread per bound profile.
 pub(super) struct Bound {
@@ -84,10 +85,11 @@ fn session_us(
     })
 }
 
-/// Records of a batch: first all agreements, then all signatures, then all segments; but no more than a core's cache holds.
+/// Records of a batch: first all agreements, then all signatures, then all segments; but no more than a core's cache holds, and
+/// never less than the group that the engine seals at once.
 fn batch(upp_len: usize) -> usize {
     const CACHE: usize = 256 * 1024;
-    (CACHE / ppp_len(upp_len)).clamp(1, 16)
+    (CACHE / ppp_len(upp_len)).clamp(GROUP, 16)
 }
 
 /// What one thread works with.
@@ -163,8 +165,7 @@ impl Desk {
     /// Seals the segments into open drafts.
     pub(super) fn fill_all(&mut self, upp: &Upp, open: Vec<OpenDraft>) -> Result<Vec<Draft>, Failure> {
         let sealer = self.workbench.sealer();
-        let fill = |draft: OpenDraft| draft.fill(|keys, start, slot| protect_into(upp, keys, start, sealer, slot));
-        Ok(open.into_iter().map(fill).collect::<Result<_, _>>()?)
+        Ok(OpenDraft::fill_all(open, |slots| protect_all_into(slots.map(|slot| (upp, slot)), sealer))?)
     }
 
     fn session(&mut self, upp: &Upp, signer: &mut impl Sign) -> Result<u32, Failure> {

@@ -9,13 +9,14 @@ use zeroize::Zeroizing;
 use super::crew::Crew;
 use super::{Template, failed, refused};
 use crate::error::Fault;
+use crate::formats::bsp::group::GROUP;
 use crate::formats::bsp::segment::Sealer;
 use crate::hsm::{Hsm, HsmSession, draw};
 use crate::personalise::{CompiledTemplate, Draw, Identity};
-use crate::protect::{Ppk, protect};
+use crate::protect::{Ppk, protect_all};
 
-/// Records whose random octets are drawn at once.
-const BATCH: usize = 64;
+/// Records whose random octets are drawn at once: some groups.
+const BATCH: usize = 8 * GROUP;
 const DRAW_OCTETS: usize = 1_024;
 /// Octets of a PPK triple.
 const PPK_LEN: usize = 48;
@@ -40,8 +41,8 @@ impl Prepared {
             let mut random = Zeroizing::new(vec![0; record_len * BATCH]);
             Ok(move || {
                 draw::fill_random(&mut session, &mut random).map_err(refused)?;
-                for octets in random.chunks_exact(record_len) {
-                    prepare(compiled, identity, octets, &mut sealer)?;
+                for octets in random.chunks_exact(record_len * GROUP) {
+                    prepare(compiled, identity, octets.chunks_exact(record_len), &mut sealer)?;
                 }
                 Ok(BATCH as u32)
             })
@@ -65,16 +66,20 @@ impl Prepared {
     }
 }
 
-fn prepare(
+/// A group, as a thread of the engine gets it: what is in the clear of one lives no longer than that.
+fn prepare<'r>(
     compiled: &CompiledTemplate,
     identity: &Identity<'_>,
-    octets: &[u8],
+    records: impl Iterator<Item = &'r [u8]>,
     sealer: &mut Sealer,
 ) -> Result<(), Fault> {
-    let mut draw = Draw::new(octets);
-    let credentials = compiled.credentials(&mut draw, None).map_err(failed)?;
-    let ppk = Ppk::from_random(draw.take().map_err(failed)?);
-    let upp = compiled.personalise(identity, &credentials).map_err(failed)?;
-    black_box(protect(&upp, ppk.keys(), ppk.start(), sealer).map_err(failed)?);
+    let personalise = |octets| {
+        let mut draw = Draw::new(octets);
+        let credentials = compiled.credentials(&mut draw, None).map_err(failed)?;
+        let ppk = Ppk::from_random(draw.take().map_err(failed)?);
+        Ok((compiled.personalise(identity, &credentials).map_err(failed)?, ppk))
+    };
+    let group = records.map(personalise).collect::<Result<Vec<_>, Fault>>()?;
+    black_box(protect_all(&group, sealer).map_err(failed)?);
     Ok(())
 }

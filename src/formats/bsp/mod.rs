@@ -3,7 +3,9 @@
 //! Rule: one counter and one MAC chain run through 87, 88 and 86 in wire order. Source: SGP.22 §2.5, §3.1.3.2, Annex G.
 
 mod cipher;
+pub mod group;
 pub mod kdf;
+mod lanes;
 mod mac;
 pub mod segment;
 #[cfg(test)]

@@ -1,0 +1,68 @@
+//! The profiles of several records closed at once: the sealer's lanes go side by side through different packages.
+//! In: records of a chunk, neighbours. Out: the same records, each sealed or failed, in their order.
+
+use std::vec::IntoIter;
+
+use openssl::error::ErrorStack;
+
+use super::record::{Closing, Failed, Goal, Name, Sealed, SealedPackage, Started};
+use crate::bind::{OpenDraft, Workbench};
+use crate::formats::bsp::group::GROUP;
+use crate::protect::{ProtectError, protect_all, protect_all_into};
+use crate::store::sealed::BatchKey;
+
+/// Records that a thread takes at once at most.
+pub(super) const RECORDS: usize = GROUP;
+
+/// Closes the segments and the secrets that rest; the UPPs are wiped here. What one record's data spoils, spoils that record; where the
+/// sealer itself fails, all of the group do.
+pub(super) fn seal(
+    bench: &mut Result<Workbench, ErrorStack>,
+    group: Vec<Result<Started, Failed>>,
+    batch_key: &BatchKey,
+) -> Vec<Result<Sealed, Failed>> {
+    let (mut upps, mut open, mut to_store) = (Vec::with_capacity(group.len()), Vec::new(), Vec::new());
+    let mut split = |record: Result<Started, Failed>| {
+        let Closing { name, issue, upp, goal } = record?.close(batch_key)?;
+        let way = match goal {
+            Goal::Bound(draft) => {
+                upps.push(upp);
+                open.push(draft);
+                Way::Bound
+            }
+            Goal::Stored { ppk, .. } => {
+                to_store.push((upp, ppk));
+                Way::Stored
+            }
+        };
+        Ok((name, issue, way))
+    };
+    let waiting: Vec<Result<_, Failed>> = group.into_iter().map(&mut split).collect();
+    let sealer = match bench {
+        Ok(bench) => bench.sealer(),
+        Err(e) => return waiting.into_iter().map(|record| record.and_then(|(name, ..)| Err(name.failed(e)))).collect(),
+    };
+    let drafts = OpenDraft::fill_all(open, |slots| protect_all_into(upps.iter().zip(slots), sealer));
+    let mut drafts = drafts.map(Vec::into_iter);
+    let mut ppps = protect_all(&to_store, sealer).map(Vec::into_iter);
+    let put_back = |record: Result<_, Failed>| {
+        let (name, issue, way) = record?;
+        let package = match way {
+            Way::Bound => SealedPackage::Unsigned(next_of(&mut drafts, &name)?),
+            Way::Stored => SealedPackage::Stored(next_of(&mut ppps, &name)?),
+        };
+        Ok(Sealed { name, issue, package })
+    };
+    waiting.into_iter().map(put_back).collect()
+}
+
+/// Which of the two lists holds a record's package; both keep the records' order.
+enum Way {
+    Bound,
+    Stored,
+}
+
+fn next_of<T>(sealed: &mut Result<IntoIter<T>, ProtectError>, name: &Name) -> Result<T, Failed> {
+    let packages = sealed.as_mut().map_err(|e| name.failed(e))?;
+    packages.next().ok_or_else(|| name.failed(&"packages and records are out of step"))
+}
