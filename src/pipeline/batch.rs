@@ -23,9 +23,6 @@ use crate::telemetry::Progress;
 const CHUNK_BYTES: usize = 16 << 20;
 /// Chunks in flight.
 const DRIVERS: usize = 2;
-fn drivers() -> usize {
-    std::env::var("RUN7_DRIVERS").ok().and_then(|n| n.parse().ok()).unwrap_or(DRIVERS)
-}
 
 /// How long this run took, for the report.
 #[derive(Debug, Default)]
@@ -210,7 +207,7 @@ fn drive<H: Hsm>(
         }
     };
     let results: Vec<Result<RunTimes, Fault>> = std::thread::scope(|scope| {
-        let drivers: Vec<_> = (0..drivers().min(chunks.len()))
+        let drivers: Vec<_> = (0..DRIVERS.min(chunks.len()))
             .map(|_| {
                 scope.spawn(|| {
                     let result = driver();
