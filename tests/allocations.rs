@@ -28,7 +28,7 @@ const SMALL_OCTETS: u64 = 4_096;
 
 #[test]
 fn a_bound_record_allocates_its_output_and_nothing_else() {
-    for preset in ["minimal", "bootstrap", "operational"] {
+    for preset in ["iot-minimal", "bootstrap", "operational"] {
         let mut desk = Desk::of(preset);
         let (bpp, upp_len) = desk.bound(0); // what is made once is made by the first
         let output = (bpp.as_bytes().len() + upp_len) as u64;
@@ -43,7 +43,7 @@ fn a_bound_record_allocates_its_output_and_nothing_else() {
 
 #[test]
 fn a_stored_record_allocates_its_output_and_nothing_else() {
-    for preset in ["minimal", "bootstrap", "operational"] {
+    for preset in ["iot-minimal", "bootstrap", "operational"] {
         let mut desk = Desk::of(preset);
         let (ppp, upp_len) = desk.stored(0);
         let output = (ppp.as_bytes().len() + upp_len) as u64;
