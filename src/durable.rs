@@ -4,7 +4,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use nix::fcntl::{self, OFlag};
@@ -50,11 +50,19 @@ impl Pending {
     /// Makes the file durable and gives it its name. Power lost before the rename: the old file stands, the rest is invisible and
     /// swept. Between rename and the directory's sync: the old file or the whole new one, whose octets were durable before its name.
     /// Once this returns: the new one.
-    pub fn publish(mut self) -> io::Result<()> {
+    pub fn publish(self) -> io::Result<()> {
+        self.publish_stamped().map(drop)
+    }
+
+    /// As [`Self::publish`]; the stamp tells later whether the file is still what was written.
+    pub fn publish_stamped(mut self) -> io::Result<Stamp> {
         self.sync()?;
         fs::rename(&self.temporary, &self.target)?;
         self.is_published = true;
-        sync_dir(parent(&self.target))
+        // Behind the rename, which is a change of the file too; by the handle, so of our octets whatever stands under the name.
+        let stamp = Stamp::of(&self.out.get_ref().metadata()?);
+        sync_dir(parent(&self.target))?;
+        Ok(stamp)
     }
 
     /// As [`Self::publish`], but never over another file: that is an error of kind `AlreadyExists`.
@@ -86,6 +94,35 @@ impl Drop for Pending {
         if !self.is_published {
             // Best effort: a left file is invisible under its temporary name and the next writer takes it away.
             let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Which file, and when it was last changed. No call sets the time of a change (ctime): whoever writes into the file, cuts it, sets its
+/// other times or puts another under its name makes another stamp. Where the kernel's clock of changes is coarse (before Linux 6.13),
+/// a change within the tick of the stamp itself, a few milliseconds, shows only if it changes the length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    octets: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// Of the file under this name; a link is not followed.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        fs::symlink_metadata(path).map(|metadata| Self::of(&metadata))
+    }
+
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            octets: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }
@@ -225,6 +262,43 @@ mod tests {
         Pending::create(&path, 0o644).unwrap().write_all(b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_stamp_is_that_of_the_file_until_somebody_touches_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let published = || {
+            let mut pending = Pending::create(&path, 0o644).unwrap();
+            pending.write_all(b"whole").unwrap();
+            let stamp = pending.publish_stamped().unwrap();
+            assert_eq!(Stamp::read(&path).unwrap(), stamp);
+            std::thread::sleep(std::time::Duration::from_millis(20)); // more than a tick of a coarse clock
+            stamp
+        };
+        let in_place = |octets: &[u8]| {
+            let old = path.metadata().unwrap().modified().unwrap();
+            let mut file = File::options().write(true).open(&path).unwrap();
+            file.write_all(octets).unwrap();
+            file.set_modified(old).unwrap();
+        };
+        let touches: [&dyn Fn(); 5] = [
+            &|| in_place(b"w"),
+            &|| in_place(b"hole "),
+            &|| File::options().write(true).open(&path).unwrap().set_len(4).unwrap(),
+            &|| write(&path, b"whole", 0o644).unwrap(),
+            &|| {
+                fs::rename(&path, dir.path().join("b")).unwrap();
+                std::os::unix::fs::symlink("b", &path).unwrap();
+            },
+        ];
+        for (at, touch) in touches.iter().enumerate() {
+            let stamp = published();
+            touch();
+            assert_ne!(Stamp::read(&path).unwrap(), stamp, "{at}");
+        }
+        fs::remove_file(&path).unwrap();
+        Stamp::read(&path).unwrap_err();
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub const SIGNATURE: &str = "manifest.sig";
 /// Directory of the certificates in a bundle, its only one.
 pub const CERTIFICATES: &str = "certs";
 
+/// Octets of a file that are hashed at once.
+const GATHERED_OCTETS: usize = 32 * 1024;
+
 /// A bundle being written.
 #[derive(Debug)]
 pub struct Bundle {
@@ -107,6 +110,8 @@ fn hex(bytes: &[u8]) -> String {
 /// A file under its temporary name, hashed as it is written. Dropped without [`Bundle::keep`] it never appears.
 pub struct BundleFile {
     name: String,
+    /// Not hashed yet: what is written comes in pieces of some octets, which one by one cost more than their hash.
+    gathered: Vec<u8>,
     pending: Pending,
     hash: Sha256,
     bytes: u64,
@@ -115,10 +120,20 @@ pub struct BundleFile {
 impl BundleFile {
     fn create(dir: &Path, name: &str) -> io::Result<Self> {
         let pending = Pending::create(&dir.join(name), MODE)?;
-        Ok(Self { name: name.to_owned(), pending, hash: Sha256::new(), bytes: 0 })
+        let gathered = Vec::with_capacity(GATHERED_OCTETS);
+        Ok(Self { name: name.to_owned(), gathered, pending, hash: Sha256::new(), bytes: 0 })
     }
 
-    fn finish(self) -> io::Result<FileEntry> {
+    fn pass_on(&mut self) -> io::Result<()> {
+        self.pending.write_all(&self.gathered)?;
+        self.hash.update(&self.gathered);
+        self.bytes += self.gathered.len() as u64;
+        self.gathered.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<FileEntry> {
+        self.pass_on()?;
         self.pending.publish()?;
         Ok(FileEntry { sha256: hex(&self.hash.finish()), bytes: self.bytes })
     }
@@ -126,13 +141,15 @@ impl BundleFile {
 
 impl Write for BundleFile {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let written = self.pending.write(data)?;
-        self.hash.update(&data[..written]);
-        self.bytes += written as u64;
-        Ok(written)
+        self.gathered.extend_from_slice(data);
+        if self.gathered.len() >= GATHERED_OCTETS {
+            self.pass_on()?;
+        }
+        Ok(data.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.pass_on()?;
         self.pending.flush()
     }
 }

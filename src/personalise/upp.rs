@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::formats::digest::sha256;
 use crate::ids::{Iccid, Imsi};
 
 /// Who a profile is for: what the order says of one record.
@@ -49,7 +50,7 @@ impl Upp {
 
     /// SHA-256 of the package, for manifest and metadata.
     pub fn sha256(&self) -> [u8; 32] {
-        openssl::sha::sha256(&self.octets)
+        sha256(&self.octets)
     }
 
     /// Whose profile it is.

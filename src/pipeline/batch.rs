@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use super::audit::Audit;
 use super::chunk::ChunkResult;
 use super::close;
-use super::work::{Engine, OrderWork};
+use super::work::{Engine, OrderWork, package_object};
 use crate::error::{Exit, Fault};
 use crate::export::manifest::Counts;
 use crate::export::report::ChunkTiming;
 use crate::hsm::Hsm;
-use crate::store::{Chunk, ChunkStart, DevicePk, DeviceState, ObjectFacts, StoredOrder};
+use crate::store::packages::Written;
+use crate::store::{Chunk, ChunkStart, DevicePk, DeviceState, StoredOrder};
 use crate::telemetry::Progress;
 
 /// Packages of a chunk at most, so that memory stays flat for 100 KB profiles too.
@@ -27,11 +28,20 @@ const DRIVERS: usize = 2;
 #[derive(Debug, Default)]
 pub(super) struct RunTimes {
     pub(super) chunks: Vec<ChunkTiming>,
-    /// Package files of a binding, with what was written into them.
-    pub(super) objects: Vec<(String, ObjectFacts)>,
+    /// Package files that it wrote.
+    pub(super) objects: Vec<(String, Written)>,
     pub(super) elapsed: Duration,
     /// Profiles that were read back.
     pub(super) audited: u64,
+}
+
+impl RunTimes {
+    /// What was done beside it.
+    fn add(&mut self, Self { chunks, objects, elapsed: _, audited }: Self) {
+        self.chunks.extend(chunks);
+        self.objects.extend(objects);
+        self.audited += audited;
+    }
 }
 
 /// What became of one order.
@@ -112,9 +122,7 @@ fn work_open<H: Hsm>(
         }
         let chunks = engine.store.chunks(work.pk)?;
         let open: Vec<&Chunk> = chunks.iter().filter(|chunk| !chunk.done).collect();
-        let RunTimes { chunks, audited, .. } = drive(engine, (work, audit), &open, progress, (stop, failed))?;
-        times.chunks.extend(chunks);
-        times.audited += audited;
+        times.add(drive(engine, (work, audit), &open, progress, (stop, failed))?);
     }
 }
 
@@ -194,7 +202,9 @@ fn drive<H: Hsm>(
             let records = outcomes.len() as u64;
             // Last: the package file is durable. Power lost before the commit: the chunk is done again and its file replaced, nobody
             // has seen its numbers. Lost behind it: the ledger names octets that are on disk.
-            engine.store.commit_chunk(work.pk, chunk.number, &outcomes, object.as_ref())?;
+            let facts = object.map(|written| written.facts);
+            engine.store.commit_chunk(work.pk, chunk.number, &outcomes, facts.as_ref())?;
+            times.objects.extend(object.map(|written| (package_object(chunk.number), written)));
             progress.add(records);
             times.audited += audited;
             times.chunks.push(ChunkTiming { records, seconds: started.elapsed().as_secs_f64() });
@@ -217,9 +227,7 @@ fn drive<H: Hsm>(
     });
     let mut times = RunTimes::default();
     for result in results {
-        let RunTimes { chunks, audited, .. } = result?;
-        times.chunks.extend(chunks);
-        times.audited += audited;
+        times.add(result?);
     }
     Ok(times)
 }

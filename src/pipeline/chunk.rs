@@ -21,9 +21,9 @@ use crate::error::{ErrorClass, Exit, Fault};
 use crate::hsm::lanes::Signed;
 use crate::hsm::{FaultClass, Hsm, HsmError, HsmSession, draw};
 use crate::ids::RecordId;
-use crate::store::packages::{LocalFiles, Packages};
+use crate::store::packages::{LocalFiles, Packages, Written};
 use crate::store::sealed::Content;
-use crate::store::{Chunk, Device, DevicePk, DeviceState, ObjectFacts, Outcome, StoreError};
+use crate::store::{Chunk, Device, DevicePk, DeviceState, Outcome, StoreError};
 
 /// Records whose K and OPc go to the token in one call: 8 to 16 KiB of blocks.
 const CORE_RECORDS_PER_CALL: usize = 256;
@@ -33,7 +33,7 @@ pub(super) struct ChunkResult {
     /// One for each device that was still to do.
     pub(super) outcomes: Vec<(DevicePk, Outcome)>,
     /// The package file; none when no record was issued.
-    pub(super) object: Option<ObjectFacts>,
+    pub(super) object: Option<Written>,
     /// Profiles that were read back and are what was ordered.
     pub(super) audited: u64,
 }
@@ -321,7 +321,7 @@ fn write(
     chunk: &Chunk,
     finished: Vec<Finished>,
     outcomes: &mut Vec<(DevicePk, Outcome)>,
-) -> Result<Option<ObjectFacts>, Fault> {
+) -> Result<Option<Written>, Fault> {
     if finished.is_empty() {
         return Ok(None);
     }

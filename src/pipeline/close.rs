@@ -7,28 +7,34 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::mpsc::{self, SyncSender};
 
 use super::batch::RunTimes;
 use super::outbox;
 use super::purge::erase_files;
-use super::work::{Binding, Engine, LineWork, OrderWork, package_object, vault_object, vault_prefix};
+use super::work::{Binding, Engine, OrderWork, package_object, vault_object, vault_prefix};
 use crate::certs::chain::manifest_certificates;
 use crate::certs::{self, Certificate, DpChains, DpPair};
-use crate::durable;
+use crate::durable::{self, Stamp};
 use crate::error::{Exit, Fault};
 use crate::export::activation::{activation_code, qr_figure};
 use crate::export::bundle::{self, Bundle, BundleFile};
-use crate::export::manifest::{self, Counts, Manifest};
+use crate::export::manifest::{self, Counts, FileEntry, Manifest};
 use crate::export::records::{self, LineFacts};
 use crate::export::report::{self, ReportFacts};
 use crate::export::seal::{self, Sealed};
 use crate::formats::curve::Curve;
 use crate::formats::digest::sha256;
 use crate::hsm::{Hsm, HsmSession};
+use crate::store::packages::Written;
 use crate::store::{Chunk, Device, DevicePk, DeviceState, ObjectFacts, OrderPk, Store, StoredOrder};
 
 /// Devices read from the ledger at once.
 const PAGE: i64 = 2_000;
+
+/// Devices handed from the ledger's reader to the writer of the row files at once, and how many such pages wait.
+const PAGE_HANDED_ON: usize = 256;
+const PAGES_AHEAD: usize = 4;
 
 /// Files that `submit` left and the bundle keeps.
 const ANSWERS: [&str; 2] = ["ack.json", "rejects.csv"];
@@ -40,7 +46,7 @@ pub(super) struct Contents<'a> {
     /// Where it is written.
     pub(super) dir: &'a Path,
     /// Files that are durable in `dir` already; package files with what was written into them.
-    pub(super) existing: Vec<(String, Option<ObjectFacts>)>,
+    pub(super) existing: Vec<(String, Option<Written>)>,
     pub(super) counts: Counts,
     pub(super) times: &'a RunTimes,
     pub(super) sort: Sort,
@@ -62,7 +68,7 @@ pub(super) enum Sort {
 }
 
 /// Walks through the devices of a bundle, in the order of their rows.
-pub(super) type Walk<'a> = dyn Fn(&mut dyn FnMut(&Device, &LineWork) -> Result<(), Fault>) -> Result<(), Fault> + 'a;
+pub(super) type Walk<'a> = dyn Fn(&mut dyn FnMut(Device) -> Result<(), Fault>) -> Result<(), Fault> + 'a;
 
 /// Seals the bundle of an order whose chunks are all done, and marks the order exported.
 pub(super) fn close<H: Hsm>(
@@ -83,7 +89,13 @@ pub(super) fn close<H: Hsm>(
     }
     // A chunk in which every record failed has no package file.
     let packages = chunks.iter().filter(|chunk| binds_now(chunk.line) && chunk.object.is_some());
-    let packages = packages.map(|chunk| (package_object(chunk.number), chunk.object));
+    let stamps: BTreeMap<&str, Option<Stamp>> =
+        times.objects.iter().map(|(name, written)| (name.as_str(), written.stamp)).collect();
+    let packages = packages.map(|chunk| {
+        let name = package_object(chunk.number);
+        let stamp = stamps.get(name.as_str()).copied().flatten();
+        (name, chunk.object.map(|facts| Written { facts, stamp }))
+    });
     let existing = ANSWERS.iter().map(|name| ((*name).to_owned(), None)).chain(packages).collect();
     let sort = if stored.part == 0 { Sort::Whole } else { Sort::Rest(stored.part) };
     let contents = Contents { stored, work, dir: &work.bundle_dir, existing, counts, times, sort };
@@ -237,15 +249,14 @@ fn walk_part<H: Hsm>(
     engine: &Engine<'_, H>,
     (stored, work): (&StoredOrder, &OrderWork),
     chunks: &[Chunk],
-    visit: &mut dyn FnMut(&Device, &LineWork) -> Result<(), Fault>,
+    visit: &mut dyn FnMut(Device) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     if stored.part == 0 {
         return walk_order(engine, work, visit);
     }
     for chunk in chunks {
-        let Some(line) = work.line(chunk.line) else { continue };
         let devices = engine.store.devices(work.pk, chunk.first, chunk.last)?;
-        devices.iter().filter(|d| d.state != DeviceState::Rejected).try_for_each(|device| visit(device, line))?;
+        devices.into_iter().filter(|device| device.state != DeviceState::Rejected).try_for_each(&mut *visit)?;
     }
     Ok(())
 }
@@ -254,16 +265,14 @@ fn walk_part<H: Hsm>(
 fn walk_order<H: Hsm>(
     engine: &Engine<'_, H>,
     work: &OrderWork,
-    visit: &mut dyn FnMut(&Device, &LineWork) -> Result<(), Fault>,
+    visit: &mut dyn FnMut(Device) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     for line in &work.lines {
         let Some((first, last)) = engine.store.device_span(work.pk, line.number)? else { continue };
         let mut from = first.0;
         while from <= last.0 {
             let to = (from + PAGE - 1).min(last.0);
-            for device in engine.store.devices(work.pk, DevicePk(from), DevicePk(to))? {
-                visit(&device, line)?;
-            }
+            engine.store.devices(work.pk, DevicePk(from), DevicePk(to))?.into_iter().try_for_each(&mut *visit)?;
             from = to + 1;
         }
     }
@@ -299,10 +308,12 @@ fn count(rows: u64, by_state: &[(DeviceState, u64)]) -> Result<Counts, Fault> {
     }
 }
 
-/// Answers and package files that are durable already; hashed as they lie on disk, on all cores. A package file that is not what
-/// was written ends the closing: nobody signs what is not there.
+/// Answers and package files that are durable already; hashed as they lie on disk, on all cores, but for the package files that this
+/// process wrote and nobody touched since. A package file that is not what was written ends the closing: nobody signs what is not
+/// there.
 fn note_existing<H: Hsm>(engine: &Engine<'_, H>, contents: &Contents<'_>, bundle: &mut Bundle) -> Result<(), Fault> {
-    let entries = engine.cpu.map(&contents.existing, |(name, _)| bundle::file_entry(&contents.dir.join(name)));
+    let entries =
+        engine.cpu.map(&contents.existing, |(name, written)| entry_of(&contents.dir.join(name), written.as_ref()));
     for ((name, written), entry) in contents.existing.iter().zip(entries) {
         let path = contents.dir.join(name);
         let damaged = |what: &str| {
@@ -317,15 +328,27 @@ fn note_existing<H: Hsm>(engine: &Engine<'_, H>, contents: &Contents<'_>, bundle
             }
             (entry, _) => entry.map_err(|e| Fault::file(&path, &e))?,
         };
-        let same = |facts: &ObjectFacts| {
-            entry.bytes == facts.bytes && entry.sha256 == data_encoding::HEXLOWER.encode(&facts.sha256)
-        };
+        let same = |written: &Written| entry == entry_as_written(&written.facts);
         if !written.as_ref().is_none_or(same) {
             return Err(damaged("the package file is not what was written"));
         }
         bundle.note(name, entry);
     }
     Ok(())
+}
+
+/// A file's entry: what went into it when it is untouched, else what a reading gives.
+fn entry_of(path: &Path, written: Option<&Written>) -> io::Result<FileEntry> {
+    match written {
+        Some(Written { facts, stamp: Some(stamp) }) if Stamp::read(path).is_ok_and(|now| now == *stamp) => {
+            Ok(entry_as_written(facts))
+        }
+        _ => bundle::file_entry(path),
+    }
+}
+
+fn entry_as_written(facts: &ObjectFacts) -> FileEntry {
+    FileEntry { sha256: data_encoding::HEXLOWER.encode(&facts.sha256), bytes: facts.bytes }
 }
 
 /// The four row files (and the QR sheet where a line asks for it) in one walk through the ledger.
@@ -391,20 +414,52 @@ struct Told {
     curves: BTreeSet<Curve>,
 }
 
-/// Writes the row files.
+impl Told {
+    fn note(&mut self, device: &Device) {
+        if let Some(class) = &device.error_class {
+            *self.errors.entry(class.clone()).or_insert(0) += 1;
+        }
+        self.curves.extend(device.euicc_otpk.as_ref().and_then(Curve::of_point));
+    }
+}
+
+/// Writes the row files, beside the walk through the ledger.
 fn write_records(contents: &Contents<'_>, bundle: &mut Bundle, walk: &Walk<'_>) -> Result<Told, Fault> {
     let failed = |e: io::Error| export_fault(contents.dir, &e);
     let mut files = RecordFiles::start(bundle, contents.work).map_err(failed)?;
     let mut told = Told::default();
-    walk(&mut |device, line| {
-        if let Some(class) = &device.error_class {
-            *told.errors.entry(class.clone()).or_insert(0) += 1;
-        }
-        told.curves.extend(device.euicc_otpk.as_ref().and_then(Curve::of_point));
-        files.add(device, &line.facts, line.qr).map_err(failed)
+    std::thread::scope(|scope| {
+        let (pages, read) = mpsc::sync_channel::<Vec<Device>>(PAGES_AHEAD);
+        let writer = scope.spawn(|| {
+            read.into_iter().flatten().try_for_each(|device| {
+                told.note(&device);
+                let line =
+                    contents.work.line(device.line).ok_or_else(|| Fault::new(Exit::Bug, "a device of no line"))?;
+                files.add(&device, &line.facts, line.qr).map_err(failed)
+            })
+        });
+        let read = read_ahead(walk, pages);
+        // A writer that failed is why the reader could not go on.
+        let written =
+            writer.join().unwrap_or_else(|_| Err(Fault::new(Exit::Bug, "the writer of the row files panicked")));
+        written.and(read)
     })?;
     files.keep(bundle).map_err(failed)?;
     Ok(told)
+}
+
+/// Hands the devices on in pages, so that the next ones are read from the ledger while those before are written.
+fn read_ahead(walk: &Walk<'_>, pages: SyncSender<Vec<Device>>) -> Result<(), Fault> {
+    let hand_on = |page| pages.send(page).map_err(|_| Fault::new(Exit::Bug, "nobody writes the row files any more"));
+    let mut page = Vec::with_capacity(PAGE_HANDED_ON);
+    walk(&mut |device| {
+        page.push(device);
+        if page.len() < PAGE_HANDED_ON {
+            return Ok(());
+        }
+        hand_on(std::mem::replace(&mut page, Vec::with_capacity(PAGE_HANDED_ON)))
+    })?;
+    hand_on(page)
 }
 
 /// The chains of a bundle: the first always, so that the two files are always there, the others where a package is signed under

@@ -1,5 +1,7 @@
 //! The one place where CPU work spreads over cores: rayon, results in the order of their inputs.
 
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -26,31 +28,58 @@ impl FanOut {
         self.pool.install(|| items.par_iter().with_max_len(PIECE).map(work).collect())
     }
 
-    /// `work` on every item with a scratch value that a thread makes once and keeps for the items it takes.
-    pub fn map_with<T: Send, S, R: Send>(
+    /// `work` on every item with a scratch value that a thread makes once and keeps for all the items it takes, so that small pieces
+    /// cost no new one each. It is gone when this returns: what a record left in it does not outlive its batch. `work` spreads
+    /// nothing itself.
+    pub fn map_with<T: Send, S: Send, R: Send>(
         &self,
         items: Vec<T>,
         scratch: impl Fn() -> S + Sync + Send,
         work: impl Fn(&mut S, T) -> R + Sync + Send,
     ) -> Vec<R> {
-        self.pool.install(|| items.into_par_iter().map_init(scratch, work).collect())
+        self.spread((items, PIECE), scratch, work)
     }
 
     /// Like [`Self::map_with`], of items that are cheaper `most` at a time: neighbours in one call, fewer where not every thread would
     /// have a full group.
-    pub fn map_groups_with<T: Send, S, R: Send>(
+    pub fn map_groups_with<T: Send, S: Send, R: Send>(
         &self,
         (items, most): (Vec<T>, usize),
         scratch: impl Fn() -> S + Sync + Send,
         work: impl Fn(&mut S, Vec<T>) -> Vec<R> + Sync + Send,
     ) -> Vec<R> {
         let each = items.len().div_ceil(self.pool.current_num_threads()).clamp(1, most);
-        self.pool.install(|| items.into_par_iter().chunks(each).map_init(scratch, work).flatten_iter().collect())
+        let mut items = items.into_iter();
+        let groups =
+            std::iter::from_fn(|| Some(items.by_ref().take(each).collect()).filter(|group: &Vec<T>| !group.is_empty()));
+        self.spread((groups.collect(), 1), scratch, work).into_iter().flatten().collect()
+    }
+
+    /// `piece`: items that one thread takes at once at most.
+    fn spread<T: Send, S: Send, R: Send>(
+        &self,
+        (items, piece): (Vec<T>, usize),
+        scratch: impl Fn() -> S + Sync + Send,
+        work: impl Fn(&mut S, T) -> R + Sync + Send,
+    ) -> Vec<R> {
+        let threads = self.pool.current_num_threads();
+        let scratches: Vec<Mutex<Option<S>>> = std::iter::repeat_with(Mutex::default).take(threads).collect();
+        let on_thread = |item| {
+            // A thread of the pool meets its own place only, so that no lock is waited for.
+            let Some(place) = rayon::current_thread_index().and_then(|at| scratches.get(at)) else {
+                return work(&mut scratch(), item);
+            };
+            // A panic ends the batch whatever is in the scratch value.
+            work(place.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(&scratch), item)
+        };
+        self.pool.install(|| items.into_par_iter().with_max_len(piece).map(on_thread).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -64,5 +93,22 @@ mod tests {
             assert!(seen.iter().map(|(n, _)| *n).eq(0..len));
             assert_eq!(seen.iter().map(|(_, size)| *size).max().unwrap_or_default(), largest, "{len} items");
         }
+    }
+
+    #[test]
+    fn scratch_values_go_from_item_to_item() {
+        let fan_out = FanOut::new(4).unwrap();
+        let doubled = fan_out.map_with((0..10_000).collect(), || 2_u32, |two, n: u32| n * *two);
+        assert!(doubled.iter().enumerate().all(|(i, n)| *n as usize == 2 * i));
+    }
+
+    #[test]
+    fn a_thread_makes_one_scratch_value_for_a_batch_however_many_pieces_it_takes() {
+        let fan_out = FanOut::new(3).unwrap();
+        let made = AtomicUsize::new(0);
+        let scratch = || made.fetch_add(1, Ordering::Relaxed);
+        let counted = fan_out.map_with(vec![(); 10_000], scratch, |of_thread, ()| *of_thread);
+        assert!((1..=3).contains(&made.load(Ordering::Relaxed)));
+        assert!(counted.iter().all(|of_thread| *of_thread < 3));
     }
 }

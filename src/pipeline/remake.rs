@@ -327,12 +327,8 @@ impl Plan<'_> {
         let sort = Sort::Remake { number: remake.number, renumbered };
         let contents = Contents { stored: self.stored, work, dir: partial, existing, counts, times, sort };
         let mut session = engine.hsm.open_session()?;
-        let manifest_sha256 = close::write_bundle(engine, &contents, &mut session, &|visit| {
-            made.iter().try_for_each(|device| {
-                let line = work.line(device.line).ok_or_else(|| Fault::new(Exit::Bug, "a device of no line"))?;
-                visit(device, line)
-            })
-        })?;
+        let manifest_sha256 =
+            close::write_bundle(engine, &contents, &mut session, &|visit| made.iter().cloned().try_for_each(visit))?;
         engine.store.record_remake(work.pk, remake, made, &manifest_sha256)?;
         places.name()
     }

@@ -369,7 +369,7 @@ fn walk_bound<H: Hsm>(
     work: &OrderWork,
     bindings: &Bindings,
     (first, last): Stretch,
-    visit: &mut dyn FnMut(&Device, &LineWork) -> Result<(), Fault>,
+    visit: &mut dyn FnMut(Device) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     let bound = bindings.between(first, last)?;
     if bound.is_empty() {
@@ -380,7 +380,6 @@ fn walk_bound<H: Hsm>(
         // Both are in the order of the devices.
         let before = devices.find(|before| before.pk == device);
         let before = before.ok_or_else(|| Fault::new(Exit::Bug, "a device was bound that the ledger does not have"))?;
-        let line = work.line(before.line).ok_or_else(|| Fault::new(Exit::Bug, "a device of no line"))?;
         let issue = Issue {
             transaction_id: Some(transaction_id),
             object: Some(object),
@@ -389,7 +388,7 @@ fn walk_bound<H: Hsm>(
             sha256,
             ..before.issue.unwrap_or_default()
         };
-        visit(&Device { eid: Some(eid), euicc_otpk: Some(euicc_otpk), issue: Some(issue), ..before }, line)?;
+        visit(Device { eid: Some(eid), euicc_otpk: Some(euicc_otpk), issue: Some(issue), ..before })?;
     }
     Ok(())
 }

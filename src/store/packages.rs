@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use openssl::sha::Sha256;
 
 use super::{ObjectFacts, StoreError};
-use crate::durable::{self, Pending};
+use crate::durable::{self, Pending, Stamp};
 
 /// Where packages lie.
 pub trait Packages: Send + Sync {
@@ -25,7 +25,16 @@ pub trait PackageWriter: Send {
     /// Appends a package; returns its offset.
     fn append(&mut self, package: &[u8]) -> Result<u64, StoreError>;
     /// Makes the object durable and visible; returns what was written.
-    fn finish(self: Box<Self>) -> Result<ObjectFacts, StoreError>;
+    fn finish(self: Box<Self>) -> Result<Written, StoreError>;
+}
+
+/// An object that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// What went into it.
+    pub facts: ObjectFacts,
+    /// How it looked then; none when an earlier process wrote it.
+    pub stamp: Option<Stamp>,
 }
 
 /// Package objects as files of one directory.
@@ -78,10 +87,11 @@ impl PackageWriter for LocalWriter {
         Ok(offset)
     }
 
-    fn finish(self: Box<Self>) -> Result<ObjectFacts, StoreError> {
+    fn finish(self: Box<Self>) -> Result<Written, StoreError> {
         let target = self.pending.target().to_owned();
-        self.pending.publish().map_err(file_error(&target))?;
-        Ok(ObjectFacts { sha256: self.hash.finish(), bytes: self.length })
+        let stamp = self.pending.publish_stamped().map_err(file_error(&target))?;
+        let facts = ObjectFacts { sha256: self.hash.finish(), bytes: self.length };
+        Ok(Written { facts, stamp: Some(stamp) })
     }
 }
 
@@ -122,7 +132,8 @@ mod tests {
         assert_eq!(writer.append(b"second").unwrap(), 5);
         let written = writer.finish().unwrap();
         let content = std::fs::read(directory.path().join("new/packages-00001.bpp")).unwrap();
-        assert_eq!(written, ObjectFacts { sha256: openssl::sha::sha256(&content), bytes: 11 });
+        assert_eq!(written.facts, ObjectFacts { sha256: openssl::sha::sha256(&content), bytes: 11 });
+        assert_eq!(written.stamp, Stamp::read(&directory.path().join("new/packages-00001.bpp")).ok());
         assert_eq!(files.read("packages-00001.bpp", 5, 6).unwrap(), b"second");
         assert_eq!(names(&directory.path().join("new")), ["packages-00001.bpp"]);
     }

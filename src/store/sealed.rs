@@ -8,7 +8,8 @@
 //! none. A batch key seals two values a record: 2^25 of an order line at its largest, where NIST SP 800-38D §8.3 allows 2^32 under
 //! one key.
 
-use openssl::symm::{Cipher, Crypter, Mode, encrypt_aead};
+use openssl::cipher_ctx::CipherCtx;
+use openssl::symm::{Cipher, Crypter, Mode};
 use zeroize::Zeroizing;
 
 use crate::hsm::{HsmError, HsmSession, KeyRef};
@@ -88,10 +89,21 @@ impl BatchKey {
         nonce: &[u8; NONCE_LEN],
         secret: &[u8],
     ) -> Result<Vec<u8>, openssl::error::ErrorStack> {
-        let mut tag = [0; TAG_LEN];
-        let aad = self.record_aad(content, iccid);
-        let body = encrypt_aead(Cipher::aes_256_gcm(), &self.octets[..], Some(nonce), &aad, secret, &mut tag)?;
-        Ok([&[FORM], &nonce[..], &body, &tag].concat())
+        // One buffer of its final size: the secret is encrypted into its place.
+        let mut sealed = vec![0; 1 + NONCE_LEN + secret.len() + TAG_LEN];
+        let (head, rest) = sealed.split_at_mut(1 + NONCE_LEN);
+        let (body, tag) = rest.split_at_mut(secret.len());
+        head[0] = FORM;
+        head[1..].copy_from_slice(nonce);
+        let mut context = CipherCtx::new()?;
+        context.encrypt_init(Some(openssl::cipher::Cipher::aes_256_gcm()), Some(&self.octets[..]), Some(nonce))?;
+        for part in [word_of(content), "|", &self.order, "|", iccid.as_str()] {
+            context.cipher_update(part.as_bytes(), None)?;
+        }
+        context.cipher_update(secret, Some(body))?;
+        context.cipher_final(&mut [])?;
+        context.tag(tag)?;
+        Ok(sealed)
     }
 
     /// Opens one record's secret.
@@ -123,11 +135,15 @@ impl BatchKey {
     }
 
     fn record_aad(&self, content: Content, iccid: &Iccid) -> Vec<u8> {
-        let word = match content {
-            Content::Ppk => "bindery.ppk/2",
-            Content::Credentials => "bindery.credentials/2",
-        };
-        [word, &self.order, iccid.as_str()].join("|").into_bytes()
+        [word_of(content), &self.order, iccid.as_str()].join("|").into_bytes()
+    }
+}
+
+/// First word of the AAD of [`BatchKey::seal`].
+fn word_of(content: Content) -> &'static str {
+    match content {
+        Content::Ppk => "bindery.ppk/2",
+        Content::Credentials => "bindery.credentials/2",
     }
 }
 
@@ -150,6 +166,8 @@ fn record_aad_of_form_1(content: Content, iccid: &Iccid) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use openssl::symm::encrypt_aead;
+
     use super::*;
 
     fn iccid(last: u64) -> Iccid {
@@ -170,6 +188,16 @@ mod tests {
         assert!(own.open(Content::Credentials, &iccid(0), &sealed).is_err());
         assert!(key(8, "PO-1").open(Content::Ppk, &iccid(0), &sealed).is_err());
         assert!(key(7, "PO-2").open(Content::Ppk, &iccid(0), &sealed).is_err());
+    }
+
+    #[test]
+    fn what_is_sealed_is_what_a_call_over_the_whole_gives() {
+        let (mut tag, nonce) = ([0; TAG_LEN], [3; NONCE_LEN]);
+        let aad = format!("bindery.credentials/2|acme|PO-1|1|{}", iccid(0));
+        let body = encrypt_aead(Cipher::aes_256_gcm(), &[7; 32], Some(&nonce), aad.as_bytes(), &[9; 100], &mut tag);
+        let expected = [&[FORM], &nonce[..], &body.unwrap(), &tag].concat();
+        let sealed = key(7, "PO-1").seal(Content::Credentials, &iccid(0), &nonce, &[9; 100]).unwrap();
+        assert_eq!(sealed, expected);
     }
 
     #[test]

@@ -61,6 +61,10 @@ const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 /// How long a command waits for another process's transaction; an acceptance of a million rows holds it for some seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Pages of the log (16 MiB) after which a commit copies them into the ledger: those of several chunks, because the claims of a chunk
+/// touch nearly the same pages as those of the chunk before, and each is copied once.
+const CHECKPOINT_PAGES: u32 = 4_096;
+
 /// Columns of [`read_order`], in its order.
 const ORDER_COLUMNS: &str = "pk, tenant, order_id, rev, body_sha256, body, ack, CASE WHEN purged_at IS NOT NULL THEN 'purged' WHEN target IS NOT NULL \
      AND state = 'exported' THEN 'done' ELSE state END, rows, refused, sealed_batch_key, accepted_at, templates, part, change, target";
@@ -82,6 +86,7 @@ impl Ledger {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         // What is deleted or replaced is overwritten with zeros in its page, so that a sealed key dies with its row.
         connection.pragma_update(None, "secure_delete", true)?;
         connection.set_prepared_statement_cache_capacity(64);
