@@ -89,6 +89,7 @@ pub(super) fn work_order<H: Hsm>(
     let Some(mut times) = worked else { return Ok(None) };
     times.elapsed = started.elapsed();
     let mut session = engine.hsm.open_session()?;
+    work.distinct.finish();
     let counts = close::close(engine, stored, work, &mut session, &times)?;
     let records = times.chunks.iter().map(|chunk| chunk.records).sum();
     Ok(Some(Closed { counts, elapsed: started.elapsed(), records, audited: times.audited }))

@@ -111,6 +111,13 @@ impl Distinct {
         Ok(prints)
     }
 
+    /// All records are entered: what was kept to compare them goes, some megabytes of a million records.
+    pub(super) fn finish(&self) {
+        for seen in [&self.seen, &self.imported] {
+            *lock(seen) = Seen::for_about(0);
+        }
+    }
+
     /// Of each imported record, whether neither its K nor its OPc stood in one before. An operator that sends one key twice has made
     /// a mistake with these two subscribers; it says nothing about the others.
     pub(super) fn are_new_imports<'p>(
