@@ -51,7 +51,7 @@ soak: setup
 	BINDERY_TEST_EXITS=200 cargo test --locked --test exits
 	cargo test --release --locked --examples --test fault_shim -- --ignored --nocapture overhead network_hsm
 	BINDERY_TEST_CRASH_STEP=1 cargo test --locked --test crash -- --nocapture
-	BINDERY_TEST_KILLS=200 BINDERY_TEST_RECORDS=2000 cargo test --release --locked --test kills at_any_moment -- --nocapture
+	BINDERY_TEST_KILLS=200 BINDERY_TEST_RECORDS=1500 cargo test --release --locked --test kills at_any_moment -- --nocapture
 	BINDERY_TEST_RESTART_RECORDS=20000 cargo test --release --locked --test kills soon_after -- --nocapture
 	BINDERY_TEST_AWAY_S=30 BINDERY_TEST_RECORDS=20000 cargo test --release --locked --examples --test hsm_faults vanishes
 
