@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::batch::claim_one_time_key;
 use super::claims::one_time_key_x;
-use super::{Ledger, audit, write};
+use super::{Ledger, audit, nameless, write};
 use crate::audit::{Event, Word};
 use crate::ids::Eid;
 use crate::store::{DevicePk, NewBinding, OrderPk, StoreError};
@@ -29,20 +29,15 @@ pub struct Bindings {
 impl Bindings {
     /// None yet.
     pub fn open() -> Result<Self, StoreError> {
-        // The empty name is SQLite's for a database in a temporary file that goes with its connection.
-        let connection = Connection::open("")?;
-        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-        connection.pragma_update(None, "journal_mode", "OFF")?;
-        connection.pragma_update(None, "synchronous", "OFF")?;
-        connection.execute_batch(
+        let connection = nameless(
+            CACHE_KIB,
             "CREATE TABLE keys (number INTEGER PRIMARY KEY, eid BLOB NOT NULL, x BLOB NOT NULL UNIQUE, point BLOB NOT NULL,
              spent INTEGER NOT NULL) STRICT;
              CREATE INDEX keys_of_eid ON keys (eid, number);
              CREATE TABLE taken (eid BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
              CREATE TABLE bound (device INTEGER PRIMARY KEY, eid BLOB NOT NULL, point BLOB NOT NULL,
              transaction_id BLOB NOT NULL, object TEXT NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
-             sha256 BLOB NOT NULL) STRICT;
-             BEGIN",
+             sha256 BLOB NOT NULL) STRICT",
         )?;
         Ok(Self { connection, looked_up_to: 0, usable: 0, bound: 0 })
     }

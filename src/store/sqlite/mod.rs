@@ -189,6 +189,19 @@ pub fn quick_check(path: &Path) -> Result<String, StoreError> {
     }
 }
 
+/// A database of its own, without a journal, in a temporary file that goes with its connection; a transaction is open that nobody
+/// commits.
+fn nameless(cache_kib: i32, tables: &str) -> Result<Connection, StoreError> {
+    // The empty name is SQLite's for such a file.
+    let connection = Connection::open("")?;
+    connection.pragma_update(None, "cache_size", -cache_kib)?;
+    connection.pragma_update(None, "journal_mode", "OFF")?;
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    connection.execute_batch(tables)?;
+    connection.execute_batch("BEGIN")?;
+    Ok(connection)
+}
+
 fn is_read_only(directory: Option<&Path>) -> bool {
     directory.and_then(|directory| directory.metadata().ok()).is_some_and(|found| found.permissions().readonly())
 }

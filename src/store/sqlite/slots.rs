@@ -5,6 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::nameless;
 use crate::ids::Eid;
 use crate::store::StoreError;
 
@@ -38,15 +39,10 @@ pub enum SlotKey {
 impl KeySlots {
     /// None yet.
     pub fn open() -> Result<Self, StoreError> {
-        // The empty name is SQLite's for a database in a temporary file that goes with its connection.
-        let connection = Connection::open("")?;
-        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-        connection.pragma_update(None, "journal_mode", "OFF")?;
-        connection.pragma_update(None, "synchronous", "OFF")?;
-        connection.execute_batch(
+        let connection = nameless(
+            CACHE_KIB,
             "CREATE TABLE slots (slot INTEGER PRIMARY KEY, eid BLOB UNIQUE, state INTEGER NOT NULL, point BLOB NOT NULL,
-             message TEXT, hint TEXT) STRICT;
-             BEGIN",
+             message TEXT, hint TEXT) STRICT",
         )?;
         Ok(Self { connection, count: 0 })
     }
