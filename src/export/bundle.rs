@@ -38,6 +38,11 @@ impl Bundle {
         Ok(Self { dir: dir.to_owned(), files: BTreeMap::new() })
     }
 
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// A file of the bundle, to be written and handed back to [`Self::keep`]. `name` may hold one `/`.
     pub fn start(&self, name: &str) -> io::Result<BundleFile> {
         BundleFile::create(&self.dir, name)

@@ -5,11 +5,13 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
 use super::audit::Audit;
 use super::chunk::ChunkResult;
 use super::close;
+use super::scribe;
 use super::work::{Engine, OrderWork, package_object};
 use crate::error::{Exit, Fault};
 use crate::export::manifest::Counts;
@@ -35,6 +37,18 @@ pub(super) struct RunTimes {
     pub(super) audited: u64,
 }
 
+impl Marks<'_> {
+    pub(super) fn are_set(self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
+    }
+
+    /// The result of one who works beside others: they stop when it is a failure.
+    fn noted<T>(self, result: Result<T, Fault>) -> Result<T, Fault> {
+        self.failed.fetch_or(result.is_err(), Ordering::Relaxed);
+        result
+    }
+}
+
 impl RunTimes {
     /// What was done beside it.
     fn add(&mut self, Self { chunks, objects, elapsed: _, audited }: Self) {
@@ -42,6 +56,15 @@ impl RunTimes {
         self.objects.extend(objects);
         self.audited += audited;
     }
+}
+
+/// What ends the work on an order before its end.
+#[derive(Clone, Copy)]
+pub(super) struct Marks<'a> {
+    /// Somebody asks to stop.
+    stop: &'a AtomicBool,
+    /// One of those who work side by side failed, and tells of it.
+    failed: &'a AtomicBool,
 }
 
 /// What became of one order.
@@ -79,18 +102,21 @@ pub(super) fn work_order<H: Hsm>(
     // Of two imported records with one K the first stands: the earlier ones are known before the next one is judged.
     imported.iter().try_for_each(|chunk| engine.remember(work, chunk))?;
     let failed = AtomicBool::new(false);
-    let worked = std::thread::scope(|scope| {
-        let remembering = scope.spawn(|| remember(engine, work, &generated, (stop, &failed)));
-        let worked = work_open(engine, stored, (work, audit), &open, progress, (stop, &failed));
-        failed.fetch_or(worked.is_err(), Ordering::Relaxed);
-        let remembered = remembering.join().unwrap_or_else(|_| Err(Fault::new(Exit::Bug, "the reader panicked")));
-        worked.and_then(|worked| remembered.map(|()| worked))
+    let marks = Marks { stop, failed: &failed };
+    let (tell, told) = mpsc::channel();
+    let (worked, begun) = std::thread::scope(|scope| {
+        let remembering = scope.spawn(|| marks.noted(remember(engine, work, &generated, marks)));
+        let writing = scope.spawn(|| marks.noted(scribe::follow(engine, (stored, work), &chunks, told, marks)));
+        let worked = marks.noted(work_open(engine, stored, (work, audit), &open, progress, (marks, tell)));
+        let remembered = remembering.join().unwrap_or_else(|_| Err(panicked("the reader")));
+        let begun = writing.join().unwrap_or_else(|_| Err(panicked("the scribe")));
+        worked.and_then(|worked| remembered.and(begun).map(|begun| (worked, begun)))
     })?;
     let Some(mut times) = worked else { return Ok(None) };
     times.elapsed = started.elapsed();
     let mut session = engine.hsm.open_session()?;
     work.distinct.finish();
-    let counts = close::close(engine, stored, work, &mut session, &times)?;
+    let counts = close::close(engine, stored, work, &mut session, (&times, begun))?;
     let records = times.chunks.iter().map(|chunk| chunk.records).sum();
     Ok(Some(Closed { counts, elapsed: started.elapsed(), records, audited: times.audited }))
 }
@@ -103,15 +129,15 @@ fn work_open<H: Hsm>(
     (work, audit): (&OrderWork, Audit),
     open: &[&Chunk],
     progress: &Progress,
-    (stop, failed): (&AtomicBool, &AtomicBool),
+    (marks, tell): (Marks<'_>, Sender<u32>),
 ) -> Result<Option<RunTimes>, Fault> {
-    let mut times = drive(engine, (work, audit), open, progress, (stop, failed))?;
+    let mut times = drive(engine, (work, audit), open, progress, (marks, &tell))?;
     loop {
-        if stop.load(Ordering::Relaxed) {
+        if marks.stop.load(Ordering::Relaxed) {
             let what = format!("{}: stopped on request, every finished chunk is kept", work.key);
             return Err(Fault::new(Exit::Stopped, what).hint("run again: it continues where it stood"));
         }
-        if failed.load(Ordering::Relaxed) {
+        if marks.failed.load(Ordering::Relaxed) {
             return Ok(None);
         }
         if has_something(engine, stored)? {
@@ -123,7 +149,7 @@ fn work_open<H: Hsm>(
         }
         let chunks = engine.store.chunks(work.pk)?;
         let open: Vec<&Chunk> = chunks.iter().filter(|chunk| !chunk.done).collect();
-        times.add(drive(engine, (work, audit), &open, progress, (stop, failed))?);
+        times.add(drive(engine, (work, audit), &open, progress, (marks, &tell))?);
     }
 }
 
@@ -162,38 +188,28 @@ fn plan<H: Hsm>(engine: &Engine<'_, H>, work: &OrderWork) -> Result<Vec<Chunk>, 
 /// Reads what earlier runs issued, beside the new chunks: the next profile does not wait for half a million old ones to be opened. A
 /// secret that comes again is found all the same before the order is closed, and nothing of an order that is not closed leaves the
 /// house; it is found again by every later run.
-fn remember<H: Hsm>(
-    engine: &Engine<'_, H>,
-    work: &OrderWork,
-    done: &[&Chunk],
-    (stop, failed): (&AtomicBool, &AtomicBool),
-) -> Result<(), Fault> {
-    for chunk in done {
-        if stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        engine.remember(work, chunk).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
-    }
-    Ok(())
+fn remember<H: Hsm>(engine: &Engine<'_, H>, work: &OrderWork, done: &[&Chunk], marks: Marks<'_>) -> Result<(), Fault> {
+    done.iter().take_while(|_| !marks.are_set()).try_for_each(|chunk| engine.remember(work, chunk))
 }
 
-/// Lets the drivers work until the chunks are done, one fails or somebody asks to stop. The first failure is the one told.
+/// Lets the drivers work until the chunks are done, one fails or somebody asks to stop; `tell` hears of each chunk that is done. The
+/// first failure is the one told.
 fn drive<H: Hsm>(
     engine: &Engine<'_, H>,
     (work, audit): (&OrderWork, Audit),
     chunks: &[&Chunk],
     progress: &Progress,
-    (stop, failed): (&AtomicBool, &AtomicBool),
+    (marks, tell): (Marks<'_>, &Sender<u32>),
 ) -> Result<RunTimes, Fault> {
     let next = Mutex::new(chunks.iter());
     let driver = || -> Result<RunTimes, Fault> {
         let mut session = engine.hsm.open_session()?;
         let mut times = RunTimes::default();
         loop {
-            if stop.load(Ordering::Relaxed) || failed.load(Ordering::Relaxed) {
+            if marks.are_set() {
                 return Ok(times);
             }
-            let taken = next.lock().map_err(|_| Fault::new(Exit::Bug, "a driver panicked"))?.next();
+            let taken = next.lock().map_err(|_| panicked("a driver"))?.next();
             let Some(chunk) = taken else { return Ok(times) };
             if engine.store.start_chunk(work.pk, chunk.number)? == ChunkStart::Held {
                 continue;
@@ -205,6 +221,7 @@ fn drive<H: Hsm>(
             // has seen its numbers. Lost behind it: the ledger names octets that are on disk.
             let facts = object.map(|written| written.facts);
             engine.store.commit_chunk(work.pk, chunk.number, &outcomes, facts.as_ref())?;
+            let _ = tell.send(chunk.number); // a scribe that failed tells so itself
             times.objects.extend(object.map(|written| (package_object(chunk.number), written)));
             progress.add(records);
             times.audited += audited;
@@ -212,18 +229,9 @@ fn drive<H: Hsm>(
         }
     };
     let results: Vec<Result<RunTimes, Fault>> = std::thread::scope(|scope| {
-        let drivers: Vec<_> = (0..DRIVERS.min(chunks.len()))
-            .map(|_| {
-                scope.spawn(|| {
-                    let result = driver();
-                    failed.fetch_or(result.is_err(), Ordering::Relaxed);
-                    result
-                })
-            })
-            .collect();
-        let join = |driver: std::thread::ScopedJoinHandle<'_, _>| {
-            driver.join().unwrap_or_else(|_| Err(Fault::new(Exit::Bug, "a driver panicked")))
-        };
+        let drivers: Vec<_> = (0..DRIVERS.min(chunks.len())).map(|_| scope.spawn(|| marks.noted(driver()))).collect();
+        let join =
+            |driver: std::thread::ScopedJoinHandle<'_, _>| driver.join().unwrap_or_else(|_| Err(panicked("a driver")));
         drivers.into_iter().map(join).collect()
     });
     let mut times = RunTimes::default();
@@ -231,4 +239,8 @@ fn drive<H: Hsm>(
         times.add(result?);
     }
     Ok(times)
+}
+
+fn panicked(who: &str) -> Fault {
+    Fault::new(Exit::Bug, format!("{who} panicked"))
 }

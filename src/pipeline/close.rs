@@ -5,20 +5,20 @@
 //! written once more. Behind it the bundle may have been fetched: it stays as it is, and only the ledger's step is made up for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
-use std::sync::mpsc::{self, SyncSender};
 
 use super::batch::RunTimes;
 use super::outbox;
 use super::purge::erase_files;
+use super::row_files::{RowFiles, Told, Walk, export_fault};
+use super::scribe::{self, Begun};
 use super::work::{Binding, Engine, OrderWork, package_object, vault_object, vault_prefix};
 use crate::certs::chain::manifest_certificates;
 use crate::certs::{self, Certificate, DpChains, DpPair};
 use crate::durable::{self, Stamp};
 use crate::error::{Exit, Fault};
-use crate::export::activation::{activation_code, qr_figure};
-use crate::export::bundle::{self, Bundle, BundleFile};
+use crate::export::bundle::{self, Bundle};
 use crate::export::manifest::{self, Counts, FileEntry, Manifest};
 use crate::export::records::{self, LineFacts};
 use crate::export::report::{self, ReportFacts};
@@ -27,14 +27,7 @@ use crate::formats::curve::Curve;
 use crate::formats::digest::sha256;
 use crate::hsm::{Hsm, HsmSession};
 use crate::store::packages::Written;
-use crate::store::{Chunk, Device, DevicePk, DeviceState, ObjectFacts, OrderPk, Store, StoredOrder};
-
-/// Devices read from the ledger at once.
-const PAGE: i64 = 2_000;
-
-/// Devices handed from the ledger's reader to the writer of the row files at once, and how many such pages wait.
-const PAGE_HANDED_ON: usize = 256;
-const PAGES_AHEAD: usize = 4;
+use crate::store::{Chunk, DeviceState, ObjectFacts, OrderPk, Store, StoredOrder};
 
 /// Files that `submit` left and the bundle keeps.
 const ANSWERS: [&str; 2] = ["ack.json", "rejects.csv"];
@@ -67,22 +60,22 @@ pub(super) enum Sort {
     },
 }
 
-/// Walks through the devices of a bundle, in the order of their rows.
-pub(super) type Walk<'a> = dyn Fn(&mut dyn FnMut(Device) -> Result<(), Fault>) -> Result<(), Fault> + 'a;
-
 /// Seals the bundle of an order whose chunks are all done, and marks the order exported.
 pub(super) fn close<H: Hsm>(
     engine: &Engine<'_, H>,
     stored: &StoredOrder,
     work: &OrderWork,
     session: &mut H::Session,
-    times: &RunTimes,
+    (times, begun): (&RunTimes, Begun<'_>),
 ) -> Result<Counts, Fault> {
     let counts = counts_of(engine.store, stored)?;
     let binds_now = |line: u32| work.line(line).is_some_and(|line| line.binding == Binding::Now);
     let mut chunks = engine.store.chunks(work.pk)?;
     sweep_orphans(&work.bundle_dir, &chunks, stored.part)?;
     sweep_vault(&work.vault_dir, work.pk, &chunks)?;
+    // Of a later bundle's chunks only those that are done; the order's own tells of its held rows too.
+    let is_told = |chunk: &&Chunk| stored.part == 0 || chunk.done;
+    let rest: Vec<Chunk> = scribe::rest(&chunks, stored.part, begun.last).filter(is_told).cloned().collect();
     chunks.retain(|chunk| chunk.done && chunk.part == stored.part);
     if stored.part > 0 {
         repeat_answers(stored, &engine.site.outbox().join(stored.key.outbox_path()), &work.bundle_dir)?;
@@ -99,8 +92,9 @@ pub(super) fn close<H: Hsm>(
     let existing = ANSWERS.iter().map(|name| ((*name).to_owned(), None)).chain(packages).collect();
     let sort = if stored.part == 0 { Sort::Whole } else { Sort::Rest(stored.part) };
     let contents = Contents { stored, work, dir: &work.bundle_dir, existing, counts, times, sort };
-    let manifest_sha256 =
-        write_bundle(engine, &contents, session, &|visit| walk_part(engine, (stored, work), &chunks, visit))?;
+    let walk_rest: &Walk<'_> =
+        &|visit| rest.iter().try_for_each(|chunk| scribe::walk_chunk(engine, stored, chunk, &mut *visit));
+    let manifest_sha256 = write_bundle(engine, &contents, session, (begun.rows, walk_rest))?;
     engine.store.close_order(work.pk, &manifest_sha256)?;
     Ok(counts)
 }
@@ -168,12 +162,13 @@ pub(super) fn repeat_answers(stored: &StoredOrder, own: &Path, dir: &Path) -> Re
     Ok(())
 }
 
-/// Writes everything but the package files, and the seal last; gives the manifest's SHA-256.
+/// Writes everything but the package files, and the seal last; gives the manifest's SHA-256. `begun`: row files that tell of the
+/// devices before those of `rest`.
 pub(super) fn write_bundle<H: Hsm>(
     engine: &Engine<'_, H>,
     contents: &Contents<'_>,
     session: &mut H::Session,
-    walk: &Walk<'_>,
+    (begun, rest): (Option<RowFiles<'_>>, &Walk<'_>),
 ) -> Result<[u8; 32], Fault> {
     let now = jiff::Timestamp::now();
     let now = now.round(jiff::Unit::Second).unwrap_or(now);
@@ -184,7 +179,12 @@ pub(super) fn write_bundle<H: Hsm>(
     let mut bundle = Bundle::create(contents.dir).map_err(failed)?;
     bundle.unseal().map_err(failed)?;
     note_existing(engine, contents, &mut bundle)?;
-    let Told { errors, curves } = write_records(contents, &mut bundle, walk)?;
+    let mut rows = match begun {
+        Some(begun) => begun,
+        None => RowFiles::start(&bundle, contents.work).map_err(failed)?,
+    };
+    rows.add_all(rest)?;
+    let Told { errors, curves } = rows.keep(&mut bundle).map_err(failed)?;
     let pairs = pairs_used(&engine.chains, &curves);
     let certificates = write_certificates(&pairs, &engine.chains.manifest, &mut bundle).map_err(failed)?;
     write_summaries(engine, contents, (&mut bundle, &pairs), errors, now)?;
@@ -239,41 +239,6 @@ fn no_foreign_file(bundle: &Bundle, dir: &Path) -> Result<(), Fault> {
                 return Err(Fault::new(Exit::IntegrityFailure, what)
                     .hint("the bundle was not sealed; move what is not Bindery's out of the outbox, then run again"));
             }
-        }
-    }
-    Ok(())
-}
-
-/// The devices that the bundle tells of: in the order's own all of them, in a later one those of its chunks that were not refused.
-fn walk_part<H: Hsm>(
-    engine: &Engine<'_, H>,
-    (stored, work): (&StoredOrder, &OrderWork),
-    chunks: &[Chunk],
-    visit: &mut dyn FnMut(Device) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    if stored.part == 0 {
-        return walk_order(engine, work, visit);
-    }
-    for chunk in chunks {
-        let devices = engine.store.devices(work.pk, chunk.first, chunk.last)?;
-        devices.into_iter().filter(|device| device.state != DeviceState::Rejected).try_for_each(&mut *visit)?;
-    }
-    Ok(())
-}
-
-/// The devices of an order as the ledger holds them, refused ones included.
-fn walk_order<H: Hsm>(
-    engine: &Engine<'_, H>,
-    work: &OrderWork,
-    visit: &mut dyn FnMut(Device) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    for line in &work.lines {
-        let Some((first, last)) = engine.store.device_span(work.pk, line.number)? else { continue };
-        let mut from = first.0;
-        while from <= last.0 {
-            let to = (from + PAGE - 1).min(last.0);
-            engine.store.devices(work.pk, DevicePk(from), DevicePk(to))?.into_iter().try_for_each(&mut *visit)?;
-            from = to + 1;
         }
     }
     Ok(())
@@ -349,117 +314,6 @@ fn entry_of(path: &Path, written: Option<&Written>) -> io::Result<FileEntry> {
 
 fn entry_as_written(facts: &ObjectFacts) -> FileEntry {
     FileEntry { sha256: data_encoding::HEXLOWER.encode(&facts.sha256), bytes: facts.bytes }
-}
-
-/// The four row files (and the QR sheet where a line asks for it) in one walk through the ledger.
-struct RecordFiles {
-    orders: BundleFile,
-    core: BundleFile,
-    codes: BundleFile,
-    results: BundleFile,
-    qr: Option<BundleFile>,
-    several_lines: bool,
-}
-
-impl RecordFiles {
-    fn start(bundle: &Bundle, work: &OrderWork) -> io::Result<Self> {
-        let several_lines = work.lines.len() > 1;
-        let mut files = Self {
-            orders: bundle.start("orders.jsonl")?,
-            core: bundle.start("core.csv")?,
-            codes: bundle.start("activation-codes.csv")?,
-            results: bundle.start("results.csv")?,
-            qr: work.lines.iter().any(|line| line.qr).then(|| bundle.start("qr-codes.html")).transpose()?,
-            several_lines,
-        };
-        writeln!(files.core, "{}", records::CORE_HEADER)?;
-        writeln!(files.codes, "{}", records::ACTIVATION_CODES_HEADER)?;
-        writeln!(files.results, "{}{}", records::RESULTS_HEADER, if several_lines { ",line" } else { "" })?;
-        if let Some(qr) = &mut files.qr {
-            qr.write_all(QR_HEAD.as_bytes())?;
-        }
-        Ok(files)
-    }
-
-    fn add(&mut self, device: &Device, line: &LineFacts, with_qr: bool) -> io::Result<()> {
-        records::write_order_record(&mut self.orders, device, line)?;
-        records::write_core_record(&mut self.core, device, line)?;
-        records::write_activation_code(&mut self.codes, device, line)?;
-        records::write_result(&mut self.results, device, self.several_lines)?;
-        let (Some(qr), true) = (&mut self.qr, with_qr) else { return Ok(()) };
-        let (Some(issue), Some(iccid)) = (records::issued(device), &device.iccid) else { return Ok(()) };
-        let code = activation_code(&line.smdp_address, &issue.matching_id, line.cc_required);
-        let figure = qr_figure(&code, iccid.as_str())
-            .ok_or_else(|| io::Error::other("activation code too long for a QR code"))?;
-        qr.write_all(figure.as_bytes())
-    }
-
-    fn keep(self, bundle: &mut Bundle) -> io::Result<()> {
-        [Some(self.orders), Some(self.core), Some(self.codes), Some(self.results), self.qr]
-            .into_iter()
-            .flatten()
-            .try_for_each(|file| bundle.keep(file))
-    }
-}
-
-const QR_HEAD: &str = "<!doctype html><meta charset=\"utf-8\"><title>Activation codes</title>\
-<style>figure{display:inline-block;width:11rem;margin:.5rem;text-align:center;font:12px monospace;break-inside:avoid}</style>\n";
-
-/// What the walk through the records told beside the row files.
-#[derive(Default)]
-struct Told {
-    /// Rows by error class.
-    errors: BTreeMap<String, u64>,
-    /// Curves of the eUICCs that have a package.
-    curves: BTreeSet<Curve>,
-}
-
-impl Told {
-    fn note(&mut self, device: &Device) {
-        if let Some(class) = &device.error_class {
-            *self.errors.entry(class.clone()).or_insert(0) += 1;
-        }
-        self.curves.extend(device.euicc_otpk.as_ref().and_then(Curve::of_point));
-    }
-}
-
-/// Writes the row files, beside the walk through the ledger.
-fn write_records(contents: &Contents<'_>, bundle: &mut Bundle, walk: &Walk<'_>) -> Result<Told, Fault> {
-    let failed = |e: io::Error| export_fault(contents.dir, &e);
-    let mut files = RecordFiles::start(bundle, contents.work).map_err(failed)?;
-    let mut told = Told::default();
-    std::thread::scope(|scope| {
-        let (pages, read) = mpsc::sync_channel::<Vec<Device>>(PAGES_AHEAD);
-        let writer = scope.spawn(|| {
-            read.into_iter().flatten().try_for_each(|device| {
-                told.note(&device);
-                let line =
-                    contents.work.line(device.line).ok_or_else(|| Fault::new(Exit::Bug, "a device of no line"))?;
-                files.add(&device, &line.facts, line.qr).map_err(failed)
-            })
-        });
-        let read = read_ahead(walk, pages);
-        // A writer that failed is why the reader could not go on.
-        let written =
-            writer.join().unwrap_or_else(|_| Err(Fault::new(Exit::Bug, "the writer of the row files panicked")));
-        written.and(read)
-    })?;
-    files.keep(bundle).map_err(failed)?;
-    Ok(told)
-}
-
-/// Hands the devices on in pages, so that the next ones are read from the ledger while those before are written.
-fn read_ahead(walk: &Walk<'_>, pages: SyncSender<Vec<Device>>) -> Result<(), Fault> {
-    let hand_on = |page| pages.send(page).map_err(|_| Fault::new(Exit::Bug, "nobody writes the row files any more"));
-    let mut page = Vec::with_capacity(PAGE_HANDED_ON);
-    walk(&mut |device| {
-        page.push(device);
-        if page.len() < PAGE_HANDED_ON {
-            return Ok(());
-        }
-        hand_on(std::mem::replace(&mut page, Vec::with_capacity(PAGE_HANDED_ON)))
-    })?;
-    hand_on(page)
 }
 
 /// The chains of a bundle: the first always, so that the two files are always there, the others where a package is signed under
@@ -539,9 +393,4 @@ fn versions(work: &OrderWork) -> BTreeMap<String, String> {
         (format!("line {} template", line.number), format!("{} sha256:{}", line.ordered.template, line.template_sha256))
     });
     std::iter::once(engine).chain(templates).collect()
-}
-
-fn export_fault(dir: &Path, error: &io::Error) -> Fault {
-    Fault::new(Exit::Stopped, format!("{}: bundle not written: {error}", dir.display()))
-        .hint("make room or repair the directory, then run again: nothing is lost and nothing is made twice")
 }

@@ -29,6 +29,8 @@ mod record;
 pub mod recover;
 mod remake;
 mod revoke;
+mod row_files;
+mod scribe;
 mod seal;
 mod sign;
 mod stored;

@@ -28,6 +28,7 @@ use super::fan_out::FanOut;
 use super::goals::{self, First, Rows};
 use super::key_file::{Judging, RefusedKey};
 use super::record::{AGAIN_DRAW_LEN, Failed, Finished, Started};
+use super::row_files::Walk;
 use super::seal;
 use super::stored::GROUP;
 use super::work::{Engine, OrderWork, package_object};
@@ -327,8 +328,8 @@ impl Plan<'_> {
         let sort = Sort::Remake { number: remake.number, renumbered };
         let contents = Contents { stored: self.stored, work, dir: partial, existing, counts, times, sort };
         let mut session = engine.hsm.open_session()?;
-        let manifest_sha256 =
-            close::write_bundle(engine, &contents, &mut session, &|visit| made.iter().cloned().try_for_each(visit))?;
+        let walk: &Walk<'_> = &|visit| made.iter().cloned().try_for_each(visit);
+        let manifest_sha256 = close::write_bundle(engine, &contents, &mut session, (None, walk))?;
         engine.store.record_remake(work.pk, remake, made, &manifest_sha256)?;
         places.name()
     }

@@ -20,6 +20,7 @@ use super::key_file::RefusedKey;
 use super::pairs::{Pair, Pairs, Stretch, stretches};
 use super::record::{CHAINS, Failed, Name};
 use super::remake::remake_dir;
+use super::row_files::Walk;
 use super::sign::ToSign;
 use super::work::{Engine, LineWork, OrderWork, package_object};
 use super::{attest, check_clock_now, find_order, lock, outbox, prepare, purge, recorded, sign_head, with_engine};
@@ -354,11 +355,12 @@ fn seal_and_claim<H: Hsm>(
     let counts = Counts { rows, issued: rows, ..Counts::default() };
     let contents = Contents { stored, work, dir: &places.partial, existing, counts, times, sort: Sort::Whole };
     let mut session = engine.hsm.open_session()?;
-    let manifest_sha256 = close::write_bundle(engine, &contents, &mut session, &|visit| {
+    let walk: &Walk<'_> = &|visit| {
         stretches(engine.store, work)?
             .into_iter()
             .try_for_each(|stretch| walk_bound(engine, work, bindings, stretch, visit))
-    })?;
+    };
+    let manifest_sha256 = close::write_bundle(engine, &contents, &mut session, (None, walk))?;
     engine.store.record_binding(work.pk, &mut bindings.all(), &manifest_sha256)?;
     places.name()
 }

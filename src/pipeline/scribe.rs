@@ -1,0 +1,90 @@
+//! Writes a bundle's row files while its chunks are still worked on: cores that wait for disk and token have the time, and when the
+//! last chunk is done little is left to write.
+//!
+//! In: numbers of chunks as they are done. Out: row files of all rows up to some chunk. Rule: chunk after chunk in the order of
+//! the rows, each once the ledger holds it as done, and as the ledger holds it. The rows of such a chunk stay as they are as long as
+//! its order is worked on (`store/sqlite/states.rs`: a change spares what a runner began, or wants the run lock), so what is written
+//! once is right. From the first chunk on that does not come, because its rows are held, the rest is the closing's.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::mpsc::Receiver;
+
+use super::batch::Marks;
+use super::row_files::{RowFiles, export_fault};
+use super::work::{Engine, OrderWork};
+use crate::error::Fault;
+use crate::export::bundle::Bundle;
+use crate::hsm::Hsm;
+use crate::store::{Chunk, Device, DeviceState, StoredOrder};
+
+/// Row files as far as they are written.
+#[derive(Default)]
+pub(super) struct Begun<'w> {
+    /// None when no row is.
+    pub(super) rows: Option<RowFiles<'w>>,
+    /// The last chunk that they tell of; 0: none.
+    pub(super) last: u32,
+}
+
+/// Writes the chunks of an order's next bundle as they are `done`, until nobody tells of another one, or somebody asked to stop or
+/// failed. `chunks`: as planned.
+pub(super) fn follow<'w, H: Hsm>(
+    engine: &Engine<'_, H>,
+    (stored, work): (&StoredOrder, &'w OrderWork),
+    chunks: &[Chunk],
+    done: Receiver<u32>,
+    marks: Marks<'_>,
+) -> Result<Begun<'w>, Fault> {
+    let mut begun = Begun::default();
+    let mut ahead: VecDeque<&Chunk> = rest(chunks, stored.part, begun.last).collect();
+    let mut known: BTreeSet<u32> = ahead.iter().filter(|chunk| chunk.done).map(|chunk| chunk.number).collect();
+    loop {
+        while let Some(chunk) = ahead.pop_front_if(|chunk| known.remove(&chunk.number)) {
+            if marks.are_set() {
+                return Ok(begun);
+            }
+            begun.write(engine, (stored, work), chunk)?;
+        }
+        match done.recv() {
+            Ok(number) => known.insert(number),
+            Err(_) => return Ok(begun),
+        };
+    }
+}
+
+/// The chunks that the bundle of this part tells of or may come to tell of, behind chunk `last`: the order's own tells of all rows, a
+/// later one of those that were worked on for it.
+pub(super) fn rest(chunks: &[Chunk], part: u32, last: u32) -> impl Iterator<Item = &Chunk> {
+    chunks.iter().filter(move |chunk| chunk.number > last && (part == 0 || !chunk.done || chunk.part == part))
+}
+
+/// Shows the devices of a chunk that a bundle tells of: rows refused at acceptance stand in the order's own one.
+pub(super) fn walk_chunk<H: Hsm>(
+    engine: &Engine<'_, H>,
+    stored: &StoredOrder,
+    chunk: &Chunk,
+    visit: &mut dyn FnMut(Device) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let devices = engine.store.devices(stored.pk, chunk.first, chunk.last)?.into_iter();
+    devices.filter(|device| stored.part == 0 || device.state != DeviceState::Rejected).try_for_each(visit)
+}
+
+impl<'w> Begun<'w> {
+    fn write<H: Hsm>(
+        &mut self,
+        engine: &Engine<'_, H>,
+        (stored, work): (&StoredOrder, &'w OrderWork),
+        chunk: &Chunk,
+    ) -> Result<(), Fault> {
+        let rows = match &mut self.rows {
+            Some(rows) => rows,
+            none => {
+                let begun = Bundle::create(&work.bundle_dir).and_then(|bundle| RowFiles::start(&bundle, work));
+                none.insert(begun.map_err(|e| export_fault(&work.bundle_dir, &e))?)
+            }
+        };
+        walk_chunk(engine, stored, chunk, &mut |device| rows.add(&device))?;
+        self.last = chunk.number;
+        Ok(())
+    }
+}
