@@ -1,12 +1,14 @@
 //! The lines of `orders.jsonl`, `results.csv`, `activation-codes.csv`, `core.csv` and `recon.json`, made from the ledger.
 
+use std::fmt::{self, Display};
 use std::io::{self, Write};
 
-use data_encoding::{BASE64, HEXLOWER};
-use serde::Serialize;
+use data_encoding::{BASE64, Display as Encoded, HEXLOWER};
+use serde::{Serialize, Serializer};
 
-use super::activation::activation_code;
+use super::activation::ActivationCode;
 use super::manifest::Counts;
+use crate::ids::Eid;
 use crate::store::{Device, DeviceState, Issue};
 
 /// What all records of one order line have in common.
@@ -30,10 +32,18 @@ pub struct LineFacts {
     pub scheme: &'static str,
 }
 
+impl LineFacts {
+    /// The activation code of one of its records.
+    pub fn activation_code<'a>(&'a self, issue: &'a Issue) -> ActivationCode<'a> {
+        let Self { smdp_address, cc_required, .. } = self;
+        ActivationCode { smdp_address, matching_id: &issue.matching_id, cc_required: *cc_required }
+    }
+}
+
 /// One line of `orders.jsonl`.
 #[derive(Serialize)]
 struct OrderRecord<'a> {
-    eid: Option<String>,
+    eid: Option<Text<Eid>>,
     iccid: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     imsi: Option<&'a str>,
@@ -41,18 +51,40 @@ struct OrderRecord<'a> {
     matching_id: &'a str,
     smdp_address: &'a str,
     smdp_oid: &'a str,
-    activation_code: &'a str,
+    activation_code: Text<ActivationCode<'a>>,
     cc_required: bool,
-    metadata_sha256: String,
-    upp_sha256: String,
+    metadata_sha256: Text<Encoded<'a>>,
+    upp_sha256: Text<Encoded<'a>>,
     mode: &'a str,
     object: Option<&'a str>,
     offset: Option<u64>,
     length: Option<u64>,
-    sha256: Option<String>,
-    transaction_id: Option<String>,
-    euicc_otpk: Option<String>,
+    sha256: Option<Text<Encoded<'a>>>,
+    transaction_id: Option<Text<Encoded<'a>>>,
+    euicc_otpk: Option<Text<Encoded<'a>>>,
     state: &'a str,
+}
+
+/// Written as it shows itself, without a text of its own in between: there are a million of them in an order.
+struct Text<D>(D);
+
+impl<D: Display> Serialize for Text<D> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+/// A field of a CSV line; nothing where there is no value.
+struct Field<D>(Option<D>);
+
+impl<D: Display> Display for Field<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |value| value.fmt(f))
+    }
+}
+
+fn hex(octets: &[u8]) -> Encoded<'_> {
+    HEXLOWER.encode_display(octets)
 }
 
 /// Whether the device line has a package or a stored PPP to show.
@@ -67,25 +99,25 @@ pub fn write_order_record(out: &mut dyn Write, device: &Device, line: &LineFacts
     // A stored PPP stays in the vault: only a bound package is an object of the bundle.
     let bound = issue.transaction_id.is_some();
     let record = OrderRecord {
-        eid: device.eid.map(|eid| eid.to_string()),
+        eid: device.eid.map(Text),
         iccid: iccid.as_str(),
         imsi: device.imsi.as_ref().map(|imsi| imsi.as_str()),
         profile_class: &line.profile_class,
         matching_id: &issue.matching_id,
         smdp_address: &line.smdp_address,
         smdp_oid: &line.smdp_oid,
-        activation_code: &activation_code(&line.smdp_address, &issue.matching_id, line.cc_required),
+        activation_code: Text(line.activation_code(issue)),
         cc_required: line.cc_required,
-        metadata_sha256: HEXLOWER.encode(&issue.metadata_sha256),
-        upp_sha256: HEXLOWER.encode(&issue.upp_sha256),
+        metadata_sha256: Text(hex(&issue.metadata_sha256)),
+        upp_sha256: Text(hex(&issue.upp_sha256)),
         // A stored profile that was bound later is prebound from then on.
         mode: if bound { "prebound" } else { &line.mode },
         object: issue.object.as_deref().filter(|_| bound),
         offset: bound.then_some(issue.offset),
         length: bound.then_some(issue.length),
-        sha256: bound.then(|| HEXLOWER.encode(&issue.sha256)),
-        transaction_id: issue.transaction_id.map(|id| HEXLOWER.encode(&id)),
-        euicc_otpk: device.euicc_otpk.map(|point| BASE64.encode(&point)),
+        sha256: bound.then(|| Text(hex(&issue.sha256))),
+        transaction_id: issue.transaction_id.as_ref().map(|id| Text(hex(id))),
+        euicc_otpk: device.euicc_otpk.as_ref().map(|point| Text(BASE64.encode_display(point))),
         // The record is read once the bundle is durable, and then this is so.
         state: DeviceState::Exported.as_str(),
     };
@@ -96,9 +128,7 @@ pub fn write_order_record(out: &mut dyn Write, device: &Device, line: &LineFacts
 /// Appends the line of `activation-codes.csv`.
 pub fn write_activation_code(out: &mut dyn Write, device: &Device, line: &LineFacts) -> io::Result<()> {
     let (Some(issue), Some(iccid)) = (issued(device), &device.iccid) else { return Ok(()) };
-    let code = activation_code(&line.smdp_address, &issue.matching_id, line.cc_required);
-    let eid = device.eid.map(|eid| eid.to_string()).unwrap_or_default();
-    writeln!(out, "{iccid},{code},{eid}")
+    writeln!(out, "{iccid},{},{}", line.activation_code(issue), Field(device.eid))
 }
 
 /// Header of `activation-codes.csv`.
@@ -108,7 +138,7 @@ pub const ACTIVATION_CODES_HEADER: &str = "ICCID,ACTIVATION CODE,EID";
 pub fn write_core_record(out: &mut dyn Write, device: &Device, line: &LineFacts) -> io::Result<()> {
     let (Some(issue), Some(iccid)) = (issued(device), &device.iccid) else { return Ok(()) };
     let imsi = device.imsi.as_ref().map(|imsi| imsi.as_str()).unwrap_or_default();
-    let [ki, opc] = [&issue.ki_enc, &issue.opc_enc].map(|secret| HEXLOWER.encode(secret));
+    let [ki, opc] = [&issue.ki_enc, &issue.opc_enc].map(|secret| hex(secret));
     let LineFacts { algorithm, transport_key, scheme, .. } = line;
     writeln!(out, "{iccid},{imsi},{algorithm},{ki},{opc},{transport_key},{scheme}")
 }
@@ -121,7 +151,6 @@ pub const RESULTS_HEADER: &str = "row,eid,iccid,imsi,state,error_class,object,of
 
 /// Appends the line of `results.csv`: every ordered row has one, refused ones too.
 pub fn write_result(out: &mut dyn Write, device: &Device, with_line: bool) -> io::Result<()> {
-    let text = |value: Option<String>| value.unwrap_or_default();
     let issue = issued(device);
     let bound = issue.filter(|issue| issue.transaction_id.is_some());
     let state = if issue.is_some() { DeviceState::Exported } else { device.state };
@@ -129,15 +158,15 @@ pub fn write_result(out: &mut dyn Write, device: &Device, with_line: bool) -> io
         out,
         "{},{},{},{},{},{},{},{},{},{},{}",
         device.row,
-        text(device.eid.map(|eid| eid.to_string())),
-        text(device.iccid.map(|iccid| iccid.to_string())),
-        text(device.imsi.map(|imsi| imsi.to_string())),
+        Field(device.eid),
+        Field(device.iccid),
+        Field(device.imsi),
         state.as_str(),
         device.error_class.as_deref().unwrap_or_default(),
         bound.and_then(|issue| issue.object.as_deref()).unwrap_or_default(),
-        text(bound.map(|issue| issue.offset.to_string())),
-        text(bound.map(|issue| issue.length.to_string())),
-        text(bound.map(|issue| HEXLOWER.encode(&issue.sha256))),
+        Field(bound.map(|issue| issue.offset)),
+        Field(bound.map(|issue| issue.length)),
+        Field(bound.map(|issue| hex(&issue.sha256))),
         issue.map(|issue| issue.matching_id.as_str()).unwrap_or_default(),
     )?;
     if with_line { writeln!(out, ",{}", device.line) } else { writeln!(out) }

@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, SyncSender};
 
 use super::work::OrderWork;
 use crate::error::{Exit, Fault};
-use crate::export::activation::{activation_code, qr_figure};
+use crate::export::activation::qr_figure;
 use crate::export::bundle::{Bundle, BundleFile};
 use crate::export::records::{self, LineFacts};
 use crate::formats::curve::Curve;
@@ -108,8 +108,7 @@ impl<'w> RowFiles<'w> {
         records::write_result(&mut self.results, device, has_several_lines(self.work))?;
         let (Some(qr), true) = (&mut self.qr, with_qr) else { return Ok(()) };
         let (Some(issue), Some(iccid)) = (records::issued(device), &device.iccid) else { return Ok(()) };
-        let code = activation_code(&line.smdp_address, &issue.matching_id, line.cc_required);
-        let figure = qr_figure(&code, iccid.as_str())
+        let figure = qr_figure(&line.activation_code(issue), iccid.as_str())
             .ok_or_else(|| io::Error::other("activation code too long for a QR code"))?;
         qr.write_all(figure.as_bytes())
     }
