@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 
-use data_encoding::{BASE64, Display as Encoded, HEXLOWER};
+use data_encoding::{BASE64, Display as Encoded, Encoding, HEXLOWER};
 use serde::{Serialize, Serializer};
 
 use super::activation::ActivationCode;
@@ -83,8 +83,12 @@ impl<D: Display> Display for Field<D> {
     }
 }
 
+/// `HEXLOWER` and `BASE64` for values that outlive an expression: as constants they would be temporary ones.
+static HEX: Encoding = HEXLOWER;
+static BASE: Encoding = BASE64;
+
 fn hex(octets: &[u8]) -> Encoded<'_> {
-    HEXLOWER.encode_display(octets)
+    HEX.encode_display(octets)
 }
 
 /// Whether the device line has a package or a stored PPP to show.
@@ -117,7 +121,7 @@ pub fn write_order_record(out: &mut dyn Write, device: &Device, line: &LineFacts
         length: bound.then_some(issue.length),
         sha256: bound.then(|| Text(hex(&issue.sha256))),
         transaction_id: issue.transaction_id.as_ref().map(|id| Text(hex(id))),
-        euicc_otpk: device.euicc_otpk.as_ref().map(|point| Text(BASE64.encode_display(point))),
+        euicc_otpk: device.euicc_otpk.as_ref().map(|point| Text(BASE.encode_display(point))),
         // The record is read once the bundle is durable, and then this is so.
         state: DeviceState::Exported.as_str(),
     };
