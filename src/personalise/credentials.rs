@@ -110,6 +110,18 @@ impl Layout {
     fn start_of(&self, secret: Secret) -> Option<&Slot> {
         self.slots.iter().find(|slot| slot.secret == secret)
     }
+
+    /// Octets of the sealed form behind its head.
+    fn seal_body_len(&self) -> usize {
+        SEAL_VERSION.len() + self.slots.iter().map(|slot| tlv::tlv_len(1, slot.entry_len())).sum::<usize>()
+    }
+}
+
+impl Slot {
+    /// Octets of name and value in the sealed form.
+    fn entry_len(&self) -> usize {
+        tlv::tlv_len(1, self.secret.name().1) + tlv::tlv_len(1, self.len)
+    }
 }
 
 impl Secret {
@@ -205,20 +217,23 @@ impl Credentials {
     ///       07 01 A-key | 07 02 SSD | 07 03 SPC
     /// ```
     ///
-    /// `out` grows once, before anything secret is in it.
-    pub fn seal_form(&self, out: &mut Zeroizing<Vec<u8>>) {
-        let entry = |slot: &Slot| tlv::tlv_len(1, slot.secret.name().1) + tlv::tlv_len(1, slot.len);
-        let body =
-            SEAL_VERSION.len() + self.layout.slots.iter().map(|slot| tlv::tlv_len(1, entry(slot))).sum::<usize>();
-        out.reserve_exact(tlv::tlv_len(1, body));
-        tlv::put_head(out, Tag(0x30), body);
+    /// `out` grows once at most, before anything secret is in it, and not at all when it has room for [`Self::seal_form_len`]. It is
+    /// the caller's to wipe.
+    pub fn seal_form(&self, out: &mut Vec<u8>) {
+        out.reserve_exact(self.seal_form_len());
+        tlv::put_head(out, Tag(0x30), self.layout.seal_body_len());
         out.extend_from_slice(&SEAL_VERSION);
         for slot in &self.layout.slots {
             let (name, name_len) = slot.secret.name();
-            tlv::put_head(out, Tag(0xA1), entry(slot));
+            tlv::put_head(out, Tag(0xA1), slot.entry_len());
             tlv::put(out, Tag(0x80), &name[..name_len]);
             tlv::put(out, Tag(0x81), &self.octets[slot.start..slot.start + slot.len]);
         }
+    }
+
+    /// Octets of [`Self::seal_form`].
+    pub fn seal_form_len(&self) -> usize {
+        tlv::tlv_len(1, self.layout.seal_body_len())
     }
 
     /// Reads a sealed form back; it must have been made for the same layout.
@@ -384,6 +399,7 @@ mod tests {
         let mut form = Zeroizing::new(Vec::new());
         credentials.seal_form(&mut form);
         assert_eq!(form[..5], [0x30, 0x75, 0x80, 0x01, 0x01][..]);
+        assert_eq!(form.len(), credentials.seal_form_len());
         let opened = Credentials::opened(&layout, &form).unwrap();
         assert!(credentials.each().eq(opened.each()));
         for at in 0..form.len() {
