@@ -176,8 +176,9 @@ impl Credentials {
             }
         }
         if let Some(op) = op {
-            let opc = derive(credentials.k(), op, algorithm)?;
-            credentials.overwrite(Secret::Opc, opc.expose(), algorithm)?;
+            let mut opc = Zeroizing::new([0; 32]);
+            let len = derive_into(&mut opc, credentials.k(), op, algorithm)?;
+            credentials.overwrite(Secret::Opc, &opc[..len], algorithm)?;
         }
         Ok(credentials)
     }
@@ -284,22 +285,35 @@ impl Credentials {
 
 /// OPc of K and OP, or TOPc of K and TOP.
 pub fn derive(k: &[u8], op: &SubscriberKey, algorithm: Algorithm) -> Result<SubscriberKey, PersonaliseError> {
+    let mut opc = Zeroizing::new([0; 32]);
+    let len = derive_into(&mut opc, k, op, algorithm)?;
+    SubscriberKey::copy_of(&opc[..len]).ok_or_else(|| key_length("OPc", len, algorithm.opc_len(), algorithm))
+}
+
+/// The same into `out`, without a place of its own; tells how many octets there are.
+fn derive_into(
+    out: &mut [u8; 32],
+    k: &[u8],
+    op: &SubscriberKey,
+    algorithm: Algorithm,
+) -> Result<usize, PersonaliseError> {
     let op = op.expose();
     let wrong_op = || key_length("OP", op.len(), algorithm.opc_len(), algorithm);
     let wrong_k = || key_length("K", k.len(), algorithm.k_len(), algorithm);
-    let opc = match algorithm {
+    match algorithm {
         Algorithm::Milenage => {
             let op: &[u8; 16] = op.try_into().map_err(|_| wrong_op())?;
             let k: &[u8; 16] = k.try_into().map_err(|_| wrong_k())?;
             let opc = milenage::opc(k, op).map_err(|e| PersonaliseError::Aes(e.to_string()))?;
-            SubscriberKey::copy_of(&opc[..])
+            out[..opc.len()].copy_from_slice(&opc[..]);
+            Ok(opc.len())
         }
         Algorithm::Tuak => {
             let top: &[u8; 32] = op.try_into().map_err(|_| wrong_op())?;
-            SubscriberKey::copy_of(&tuak::topc(k, top).ok_or_else(wrong_k)?[..])
+            out.copy_from_slice(&tuak::topc(k, top).ok_or_else(wrong_k)?[..]);
+            Ok(out.len())
         }
-    };
-    opc.ok_or_else(wrong_op)
+    }
 }
 
 impl fmt::Debug for Credentials {
