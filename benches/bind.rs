@@ -72,14 +72,14 @@ fn bind_once(c: &mut Criterion) {
                 let parts = Parts { transaction_id: &transaction_id, metadata: &desk.metadata };
                 let sealer = desk.workbench.sealer();
                 let open = Draft::session(agreement, &parts, upp.len(), sealer).unwrap();
-                let draft = open.fill(|keys, start, slot| protect_into(&upp, keys, start, sealer, slot)).unwrap();
+                let draft = open.fill(|keys, slot| protect_into(&upp, keys, sealer, slot)).unwrap();
                 draft.sign(&[0x51; 64])
             },
             BatchSize::SmallInput,
         );
     });
     let ppk = Ppk::from_random(&[0xA5; 48]);
-    let ppp = protect(&upp, ppk.keys(), ppk.start(), desk.workbench.sealer()).unwrap();
+    let ppp = protect(&upp, ppk.keys(), desk.workbench.sealer()).unwrap();
     group.bench_function("one package of a 12,300-octet profile, stored PPP, after the agreement", |b| {
         let mut agreements = Desk::new(Curve::P256);
         b.iter_batched(

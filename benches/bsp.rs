@@ -14,9 +14,8 @@ use bindery::secret::SharedSecret;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 fn sealer() -> Sealer {
-    let (keys, start) = SegmentKeys::from_octets(&[0xA5; 48]);
     let mut sealer = Sealer::new().unwrap();
-    sealer.begin(&keys, &start).unwrap();
+    sealer.begin(&SegmentKeys::from_octets(&[0xA5; 48])).unwrap();
     sealer
 }
 
@@ -37,13 +36,13 @@ fn seal_one_segment(c: &mut Criterion) {
 fn seal_one_profile(c: &mut Criterion) {
     let mut group = c.benchmark_group("bsp/profile");
     for upp_len in [550, 3_200, 12_300, 105_000] {
-        let (keys, start) = SegmentKeys::from_octets(&[0xA5; 48]);
+        let keys = SegmentKeys::from_octets(&[0xA5; 48]);
         let upp = vec![0x5A; upp_len];
         group.throughput(Throughput::Bytes(upp_len as u64));
         group.bench_function(format!("one profile of {upp_len} octets, key change included, scalar"), |b| {
             let (mut sealer, mut out) = (sealer(), vec![0; sealed_all_len(upp_len)]);
             b.iter(|| {
-                sealer.begin(&keys, &start).unwrap();
+                sealer.begin(&keys).unwrap();
                 sealer.seal_all(PROFILE, black_box(&upp), &mut out).unwrap();
             });
         });
@@ -63,8 +62,7 @@ fn seal_a_group(c: &mut Criterion) {
                 let mut sealer = Sealer::new().unwrap();
                 b.iter(|| {
                     let slots = keys.iter().zip(&mut rooms);
-                    let mut group: Vec<_> =
-                        slots.map(|((keys, start), room)| (&upp[..], Slot { keys, start, room })).collect();
+                    let mut group: Vec<_> = slots.map(|(keys, room)| (&upp[..], Slot { keys, room })).collect();
                     sealer.seal_group(PROFILE, black_box(&mut group)).unwrap();
                 });
             });

@@ -152,9 +152,12 @@ impl Iccid {
     pub fn plus(&self, steps: u64) -> Option<Self> {
         let text = self.as_str();
         let body = &text[..text.len() - 1];
-        let next = body.parse::<u128>().ok()?.checked_add(u128::from(steps))?;
-        let next = format!("{next:0width$}", width = body.len());
-        (next.len() == body.len()).then(|| Self::from_body(&next).ok()).flatten()
+        let next = body.parse::<u64>().ok()?.checked_add(steps)?; // 19 digits at most, which 64 bits hold
+        let mut digits = [0; 20];
+        let (places, check) = digits.split_at_mut(body.len());
+        put_digits(next, places)?;
+        check[0] = luhn_check_digit(places) as u8;
+        Some(Self { digits })
     }
 
     /// 18 or 19 digits completed with their Luhn digit.
@@ -167,6 +170,15 @@ impl Iccid {
     pub fn masked(&self) -> String {
         mask(self.as_str())
     }
+}
+
+/// Fills `places` with the decimal digits of `number`; `None` when it has more.
+fn put_digits(mut number: u64, places: &mut [u8]) -> Option<()> {
+    for place in places.iter_mut().rev() {
+        *place = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    (number == 0).then_some(())
 }
 
 /// The digit that makes `body` followed by it pass the Luhn test.
@@ -236,8 +248,9 @@ impl Imsi {
     /// The number `steps` further; `None` when its digits are used up.
     pub fn plus(&self, steps: u64) -> Option<Self> {
         let next = self.as_str().parse::<u64>().ok()?.checked_add(steps)?;
-        let next = format!("{next:0width$}", width = usize::from(self.length));
-        (next.len() == usize::from(self.length)).then(|| next.parse().ok()).flatten()
+        let mut digits = [0; 15];
+        put_digits(next, &mut digits[..usize::from(self.length)])?;
+        Some(Self { digits, length: self.length })
     }
 
     /// For logs: `262011*******93`.
@@ -460,6 +473,9 @@ mod tests {
         assert_eq!(first.plus(1).unwrap().as_str(), "89000123456789012358");
         assert_eq!(first.plus(0), Some(first));
         assert_eq!(Iccid::from_body("9999999999999999999").unwrap().plus(1), None);
+        assert_eq!(first.plus(u64::MAX), None);
+        let of_19 = Iccid::from_body("890001234567890099").unwrap();
+        assert_eq!(of_19.plus(1), Iccid::from_body("890001234567890100").ok());
     }
 
     #[test]

@@ -29,7 +29,7 @@
 //! let upp = template.personalise(&identity, &credentials)?;
 //!
 //! let ppk = Ppk::from_random(&[0x3C; 48]);
-//! let ppp = protect(&upp, ppk.keys(), ppk.start(), &mut Sealer::new()?)?;
+//! let ppp = protect(&upp, ppk.keys(), &mut Sealer::new()?)?;
 //! assert_eq!(ppp.len(), bindery::protect::ppp_len(upp.len()));
 //! # Ok(())
 //! # }

@@ -41,6 +41,30 @@ impl<Use> fmt::Debug for Key<Use> {
     }
 }
 
+/// The same, lent by who holds the octets, several keys in one place perhaps.
+pub struct LentKey<'k, Use> {
+    bytes: &'k [u8; 16],
+    purpose: PhantomData<Use>,
+}
+
+impl<'k, Use> LentKey<'k, Use> {
+    /// A key of this use; the octets stay where they are.
+    pub fn of(bytes: &'k [u8; 16]) -> Self {
+        Self { bytes, purpose: PhantomData }
+    }
+
+    /// The octets, for the cipher call only.
+    pub fn expose(&self) -> &'k [u8; 16] {
+        self.bytes
+    }
+}
+
+impl<Use> fmt::Debug for LentKey<'_, Use> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(redacted)")
+    }
+}
+
 /// Octets of at most `MAX`, wiped on drop, without growth, in a place of their own: K, OPc, OTA keys, PINs.
 pub struct SecretBytes<const MAX: usize> {
     bytes: Box<[u8; MAX]>,
@@ -92,6 +116,7 @@ mod tests {
     #[test]
     fn debug_never_shows_a_secret() {
         assert_eq!(format!("{:?}", Key::<Enc>::from_slice(&[7; 16])), "Key(redacted)");
+        assert_eq!(format!("{:?}", LentKey::<Enc>::of(&[7; 16])), "Key(redacted)");
         assert_eq!(format!("{:?}", SubscriberKey::copy_of(&[7; 16]).unwrap()), "SecretBytes(redacted)");
     }
 

@@ -7,9 +7,9 @@ use openssl::pkey::Private;
 
 use super::BindError;
 use crate::ffi::ecdh_x;
+use crate::formats::bsp::SegmentKeys;
 use crate::formats::bsp::kdf::{HostId, session_keys};
 use crate::formats::bsp::segment::Sealer;
-use crate::formats::bsp::{ChainState, SegmentKeys};
 use crate::formats::curve::Curve;
 use crate::ids::Eid;
 
@@ -82,7 +82,6 @@ impl OneTimeKey {
 pub struct Agreement {
     pub(super) curve: Curve,
     pub(super) keys: SegmentKeys,
-    pub(super) start: ChainState,
     pub(super) otpk_dp: [u8; 65],
     pub(super) otpk_euicc: [u8; 65],
     pub(super) host_id: HostId,
@@ -101,11 +100,11 @@ pub fn agree(
     let peer = curve.point(otpk_euicc, &mut workbench.numbers);
     let peer = peer.ok_or(BindError::NotOnCurve { curve: curve.as_str() })?;
     let shared = ecdh_x(&key, &peer)?;
-    let (keys, start) = session_keys(&shared, host_id, eid);
+    let keys = session_keys(&shared, host_id, eid);
     let form = PointConversionForm::UNCOMPRESSED;
     let public = key.public_key().to_bytes(key.group(), form, &mut workbench.numbers)?;
     let otpk_dp = public.try_into().map_err(|_| BindError::OpenSsl(ErrorStack::get()))?;
-    Ok(Agreement { curve, keys, start, otpk_dp, otpk_euicc: *otpk_euicc, host_id: *host_id })
+    Ok(Agreement { curve, keys, otpk_dp, otpk_euicc: *otpk_euicc, host_id: *host_id })
 }
 
 #[cfg(test)]
@@ -155,7 +154,8 @@ mod tests {
         };
         let (ours, theirs) = (agreed(&a, &b_public), agreed(&b, &a_public));
         assert_eq!((ours.otpk_dp[..].to_vec(), theirs.otpk_dp[..].to_vec()), (a_public, b_public));
-        assert_eq!((ours.keys.enc.expose(), ours.start.expose()), (theirs.keys.enc.expose(), theirs.start.expose()));
+        assert_eq!(ours.keys.enc().expose(), theirs.keys.enc().expose());
+        assert_eq!(ours.keys.chain(), theirs.keys.chain());
         assert_eq!(ours.curve, Curve::Brainpool);
     }
 
@@ -234,7 +234,7 @@ mod tests {
             agree(&mut workbench, one_time, &eid, &otpk, &host_id).unwrap()
         });
         assert_ne!(one.otpk_dp, two.otpk_dp);
-        assert_ne!(one.keys.enc.expose(), two.keys.enc.expose());
-        assert_ne!(one.start.expose(), two.start.expose());
+        assert_ne!(one.keys.enc().expose(), two.keys.enc().expose());
+        assert_ne!(one.keys.chain(), two.keys.chain());
     }
 }

@@ -2,9 +2,9 @@
 //! Only the signature is filled in last, because it comes from the HSM while segments are being sealed.
 
 use super::{Agreement, BindError};
+use crate::formats::bsp::SegmentKeys;
 use crate::formats::bsp::group::Slot;
 use crate::formats::bsp::segment::{CONTROL, METADATA, Sealer, mac_only_all_len, sealed_all_len, sealed_len};
-use crate::formats::bsp::{ChainState, SegmentKeys};
 use crate::formats::curve::Curve;
 use crate::formats::digest::sha256;
 use crate::formats::rsp::es8p::{
@@ -33,8 +33,8 @@ pub struct Parts<'a> {
 /// A package under session keys whose profile is not in it yet.
 pub struct OpenDraft {
     draft: Draft,
+    /// Those of the session, their chain behind the metadata.
     keys: SegmentKeys,
-    start: ChainState,
     slot_from: usize,
 }
 
@@ -62,7 +62,9 @@ impl Draft {
         put_head(&mut draft.bytes, SEQUENCE_OF_86, lengths.profile);
         let slot_from = draft.bytes.len();
         draft.bytes.resize(slot_from + lengths.profile, 0);
-        Ok(OpenDraft { draft, keys: agreement.keys, start: sealer.state(), slot_from })
+        let mut keys = agreement.keys;
+        sealer.pause(&mut keys);
+        Ok(OpenDraft { draft, keys, slot_from })
     }
 
     /// A package around a stored profile, whose own keys travel in ReplaceSessionKeys.
@@ -75,7 +77,7 @@ impl Draft {
     ) -> Result<Self, BindError> {
         let lengths = Lengths { metadata: parts.metadata.len(), has_keys: true, profile: ppp.len() };
         let mut draft = Self::begin(&agreement, parts, &lengths, sealer)?;
-        let replace = replace_session_keys(ppk.keys(), ppk.start());
+        let replace = replace_session_keys(ppk.keys());
         put_head(&mut draft.bytes, SECOND_SEQUENCE_OF_87, sealed_len(replace.len()));
         sealer.seal_encrypted(CONTROL, &replace[..], room(&mut draft.bytes, sealed_len(replace.len())))?;
         put_head(&mut draft.bytes, SEQUENCE_OF_86, lengths.profile);
@@ -113,14 +115,14 @@ impl Draft {
         if lengths.profile == 0 {
             return Err(BindError::Empty);
         }
-        let Agreement { curve, keys, start, otpk_dp, otpk_euicc, host_id } = agreement;
+        let Agreement { curve, keys, otpk_dp, otpk_euicc, host_id } = agreement;
         let channel = InitialiseSecureChannel { transaction_id: parts.transaction_id, host_id, otpk_dp };
         let value_len = channel.encoded_len() + lengths.sequences();
         let mut bytes = Vec::with_capacity(tlv_len(2, value_len));
         put_head(&mut bytes, BOUND_PROFILE_PACKAGE, value_len);
         let (signature_at, digest) = channel.write(otpk_euicc, &mut bytes);
 
-        sealer.begin(keys, start)?;
+        sealer.begin(keys)?;
         put_head(&mut bytes, FIRST_SEQUENCE_OF_87, sealed_len(CONFIGURE_ISDP.len()));
         sealer.seal_encrypted(CONTROL, &CONFIGURE_ISDP, room(&mut bytes, sealed_len(CONFIGURE_ISDP.len())))?;
         let metadata_len = mac_only_all_len(lengths.metadata);
@@ -141,7 +143,7 @@ impl OpenDraft {
         self.draft.curve
     }
 
-    /// Lends the session keys, the states of the chains and the profiles' places of several packages to `protect`, in their order.
+    /// Lends the session keys and the profiles' places of several packages to `protect`, in their order.
     pub fn fill_all<E>(
         mut drafts: Vec<Self>,
         protect: impl FnOnce(&mut dyn Iterator<Item = Slot<'_>>) -> Result<(), E>,
@@ -153,15 +155,12 @@ impl OpenDraft {
     }
 
     fn slot(&mut self) -> Slot<'_> {
-        Slot { keys: &self.keys, start: &self.start, room: &mut self.draft.bytes[self.slot_from..] }
+        Slot { keys: &self.keys, room: &mut self.draft.bytes[self.slot_from..] }
     }
 
-    /// Lends the session keys, the state of the chain and the profile's place to `protect`.
-    pub fn fill<E>(
-        mut self,
-        protect: impl FnOnce(&SegmentKeys, &ChainState, &mut [u8]) -> Result<(), E>,
-    ) -> Result<Draft, E> {
-        protect(&self.keys, &self.start, &mut self.draft.bytes[self.slot_from..])?;
+    /// Lends the session keys and the profile's place to `protect`.
+    pub fn fill<E>(mut self, protect: impl FnOnce(&SegmentKeys, &mut [u8]) -> Result<(), E>) -> Result<Draft, E> {
+        protect(&self.keys, &mut self.draft.bytes[self.slot_from..])?;
         Ok(self.draft)
     }
 }
@@ -268,12 +267,12 @@ mod tests {
             if self.ppk.is_empty() {
                 let open = Draft::session(agreement, &self.parts(), self.upp.len(), sealer).unwrap();
                 let digest = open.digest();
-                let draft = open.fill(|keys, start, slot| protect_into(&self.upp, keys, start, sealer, slot)).unwrap();
+                let draft = open.fill(|keys, slot| protect_into(&self.upp, keys, sealer, slot)).unwrap();
                 assert_eq!(draft.digest(), digest);
                 draft
             } else {
                 let ppk = Ppk::opened(&sized(&self.ppk));
-                let ppp = protect(&self.upp, ppk.keys(), ppk.start(), sealer).unwrap();
+                let ppp = protect(&self.upp, ppk.keys(), sealer).unwrap();
                 Draft::stored(agreement, &self.parts(), &ppk, &ppp, sealer).unwrap()
             }
         }

@@ -28,11 +28,13 @@ pub fn read_swapped(octets: &[u8]) -> Option<String> {
 /// EF.IMSI (3GPP TS 31.102 §4.2.2): length octet 08, then parity nibble (9 odd, 1 even) and swapped digits, 9 octets in all.
 /// `digits`: 6 to 15 of them.
 pub fn ef_imsi(digits: &str) -> [u8; 9] {
-    let parity = if digits.len() % 2 == 1 { '9' } else { '1' };
-    let body: [u8; 8] = swapped(&format!("{parity}{digits}"));
+    let parity = if digits.len() % 2 == 1 { 9 } else { 1 };
+    let (first, rest) = digits.split_at(digits.len().min(1));
+    let rest: [u8; 7] = swapped(rest);
     let mut out = [0; 9];
     out[0] = (digits.len() / 2 + 1) as u8;
-    out[1..].copy_from_slice(&body);
+    out[1] = swapped::<1>(first)[0] << 4 | parity;
+    out[2..].copy_from_slice(&rest);
     out
 }
 

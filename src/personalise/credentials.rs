@@ -110,6 +110,18 @@ impl Layout {
     fn start_of(&self, secret: Secret) -> Option<&Slot> {
         self.slots.iter().find(|slot| slot.secret == secret)
     }
+
+    /// Octets of the sealed form behind its head.
+    fn seal_body_len(&self) -> usize {
+        SEAL_VERSION.len() + self.slots.iter().map(|slot| tlv::tlv_len(1, slot.entry_len())).sum::<usize>()
+    }
+}
+
+impl Slot {
+    /// Octets of name and value in the sealed form.
+    fn entry_len(&self) -> usize {
+        tlv::tlv_len(1, self.secret.name().1) + tlv::tlv_len(1, self.len)
+    }
 }
 
 impl Secret {
@@ -164,8 +176,9 @@ impl Credentials {
             }
         }
         if let Some(op) = op {
-            let opc = derive(credentials.k(), op, algorithm)?;
-            credentials.overwrite(Secret::Opc, opc.expose(), algorithm)?;
+            let mut opc = Zeroizing::new([0; 32]);
+            let len = derive_into(&mut opc, credentials.k(), op, algorithm)?;
+            credentials.overwrite(Secret::Opc, &opc[..len], algorithm)?;
         }
         Ok(credentials)
     }
@@ -205,20 +218,23 @@ impl Credentials {
     ///       07 01 A-key | 07 02 SSD | 07 03 SPC
     /// ```
     ///
-    /// `out` grows once, before anything secret is in it.
-    pub fn seal_form(&self, out: &mut Zeroizing<Vec<u8>>) {
-        let entry = |slot: &Slot| tlv::tlv_len(1, slot.secret.name().1) + tlv::tlv_len(1, slot.len);
-        let body =
-            SEAL_VERSION.len() + self.layout.slots.iter().map(|slot| tlv::tlv_len(1, entry(slot))).sum::<usize>();
-        out.reserve_exact(tlv::tlv_len(1, body));
-        tlv::put_head(out, Tag(0x30), body);
+    /// `out` grows once at most, before anything secret is in it, and not at all when it has room for [`Self::seal_form_len`]. It is
+    /// the caller's to wipe.
+    pub fn seal_form(&self, out: &mut Vec<u8>) {
+        out.reserve_exact(self.seal_form_len());
+        tlv::put_head(out, Tag(0x30), self.layout.seal_body_len());
         out.extend_from_slice(&SEAL_VERSION);
         for slot in &self.layout.slots {
             let (name, name_len) = slot.secret.name();
-            tlv::put_head(out, Tag(0xA1), entry(slot));
+            tlv::put_head(out, Tag(0xA1), slot.entry_len());
             tlv::put(out, Tag(0x80), &name[..name_len]);
             tlv::put(out, Tag(0x81), &self.octets[slot.start..slot.start + slot.len]);
         }
+    }
+
+    /// Octets of [`Self::seal_form`].
+    pub fn seal_form_len(&self) -> usize {
+        tlv::tlv_len(1, self.layout.seal_body_len())
     }
 
     /// Reads a sealed form back; it must have been made for the same layout.
@@ -269,22 +285,35 @@ impl Credentials {
 
 /// OPc of K and OP, or TOPc of K and TOP.
 pub fn derive(k: &[u8], op: &SubscriberKey, algorithm: Algorithm) -> Result<SubscriberKey, PersonaliseError> {
+    let mut opc = Zeroizing::new([0; 32]);
+    let len = derive_into(&mut opc, k, op, algorithm)?;
+    SubscriberKey::copy_of(&opc[..len]).ok_or_else(|| key_length("OPc", len, algorithm.opc_len(), algorithm))
+}
+
+/// The same into `out`, without a place of its own; tells how many octets there are.
+fn derive_into(
+    out: &mut [u8; 32],
+    k: &[u8],
+    op: &SubscriberKey,
+    algorithm: Algorithm,
+) -> Result<usize, PersonaliseError> {
     let op = op.expose();
     let wrong_op = || key_length("OP", op.len(), algorithm.opc_len(), algorithm);
     let wrong_k = || key_length("K", k.len(), algorithm.k_len(), algorithm);
-    let opc = match algorithm {
+    match algorithm {
         Algorithm::Milenage => {
             let op: &[u8; 16] = op.try_into().map_err(|_| wrong_op())?;
             let k: &[u8; 16] = k.try_into().map_err(|_| wrong_k())?;
             let opc = milenage::opc(k, op).map_err(|e| PersonaliseError::Aes(e.to_string()))?;
-            SubscriberKey::copy_of(&opc[..])
+            out[..opc.len()].copy_from_slice(&opc[..]);
+            Ok(opc.len())
         }
         Algorithm::Tuak => {
             let top: &[u8; 32] = op.try_into().map_err(|_| wrong_op())?;
-            SubscriberKey::copy_of(&tuak::topc(k, top).ok_or_else(wrong_k)?[..])
+            out.copy_from_slice(&tuak::topc(k, top).ok_or_else(wrong_k)?[..]);
+            Ok(out.len())
         }
-    };
-    opc.ok_or_else(wrong_op)
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -384,6 +413,7 @@ mod tests {
         let mut form = Zeroizing::new(Vec::new());
         credentials.seal_form(&mut form);
         assert_eq!(form[..5], [0x30, 0x75, 0x80, 0x01, 0x01][..]);
+        assert_eq!(form.len(), credentials.seal_form_len());
         let opened = Credentials::opened(&layout, &form).unwrap();
         assert!(credentials.each().eq(opened.each()));
         for at in 0..form.len() {

@@ -302,9 +302,8 @@ impl Started {
     pub(super) fn close(self, batch_key: &BatchKey) -> Result<Closing, Failed> {
         let Self { name, upp, credentials, credentials_nonce, mut issue, goal, .. } = self;
         issue.upp_sha256 = upp.sha256();
-        let mut secrets = Zeroizing::new(Vec::new());
-        credentials.seal_form(&mut secrets);
-        let sealed = batch_key.seal(Content::Credentials, &name.iccid, &credentials_nonce, &secrets);
+        let (len, write) = (credentials.seal_form_len(), |place: &mut Vec<u8>| credentials.seal_form(place));
+        let sealed = batch_key.seal_written(Content::Credentials, &name.iccid, &credentials_nonce, len, write);
         issue.sealed_credentials = Some(sealed.map_err(|e| name.failed(&e))?);
         if let Goal::Stored { ppk, nonce } = &goal {
             let mut triple = Zeroizing::new([0; 48]);

@@ -4,9 +4,9 @@
 
 mod ppk;
 
+use crate::formats::bsp::SegmentKeys;
 use crate::formats::bsp::group::Slot;
 use crate::formats::bsp::segment::{PROFILE, SealError, Sealer, sealed_all_len};
-use crate::formats::bsp::{ChainState, SegmentKeys};
 use crate::formats::digest::sha256;
 use crate::personalise::Upp;
 
@@ -54,11 +54,11 @@ pub const fn ppp_len(upp_len: usize) -> usize {
     sealed_all_len(upp_len)
 }
 
-/// Protects `upp` for rest. `keys` and `start` are used for this one UPP and never again: ICVs depend on key and counter alone,
+/// Protects `upp` for rest. `keys` are used for this one UPP and never again: ICVs depend on key and counter alone,
 /// so two UPPs under one key would show where they begin alike.
-pub fn protect(upp: &Upp, keys: &SegmentKeys, start: &ChainState, sealer: &mut Sealer) -> Result<Ppp, ProtectError> {
+pub fn protect(upp: &Upp, keys: &SegmentKeys, sealer: &mut Sealer) -> Result<Ppp, ProtectError> {
     let mut segments = vec![0; ppp_len(upp.len())];
-    protect_into(upp, keys, start, sealer, &mut segments)?;
+    protect_into(upp, keys, sealer, &mut segments)?;
     Ok(Ppp(segments))
 }
 
@@ -71,14 +71,8 @@ pub fn protect_all(profiles: &[(Upp, Ppk)], sealer: &mut Sealer) -> Result<Vec<P
 }
 
 /// Protects `upp` straight into its place in a bound package, `slot` of [`ppp_len`] octets.
-pub fn protect_into(
-    upp: &Upp,
-    keys: &SegmentKeys,
-    start: &ChainState,
-    sealer: &mut Sealer,
-    slot: &mut [u8],
-) -> Result<(), ProtectError> {
-    seal(&mut [(upp.expose(), Slot { keys, start, room: slot })], sealer)
+pub fn protect_into(upp: &Upp, keys: &SegmentKeys, sealer: &mut Sealer, slot: &mut [u8]) -> Result<(), ProtectError> {
+    seal(&mut [(upp.expose(), Slot { keys, room: slot })], sealer)
 }
 
 /// Protects profiles straight into their places in bound packages, several at once.
@@ -109,10 +103,10 @@ mod tests {
     fn a_profile_at_rest_and_one_in_its_slot_are_the_same_octets() {
         let ppk = Ppk::from_random(&std::array::from_fn(|i| i as u8));
         let mut sealer = Sealer::new().unwrap();
-        let ppp = protect(&upp(2500), ppk.keys(), ppk.start(), &mut sealer).unwrap();
+        let ppp = protect(&upp(2500), ppk.keys(), &mut sealer).unwrap();
         assert_eq!(ppp.len(), ppp_len(2500));
         let mut slot = vec![0; ppp_len(2500)];
-        protect_into(&upp(2500), ppk.keys(), ppk.start(), &mut sealer, &mut slot).unwrap();
+        protect_into(&upp(2500), ppk.keys(), &mut sealer, &mut slot).unwrap();
         assert_eq!(ppp.as_bytes(), slot);
         assert_eq!(ppp.sha256(), Ppp::stored(slot).sha256());
     }
@@ -125,7 +119,7 @@ mod tests {
         let at_once = protect_all(&profiles, &mut sealer).unwrap();
         assert_eq!(at_once.len(), profiles.len());
         for ((upp, ppk), ppp) in profiles.iter().zip(at_once) {
-            sealer.begin(ppk.keys(), ppk.start()).unwrap();
+            sealer.begin(ppk.keys()).unwrap();
             let mut alone = vec![0; ppp_len(upp.len())];
             sealer.seal_all(PROFILE, upp.expose(), &mut alone).unwrap();
             assert_eq!(ppp.as_bytes(), alone, "{} octets", upp.len());
@@ -135,7 +129,7 @@ mod tests {
     #[test]
     fn an_empty_profile_is_refused() {
         let ppk = Ppk::from_random(&[1; 48]);
-        let refused = protect(&upp(0), ppk.keys(), ppk.start(), &mut Sealer::new().unwrap());
+        let refused = protect(&upp(0), ppk.keys(), &mut Sealer::new().unwrap());
         assert!(matches!(refused, Err(ProtectError::Empty)));
     }
 }

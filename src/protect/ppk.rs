@@ -1,19 +1,17 @@
 //! PPK: the random keys of one profile at rest, sealed by a key of the HSM beside it, destroyed with it.
 
+use crate::formats::bsp::SegmentKeys;
 use crate::formats::bsp::group::Slot;
-use crate::formats::bsp::{ChainState, SegmentKeys};
 
 /// PPK-ENC, PPK-CMAC and the initial MAC chaining value of exactly one PPP.
 pub struct Ppk {
     keys: SegmentKeys,
-    start: ChainState,
 }
 
 impl Ppk {
     /// From 48 octets of the token's random source; the caller wipes its copy.
     pub fn from_random(octets: &[u8; 48]) -> Self {
-        let (keys, start) = SegmentKeys::from_octets(octets);
-        Self { keys, start }
+        Self { keys: SegmentKeys::from_octets(octets) }
     }
 
     /// From what [`Self::expose_for_sealing`] gave out, unsealed again.
@@ -23,23 +21,18 @@ impl Ppk {
 
     /// `MCV || PPK-ENC || PPK-CMAC`, for the seal at rest only; the caller wipes `out`.
     pub fn expose_for_sealing(&self, out: &mut [u8; 48]) {
-        let values = [self.start.expose(), self.keys.enc.expose(), self.keys.mac.expose()];
+        let values = [self.keys.chain(), self.keys.enc().expose(), self.keys.mac().expose()];
         out.chunks_exact_mut(16).zip(values).for_each(|(slot, value)| slot.copy_from_slice(value));
     }
 
-    /// The segment keys.
+    /// The segment keys, their chain at its beginning.
     pub fn keys(&self) -> &SegmentKeys {
         &self.keys
     }
 
     /// These keys, and where the segments go.
     pub(super) fn slot<'a>(&'a self, room: &'a mut [u8]) -> Slot<'a> {
-        Slot { keys: &self.keys, start: &self.start, room }
-    }
-
-    /// Where the chain begins.
-    pub fn start(&self) -> &ChainState {
-        &self.start
+        Slot { keys: &self.keys, room }
     }
 }
 
@@ -54,7 +47,8 @@ mod tests {
         Ppk::from_random(&octets).expose_for_sealing(&mut sealed);
         assert_eq!(sealed, octets);
         let ppk = Ppk::opened(&sealed);
-        assert_eq!([&ppk.start().expose()[..], ppk.keys().enc.expose(), ppk.keys().mac.expose()].concat(), octets);
-        assert_eq!(ppk.start().counter(), 1);
+        let keys = ppk.keys();
+        assert_eq!([&keys.chain()[..], keys.enc().expose(), keys.mac().expose()].concat(), octets);
+        assert_eq!(keys.counter(), 1);
     }
 }

@@ -9,6 +9,7 @@
 //! one key.
 
 use openssl::cipher_ctx::CipherCtx;
+use openssl::error::ErrorStack;
 use openssl::symm::{Cipher, Crypter, Mode};
 use zeroize::Zeroizing;
 
@@ -88,22 +89,37 @@ impl BatchKey {
         iccid: &Iccid,
         nonce: &[u8; NONCE_LEN],
         secret: &[u8],
-    ) -> Result<Vec<u8>, openssl::error::ErrorStack> {
-        // One buffer of its final size: the secret is encrypted into its place.
-        let mut sealed = vec![0; 1 + NONCE_LEN + secret.len() + TAG_LEN];
-        let (head, rest) = sealed.split_at_mut(1 + NONCE_LEN);
-        let (body, tag) = rest.split_at_mut(secret.len());
-        head[0] = FORM;
-        head[1..].copy_from_slice(nonce);
+    ) -> Result<Vec<u8>, ErrorStack> {
+        self.seal_written(content, iccid, nonce, secret.len(), |place| place.extend_from_slice(secret))
+    }
+
+    /// The same for a secret of `len` octets that `write` appends: it is encrypted where it was written, so nothing else holds it.
+    pub fn seal_written(
+        &self,
+        content: Content,
+        iccid: &Iccid,
+        nonce: &[u8; NONCE_LEN],
+        len: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Vec<u8>, ErrorStack> {
+        // Of its final size, or what is written would move and leave a copy; wiped when it is not encrypted after all.
+        let mut sealed = Zeroizing::new(Vec::with_capacity(1 + NONCE_LEN + len + TAG_LEN));
+        sealed.push(FORM);
+        sealed.extend_from_slice(nonce);
+        write(&mut sealed);
+        debug_assert_eq!(sealed.len(), 1 + NONCE_LEN + len);
+        sealed.extend_from_slice(&[0; TAG_LEN]);
+        let (_, rest) = sealed.split_at_mut(1 + NONCE_LEN);
+        let (body, tag) = rest.split_at_mut(rest.len() - TAG_LEN);
         let mut context = CipherCtx::new()?;
         context.encrypt_init(Some(openssl::cipher::Cipher::aes_256_gcm()), Some(&self.octets[..]), Some(nonce))?;
         for part in [word_of(content), "|", &self.order, "|", iccid.as_str()] {
             context.cipher_update(part.as_bytes(), None)?;
         }
-        context.cipher_update(secret, Some(body))?;
+        context.cipher_update_inplace(body, body.len())?;
         context.cipher_final(&mut [])?;
         context.tag(tag)?;
-        Ok(sealed)
+        Ok(std::mem::take(&mut *sealed))
     }
 
     /// Opens one record's secret.
@@ -129,7 +145,7 @@ impl BatchKey {
             crypter.set_tag(tag)?;
             Ok(written + crypter.finalize(&mut plain[written..])?)
         };
-        let length = read().map_err(|_: openssl::error::ErrorStack| SealBroken)?;
+        let length = read().map_err(|_: ErrorStack| SealBroken)?;
         plain.truncate(length);
         Ok(plain)
     }

@@ -137,7 +137,7 @@ impl Desk {
 
     fn protect(&mut self, upp: &Upp) -> Result<(Ppk, Ppp), Failure> {
         let ppk = Ppk::from_random(&std::array::from_fn(|i| i as u8));
-        let ppp = protect(upp, ppk.keys(), ppk.start(), self.workbench.sealer())?;
+        let ppp = protect(upp, ppk.keys(), self.workbench.sealer())?;
         Ok((ppk, ppp))
     }
 

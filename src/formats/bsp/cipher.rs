@@ -6,7 +6,7 @@ use openssl::cipher_ctx::CipherCtx;
 use openssl::error::ErrorStack;
 use zeroize::Zeroizing;
 
-use crate::secret::{Enc, Key};
+use crate::secret::{Enc, LentKey};
 
 const BLOCK: usize = 16;
 /// ICVs made in one call.
@@ -34,7 +34,7 @@ impl SegmentCipher {
         Ok(Self { cbc: context("AES-128-CBC")?, ecb: context("AES-128-ECB")? })
     }
 
-    pub(super) fn rekey(&mut self, key: &Key<Enc>) -> Result<(), ErrorStack> {
+    pub(super) fn rekey(&mut self, key: LentKey<'_, Enc>) -> Result<(), ErrorStack> {
         self.cbc.encrypt_init(None, Some(key.expose()), None)?;
         self.ecb.encrypt_init(None, Some(key.expose()), None)
     }
@@ -77,7 +77,7 @@ mod tests {
     fn whole_blocks_are_encrypted_as_nist_published() {
         let mut cipher = SegmentCipher::new().unwrap();
         for [key, iv, plain, sealed] in vectors(include_str!("../../../test-vectors/nist/aes128-cbc.txt")) {
-            cipher.rekey(&Key::from_slice(&sized(&key))).unwrap();
+            cipher.rekey(LentKey::of(&sized(&key))).unwrap();
             for blocks in 1..=plain.len() / BLOCK {
                 let mut out = vec![0; (blocks + 1) * BLOCK];
                 cipher.encrypt(&iv, &plain[..blocks * BLOCK], &mut out).unwrap();

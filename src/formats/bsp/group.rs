@@ -4,11 +4,11 @@
 
 use zeroize::Zeroizing;
 
+use super::SegmentKeys;
 use super::cipher::padded_len;
 use super::lanes::{self, Block, CbcLane, EncLaneKey, LANES, MacLane, MacLaneKey};
 use super::mac::MAC_LEN;
 use super::segment::{MAX_ENCRYPTED, sealed_len, write_head};
-use super::{ChainState, SegmentKeys};
 use crate::formats::tlv::Tag;
 
 /// Packages that gain from being sealed at once; more go group after group.
@@ -20,10 +20,8 @@ const WAVE_SEALED: usize = LANES * sealed_len(MAX_ENCRYPTED);
 
 /// Where the segments of a package go, and what they are sealed with.
 pub struct Slot<'a> {
-    /// Keys of this package alone.
+    /// Keys of this package alone, and where its chain stands.
     pub keys: &'a SegmentKeys,
-    /// Where its chain stands.
-    pub start: &'a ChainState,
     /// Room for exactly its segments.
     pub room: &'a mut [u8],
 }
@@ -72,10 +70,10 @@ impl GroupCipher {
 impl Scheduled {
     fn new(slot: &Slot<'_>) -> Self {
         Self {
-            enc: EncLaneKey::new(&slot.keys.enc),
-            mac: MacLaneKey::new(&slot.keys.mac),
-            chain: Zeroizing::new(*slot.start.expose()),
-            counter: slot.start.counter(),
+            enc: EncLaneKey::new(slot.keys.enc()),
+            mac: MacLaneKey::new(slot.keys.mac()),
+            chain: Zeroizing::new(*slot.keys.chain()),
+            counter: slot.keys.counter(),
         }
     }
 
@@ -116,7 +114,7 @@ mod tests {
     use openssl::sha::sha256;
     use proptest::prelude::*;
 
-    fn keys(number: usize) -> (SegmentKeys, ChainState) {
+    fn keys(number: usize) -> SegmentKeys {
         SegmentKeys::from_octets(&std::array::from_fn(|i| (31 * number + i) as u8))
     }
 
@@ -125,24 +123,21 @@ mod tests {
     }
 
     /// The lanes themselves: in software where the processor has no instructions for AES, whatever [`Sealer`] prefers there.
-    fn in_lanes(packages: &[(Vec<u8>, (SegmentKeys, ChainState))]) -> Vec<Vec<u8>> {
+    fn in_lanes(packages: &[(Vec<u8>, SegmentKeys)]) -> Vec<Vec<u8>> {
         let mut rooms: Vec<_> = packages.iter().map(|(plain, _)| vec![0; sealed_all_len(plain.len())]).collect();
-        let mut group: Vec<_> = packages
-            .iter()
-            .zip(&mut rooms)
-            .map(|((plain, (keys, start)), room)| (&plain[..], Slot { keys, start, room }))
-            .collect();
+        let mut group: Vec<_> =
+            packages.iter().zip(&mut rooms).map(|((plain, keys), room)| (&plain[..], Slot { keys, room })).collect();
         let mut cipher = GroupCipher(Vec::new());
         group.chunks_mut(GROUP).for_each(|group| cipher.seal(PROFILE, group));
         assert!(cipher.0.is_empty(), "key schedules outlive the group");
         rooms
     }
 
-    fn one_by_one(packages: &[(Vec<u8>, (SegmentKeys, ChainState))]) -> Vec<Vec<u8>> {
+    fn one_by_one(packages: &[(Vec<u8>, SegmentKeys)]) -> Vec<Vec<u8>> {
         let mut sealer = Sealer::new().unwrap();
-        let seal = |(plain, (keys, start)): &(Vec<u8>, (SegmentKeys, ChainState))| {
+        let seal = |(plain, keys): &(Vec<u8>, SegmentKeys)| {
             let mut room = vec![0; sealed_all_len(plain.len())];
-            sealer.begin(keys, start).unwrap();
+            sealer.begin(keys).unwrap();
             sealer.seal_all(PROFILE, plain, &mut room).unwrap();
             room
         };
@@ -187,8 +182,7 @@ mod tests {
             let expected = one_by_one(&packages);
             let mut rooms: Vec<_> = expected.iter().map(|room| vec![0; room.len()]).collect();
             let slots = packages.iter().zip(&mut rooms);
-            let mut group: Vec<_> =
-                slots.map(|((plain, (keys, start)), room)| (&plain[..], Slot { keys, start, room })).collect();
+            let mut group: Vec<_> = slots.map(|((plain, keys), room)| (&plain[..], Slot { keys, room })).collect();
             Sealer::new().unwrap().seal_group(PROFILE, &mut group).unwrap();
             assert!(rooms == expected, "{size} packages");
         }
@@ -196,23 +190,22 @@ mod tests {
 
     #[test]
     fn a_chain_goes_on_where_its_package_stands() {
-        let (keys, start) = keys(1);
+        let mut keys = keys(1);
         let mut sealer = Sealer::new().unwrap();
-        sealer.begin(&keys, &start).unwrap();
+        sealer.begin(&keys).unwrap();
         let mut one_by_one = [vec![0; sealed_all_len(9_000)], vec![0; sealed_all_len(1_000)]];
         sealer.seal_all(PROFILE, &plain(9_000), &mut one_by_one[0]).unwrap();
-        let state = sealer.state();
+        sealer.pause(&mut keys);
         sealer.seal_all(PROFILE, &plain(1_000), &mut one_by_one[1]).unwrap();
-        assert_eq!(in_lanes(&[(plain(1_000), (keys, state))])[0], one_by_one[1]);
+        assert_eq!(in_lanes(&[(plain(1_000), keys)])[0], one_by_one[1]);
     }
 
     #[test]
     fn one_wrong_room_keeps_the_whole_group_unsealed() {
-        let (keys, start) = keys(1);
+        let keys = keys(1);
         let mut rooms = [vec![0; sealed_all_len(50)], vec![0; sealed_all_len(50) + 1]];
         let plain = plain(50);
-        let mut group: Vec<_> =
-            rooms.iter_mut().map(|room| (&plain[..], Slot { keys: &keys, start: &start, room })).collect();
+        let mut group: Vec<_> = rooms.iter_mut().map(|room| (&plain[..], Slot { keys: &keys, room })).collect();
         let refused = Sealer::new().unwrap().seal_group(PROFILE, &mut group);
         assert!(matches!(refused, Err(SealError::Buffer { .. })));
         assert!(rooms.iter().flatten().all(|octet| *octet == 0));

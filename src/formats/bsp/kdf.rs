@@ -1,11 +1,11 @@
 //! From the shared secret of the key agreement to session keys: X9.63 with SHA-256.
-//! In: the x coordinate of the ECDH point, host id, EID. Out: [`SegmentKeys`] and the chain's start.
+//! In: the x coordinate of the ECDH point, host id, EID. Out: [`SegmentKeys`].
 //! The EID enters packed, 16 octets, never as ASCII. Source: SGP.22 §3.1.3.2 step 9 and Annex G; SEC 1 §3.6.1.
 
 use openssl::sha::Sha256;
 use zeroize::Zeroizing;
 
-use super::{ChainState, SegmentKeys};
+use super::SegmentKeys;
 use crate::ids::Eid;
 use crate::secret::SharedSecret;
 
@@ -36,7 +36,7 @@ impl HostId {
 }
 
 /// S-ENC, S-MAC and the initial MAC chaining value of one session.
-pub fn session_keys(shared: &SharedSecret, host_id: &HostId, eid: &Eid) -> (SegmentKeys, ChainState) {
+pub fn session_keys(shared: &SharedSecret, host_id: &HostId, eid: &Eid) -> SegmentKeys {
     let mut keys = Zeroizing::new([0; 48]);
     x963_sha256(&shared[..], &shared_info(host_id, eid.packed()), &mut keys[..]);
     SegmentKeys::from_octets(&keys)
@@ -91,9 +91,9 @@ mod tests {
                 below_eid += 1;
                 continue;
             };
-            let (keys, start) = session_keys(&SharedSecret::new(sized(&secret)), &host_id, &eid);
-            assert_eq!([&start.expose()[..], keys.enc.expose(), keys.mac.expose()].concat(), expected);
-            assert_eq!(start.counter(), 1);
+            let keys = session_keys(&SharedSecret::new(sized(&secret)), &host_id, &eid);
+            assert_eq!([&keys.chain()[..], keys.enc().expose(), keys.mac().expose()].concat(), expected);
+            assert_eq!(keys.counter(), 1);
         }
         assert_eq!(below_eid, 1, "one published EID has wrong check digits");
     }

@@ -13,52 +13,65 @@ pub(crate) mod vectors;
 
 use zeroize::Zeroizing;
 
-use crate::secret::{Enc, Key, Mac};
+use crate::secret::{Enc, LentKey, Mac};
 
-/// The two keys segments are closed with: S-ENC and S-MAC, or PPK-ENC and PPK-CMAC.
+/// What the segments of one package are closed with: S-ENC and S-MAC, or PPK-ENC and PPK-CMAC, and where the MAC chain stands. All in one
+/// place of its own, as in [`crate::secret::Key`]: moves leave no copies. Wiped on drop; half of the chaining value never leaves either.
 pub struct SegmentKeys {
-    /// Encrypts.
-    pub enc: Key<Enc>,
-    /// Authenticates.
-    pub mac: Key<Mac>,
-}
-
-impl SegmentKeys {
-    /// Takes apart `MCV || ENC || MAC`, the order of the derivation and of ReplaceSessionKeys.
-    pub fn from_octets(octets: &[u8; 48]) -> (Self, ChainState) {
-        let part = |at: usize| Zeroizing::new(std::array::from_fn::<u8, 16, _>(|i| octets[at + i]));
-        let keys = Self { enc: Key::from_slice(&part(16)), mac: Key::from_slice(&part(32)) };
-        (keys, ChainState::start(&part(0)))
-    }
-}
-
-/// Where the MAC chain stands: the last full CMAC (at the start: the initial MAC chaining value) and the block counter of the
-/// next segment. Wiped on drop, because half of the chaining value never leaves.
-pub struct ChainState {
-    chain: Box<Zeroizing<[u8; 16]>>,
+    /// `MCV || ENC || MAC`; the chaining value is the last full CMAC, at the start the initial one.
+    parts: Box<Zeroizing<[[u8; 16]; 3]>>,
     counter: u32,
 }
 
-impl ChainState {
-    /// Before the first segment, and again after ReplaceSessionKeys: counter 1.
-    pub fn start(initial_mac_chaining_value: &[u8; 16]) -> Self {
-        let mut chain = Box::new(Zeroizing::new([0; 16]));
-        chain.copy_from_slice(initial_mac_chaining_value);
-        Self { chain, counter: 1 }
+impl SegmentKeys {
+    /// Takes over `MCV || ENC || MAC`, the order of the derivation and of ReplaceSessionKeys. The block counter begins with 1.
+    pub fn from_octets(octets: &[u8; 48]) -> Self {
+        let mut parts = Box::new(Zeroizing::new([[0; 16]; 3]));
+        parts.as_flattened_mut().copy_from_slice(octets);
+        Self { parts, counter: 1 }
+    }
+
+    /// Encrypts.
+    pub fn enc(&self) -> LentKey<'_, Enc> {
+        LentKey::of(&self.parts[1])
+    }
+
+    /// Authenticates.
+    pub fn mac(&self) -> LentKey<'_, Mac> {
+        LentKey::of(&self.parts[2])
     }
 
     /// The chaining value, for the MAC and for ReplaceSessionKeys only.
-    pub fn expose(&self) -> &[u8; 16] {
-        &self.chain
+    pub fn chain(&self) -> &[u8; 16] {
+        &self.parts[0]
     }
 
     /// Block counter of the next segment.
     pub fn counter(&self) -> u32 {
         self.counter
     }
+}
 
-    fn continue_from(&mut self, other: &Self) {
-        self.chain.copy_from_slice(&other.chain[..]);
-        self.counter = other.counter;
+/// Where the MAC chain of the segments in work stands, in a place of its own too.
+struct ChainState {
+    chain: Box<Zeroizing<[u8; 16]>>,
+    /// Block counter of the next segment.
+    counter: u32,
+}
+
+impl ChainState {
+    /// Of no package.
+    fn blank() -> Self {
+        Self { chain: Box::new(Zeroizing::new([0; 16])), counter: 1 }
+    }
+
+    fn take_up(&mut self, keys: &SegmentKeys) {
+        self.chain.copy_from_slice(keys.chain());
+        self.counter = keys.counter;
+    }
+
+    fn lay_down(&self, keys: &mut SegmentKeys) {
+        keys.parts[0].copy_from_slice(&self.chain[..]);
+        keys.counter = self.counter;
     }
 }

@@ -84,23 +84,20 @@ impl Sealer {
     /// Without keys: refuses to seal before [`Self::begin`].
     pub fn new() -> Result<Self, ErrorStack> {
         let lanes = GroupCipher::where_it_pays();
-        let state = ChainState::start(&[0; 16]);
-        Ok(Self { cipher: SegmentCipher::new()?, mac: SegmentMac::new()?, state, lanes })
+        Ok(Self { cipher: SegmentCipher::new()?, mac: SegmentMac::new()?, state: ChainState::blank(), lanes })
     }
 
-    /// Takes keys and the state to go on from.
-    pub fn begin(&mut self, keys: &SegmentKeys, start: &ChainState) -> Result<(), ErrorStack> {
-        self.cipher.rekey(&keys.enc)?;
-        self.mac.rekey(&keys.mac)?;
-        self.state.continue_from(start);
+    /// Takes keys and goes on where their chain stands.
+    pub fn begin(&mut self, keys: &SegmentKeys) -> Result<(), ErrorStack> {
+        self.cipher.rekey(keys.enc())?;
+        self.mac.rekey(keys.mac())?;
+        self.state.take_up(keys);
         Ok(())
     }
 
-    /// Where the chain stands now.
-    pub fn state(&self) -> ChainState {
-        let mut state = ChainState::start(&[0; 16]);
-        state.continue_from(&self.state);
-        state
+    /// Notes in `keys`, which are those of [`Self::begin`], where their chain stands now.
+    pub fn pause(&self, keys: &mut SegmentKeys) {
+        self.state.lay_down(keys);
     }
 
     /// One encrypted segment (86, 87) into `out` of [`sealed_len`] octets.
@@ -150,11 +147,11 @@ impl Sealer {
         for (data, slot) in group.iter() {
             exactly(slot.room.len(), sealed_all_len(data.len()))?;
             let segments = u32::try_from(data.len().div_ceil(MAX_ENCRYPTED)).map_err(|_| SealError::Counter)?;
-            slot.start.counter().checked_add(segments).ok_or(SealError::Counter)?;
+            slot.keys.counter().checked_add(segments).ok_or(SealError::Counter)?;
         }
         let Some(lanes) = &mut self.lanes else {
             return group.iter_mut().try_for_each(|(data, slot)| {
-                self.begin(slot.keys, slot.start)?;
+                self.begin(slot.keys)?;
                 self.seal_all(tag, data, slot.room)
             });
         };
@@ -207,9 +204,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn sealer(octets: &[u8]) -> Sealer {
-        let (keys, start) = SegmentKeys::from_octets(&sized(octets));
         let mut sealer = Sealer::new().unwrap();
-        sealer.begin(&keys, &start).unwrap();
+        sealer.begin(&SegmentKeys::from_octets(&sized(octets))).unwrap();
         sealer
     }
 
@@ -223,11 +219,10 @@ mod tests {
         let mut counter = 0;
         for [octets, tag, plain, expected] in files.iter().flat_map(|file| vectors(file)) {
             if !octets.is_empty() {
-                let (keys, start) = SegmentKeys::from_octets(&sized(&octets));
-                sealer.begin(&keys, &start).unwrap();
+                sealer.begin(&SegmentKeys::from_octets(&sized(&octets))).unwrap();
                 counter = 1;
             }
-            assert_eq!(sealer.state().counter(), counter);
+            assert_eq!(sealer.state.counter, counter);
             let tag = Tag(u32::from(tag[0]));
             let mut out = vec![0; expected.len()];
             match tag {
@@ -273,8 +268,8 @@ mod tests {
             let error = sealer.seal_all(PROFILE, &[0; 3], &mut out[..len]).unwrap_err();
             assert!(matches!(error, SealError::Buffer { need: 26, .. }), "{error}");
         }
-        assert_eq!(sealer.state().counter(), 1);
-        assert_eq!(sealer.state().expose(), &[7; 16]);
+        assert_eq!(sealer.state.counter, 1);
+        assert_eq!(sealer.state.chain[..], [7; 16]);
     }
 
     #[test]

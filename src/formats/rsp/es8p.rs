@@ -6,8 +6,8 @@
 use openssl::sha::Sha256;
 use zeroize::Zeroizing;
 
+use crate::formats::bsp::SegmentKeys;
 use crate::formats::bsp::kdf::{HostId, KEY_LEN, KEY_TYPE_AES};
-use crate::formats::bsp::{ChainState, SegmentKeys};
 use crate::formats::tlv::{Tag, put, put_head, tlv_len};
 use crate::ids::TransactionId;
 
@@ -18,10 +18,10 @@ pub const CONFIGURE_ISDP: [u8; 3] = [0xBF, 0x24, 0x00];
 pub const REPLACE_SESSION_KEYS_LEN: usize = 57;
 
 /// ReplaceSessionKeys: from here on the profile's own keys, and block counter 1 again. All three values change together.
-pub fn replace_session_keys(keys: &SegmentKeys, start: &ChainState) -> Zeroizing<[u8; REPLACE_SESSION_KEYS_LEN]> {
+pub fn replace_session_keys(keys: &SegmentKeys) -> Zeroizing<[u8; REPLACE_SESSION_KEYS_LEN]> {
     let mut out = Zeroizing::new([0; REPLACE_SESSION_KEYS_LEN]);
     out[..3].copy_from_slice(&[0xBF, 0x26, 0x36]);
-    let values = [(0x80, start.expose()), (0x81, keys.enc.expose()), (0x82, keys.mac.expose())];
+    let values = [(0x80, keys.chain()), (0x81, keys.enc().expose()), (0x82, keys.mac().expose())];
     for (field, (tag, value)) in out[3..].chunks_exact_mut(18).zip(values) {
         field[..2].copy_from_slice(&[tag, value.len() as u8]);
         field[2..].copy_from_slice(value);
@@ -104,10 +104,10 @@ mod tests {
             (part, 0) => part as u8,
             (_, at) => at as u8,
         });
-        let (keys, start) = SegmentKeys::from_octets(&octets);
+        let keys = SegmentKeys::from_octets(&octets);
         let expected = "bf26368010000102030405060708090a0b0c0d0e0f8110010102030405060708090a0b0c0d0e0f\
                         8210020102030405060708090a0b0c0d0e0f";
-        assert_eq!(data_encoding::HEXLOWER.encode(&replace_session_keys(&keys, &start)[..]), expected);
+        assert_eq!(data_encoding::HEXLOWER.encode(&replace_session_keys(&keys)[..]), expected);
     }
 
     #[test]

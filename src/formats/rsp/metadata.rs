@@ -2,6 +2,8 @@
 //! In: the fields of an order line, an ICCID per record. Out: one byte string with two uses, `profileMetadata` of ES9+ and the
 //! 88 segments of the package; the LPA compares them. Source: SGP.22 §5.5.3; SGP.32 for ecall and fallback.
 
+use std::ops::Deref;
+
 use crate::formats::bcd;
 use crate::formats::bsp::segment::MAX_MAC_ONLY;
 use crate::formats::tlv::{Tag, put, put_head, wrap};
@@ -152,7 +154,7 @@ pub enum MetadataError {
 impl StoreMetadata {
     /// The whole BF25 for one profile.
     pub fn encode(&self, iccid: &Iccid) -> Result<Vec<u8>, MetadataError> {
-        MetadataTemplate::new(self).map(|template| template.for_iccid(iccid))
+        MetadataTemplate::new(self).map(|template| template.for_iccid(iccid).to_vec())
     }
 
     fn check(&self) -> Result<(), MetadataError> {
@@ -265,25 +267,32 @@ impl MetadataTemplate {
         Ok(Self { bytes, iccid_at })
     }
 
-    /// Appends the BF25 of one profile.
-    pub fn write(&self, iccid: &Iccid, out: &mut Vec<u8>) {
-        let from = out.len();
-        out.extend_from_slice(&self.bytes);
-        let at = from + self.iccid_at;
-        out[at..at + 10].copy_from_slice(&bcd::swapped::<10>(iccid.as_str()));
-    }
-
     /// The BF25 of one profile.
-    pub fn for_iccid(&self, iccid: &Iccid) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.bytes.len());
-        self.write(iccid, &mut out);
-        out
+    pub fn for_iccid(&self, iccid: &Iccid) -> Encoded {
+        let mut encoded = Encoded { octets: [0; MAX_LEN], len: self.bytes.len() };
+        encoded.octets[..encoded.len].copy_from_slice(&self.bytes);
+        encoded.octets[self.iccid_at..][..10].copy_from_slice(&bcd::swapped::<10>(iccid.as_str()));
+        encoded
     }
 
     /// Octets of the BF25, the same for every record.
     #[allow(clippy::len_without_is_empty)] // never empty
     pub fn len(&self) -> usize {
         self.bytes.len()
+    }
+}
+
+/// The BF25 of one profile, where it was encoded: a record allocates nothing for it.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    octets: [u8; MAX_LEN],
+    len: usize,
+}
+
+impl Deref for Encoded {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.octets[..self.len]
     }
 }
 
@@ -388,7 +397,7 @@ mod tests {
             let iccid = Iccid::from_body(&body).unwrap();
             let fields = StoreMetadata { icon: Some(Icon::Png(vec![7; icon])), ..named("p", "n") };
             let encoded = MetadataTemplate::new(&fields).unwrap().for_iccid(&iccid);
-            prop_assert_eq!(&encoded, &fields.encode(&iccid).unwrap());
+            prop_assert_eq!(encoded.to_vec(), fields.encode(&iccid).unwrap());
             let mut value = tlv::single(&encoded, STORE_METADATA).unwrap().children();
             let digits = bcd::read_swapped(value.expect(Tag(0x5A)).unwrap().value);
             prop_assert_eq!(digits.as_deref(), Some(iccid.as_str()));
