@@ -69,12 +69,9 @@ impl Eid {
 
     /// From 16 packed octets; refuses nibbles above 9 and wrong check digits.
     pub fn from_packed(octets: &[u8; 16]) -> Result<Self, IdError> {
-        let text: String = octets
-            .iter()
-            .flat_map(|o| [o >> 4, o & 15])
-            .map(|n| char::from(if n < 10 { b'0' + n } else { b'?' }))
-            .collect();
-        text.parse()
+        let digit = |at: usize| octets[at / 2] >> (4 * (1 - at % 2)) & 15;
+        let digits: [u8; 32] = std::array::from_fn(|at| if digit(at) < 10 { b'0' + digit(at) } else { b'?' });
+        Self::of_digits(&digits)
     }
 
     /// The 30 leading digits completed with their two check digits.
@@ -83,11 +80,23 @@ impl Eid {
         if body.len() != 30 {
             return Err(IdError::Length { got: body.len(), expected: "30 digits" });
         }
-        format!("{body}{:02}", Self::check_digits(body)).parse()
+        format!("{body}{:02}", Self::check_digits(body.as_bytes())).parse()
     }
 
-    fn check_digits(body: &str) -> u8 {
-        let remainder = body.bytes().chain(*b"00").fold(0_u32, |r, b| (r * 10 + u32::from(b - b'0')) % 97);
+    fn of_digits(digits: &[u8; 32]) -> Result<Self, IdError> {
+        if let Some(at) = digits.iter().position(|digit| !digit.is_ascii_digit()) {
+            return Err(IdError::NotADigit { at });
+        }
+        let (body, check) = digits.split_at(30);
+        let expected = Self::check_digits(body);
+        if check != [b'0' + expected / 10, b'0' + expected % 10] {
+            return Err(IdError::CheckDigits { expected });
+        }
+        Ok(Self(std::array::from_fn(|at| (digits[2 * at] - b'0') << 4 | (digits[2 * at + 1] - b'0'))))
+    }
+
+    fn check_digits(body: &[u8]) -> u8 {
+        let remainder = body.iter().chain(b"00").fold(0_u32, |r, b| (r * 10 + u32::from(b - b'0')) % 97);
         (98 - remainder) as u8
     }
 
@@ -101,18 +110,8 @@ impl FromStr for Eid {
     type Err = IdError;
     fn from_str(text: &str) -> Result<Self, IdError> {
         digits_only(text)?;
-        if text.len() != 32 {
-            return Err(IdError::Length { got: text.len(), expected: "32 digits" });
-        }
-        let expected = Self::check_digits(&text[..30]);
-        if text.as_bytes()[30..] != [b'0' + expected / 10, b'0' + expected % 10] {
-            return Err(IdError::CheckDigits { expected });
-        }
-        let mut octets = [0; 16];
-        for (octet, pair) in octets.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-            *octet = (pair[0] - b'0') << 4 | (pair[1] - b'0');
-        }
-        Ok(Self(octets))
+        let digits = text.as_bytes().try_into();
+        Self::of_digits(digits.map_err(|_| IdError::Length { got: text.len(), expected: "32 digits" })?)
     }
 }
 

@@ -1,6 +1,6 @@
-//! The conductor: plans an order's chunks, lets two drivers work on them side by side, closes the order.
+//! The conductor: plans an order's chunks, lets drivers work on them side by side, closes the order.
 //!
-//! Two chunks are in flight so that the cores have work while one chunk waits for its signatures or its disk. A driver
+//! Several chunks are in flight so that the cores have work while one waits for its signatures and another for its disk. A driver
 //! takes the next chunk only when nobody asked to stop; what it began it finishes. What is not committed never happened.
 
 use std::sync::Mutex;
@@ -23,8 +23,8 @@ use crate::telemetry::Progress;
 
 /// Packages of a chunk at most, so that memory stays flat for 100 KB profiles too.
 const CHUNK_BYTES: usize = 16 << 20;
-/// Chunks in flight.
-const DRIVERS: usize = 2;
+/// Chunks in flight: with two, both wait for disk or token in one of ten moments; a fourth one only takes memory.
+const DRIVERS: usize = 3;
 
 /// How long this run took, for the report.
 #[derive(Debug, Default)]

@@ -77,12 +77,11 @@ impl<H: Hsm> Engine<'_, H> {
         let sealed = self.cpu.map_groups_with((agreed, seal::RECORDS), workbench, seal);
         // A line's records all want a signature or none does, and their secrets have one length: position is enough.
         let mut signatures = signing.wait(self.lanes)?.into_iter();
-        let with_results =
-            sealed.into_iter().zip(core).map(|(sealed, core)| (sealed, core, signatures.next())).collect();
-        let finish = |(), (sealed, core, signature): (Result<Sealed, Failed>, CoreSecrets, Option<Signed>)| {
+        let finish = |(sealed, core): (Result<Sealed, Failed>, CoreSecrets)| {
+            let signature = signatures.next();
             sealed.and_then(|record| record.finish(signature, core.ki, core.opc))
         };
-        let finished = self.cpu.map_with(with_results, || (), |(), input| finish((), input));
+        let finished = sealed.into_iter().zip(core).map(finish).collect();
         let finished = keep_sound(order, &mut outcomes, finished);
         let object = write(order, line, chunk, finished, &mut outcomes)?;
         Ok(ChunkResult { outcomes, object, audited })
@@ -335,9 +334,8 @@ fn write(
     };
     let mut segment = LocalFiles::new(dir).and_then(|files| files.create(&object)).map_err(failed)?;
     for record in finished {
-        let length = record.as_bytes().len() as u64;
-        let offset = segment.append(record.as_bytes()).map_err(failed)?;
-        outcomes.push((record.device(), record.into_outcome(state, &object, offset, length)));
+        let placed = segment.append(record.as_bytes()).map_err(failed)?;
+        outcomes.push((record.device(), record.into_outcome(state, &object, placed)));
     }
     segment.finish().map(Some).map_err(failed)
 }

@@ -1,7 +1,7 @@
 //! One record through the stages, each step a type: what has not happened yet cannot be asked for.
 //!
 //! [`Started`] (personalised, agreed, digest known) -> [`Closing`] (secrets at rest closed) -> [`Sealed`] (segments closed, UPP
-//! wiped) -> [`Finished`] (signed, hashed, ready to be written).
+//! wiped) -> [`Finished`] (signed, ready to be written).
 
 use openssl::error::ErrorStack;
 use zeroize::Zeroizing;
@@ -22,6 +22,7 @@ use crate::personalise::credentials::derive;
 use crate::personalise::{Credentials, Draw, Identity, PersonaliseError, Upp};
 use crate::protect::{Ppk, Ppp};
 use crate::secret::SubscriberKey;
+use crate::store::packages::Placed;
 use crate::store::sealed::{BatchKey, Content, NONCE_LEN};
 use crate::store::{Device, DevicePk, DeviceState, Issue, Outcome};
 
@@ -89,7 +90,7 @@ pub(super) enum Goal {
     Stored { ppk: Ppk, nonce: [u8; NONCE_LEN] },
 }
 
-/// Nothing of it is in the clear any more but the profile itself; see [`super::seal`].
+/// Nothing of it is in the clear any more but the profile itself, whose digest is still to be noted; see [`super::seal`].
 pub(super) struct Closing {
     pub(super) name: Name,
     pub(super) issue: Issue,
@@ -301,7 +302,6 @@ impl Started {
     /// Closes the secrets that rest.
     pub(super) fn close(self, batch_key: &BatchKey) -> Result<Closing, Failed> {
         let Self { name, upp, credentials, credentials_nonce, mut issue, goal, .. } = self;
-        issue.upp_sha256 = upp.sha256();
         let (len, write) = (credentials.seal_form_len(), |place: &mut Vec<u8>| credentials.seal_form(place));
         let sealed = batch_key.seal_written(Content::Credentials, &name.iccid, &credentials_nonce, len, write);
         issue.sealed_credentials = Some(sealed.map_err(|e| name.failed(&e))?);
@@ -316,7 +316,7 @@ impl Started {
 }
 
 impl Sealed {
-    /// Puts the signature in its place and hashes the final octets.
+    /// Puts the signature in its place.
     pub(super) fn finish(
         self,
         signature: Option<Signed>,
@@ -329,10 +329,6 @@ impl Sealed {
             (SealedPackage::Unsigned(draft), Some(signature)) => Package::Bpp(draft.sign(&signature)),
             (SealedPackage::Stored(ppp), None) => Package::Ppp(ppp),
             _ => return Err(name.failed(&"signatures and packages are out of step")),
-        };
-        issue.sha256 = match &package {
-            Package::Bpp(bpp) => bpp.sha256(),
-            Package::Ppp(ppp) => ppp.sha256(),
         };
         (issue.ki_enc, issue.opc_enc) = (ki_enc, opc_enc);
         Ok(Finished { device: name.device, issue, package })
@@ -352,13 +348,13 @@ impl Finished {
     }
 
     /// For the ledger: where the octets lie now.
-    pub(super) fn into_outcome(self, state: DeviceState, object: &str, offset: u64, length: u64) -> Outcome {
-        Outcome::Issued { state, issue: Box::new(self.into_issue(object, offset, length)) }
+    pub(super) fn into_outcome(self, state: DeviceState, object: &str, placed: Placed) -> Outcome {
+        Outcome::Issued { state, issue: Box::new(self.into_issue(object, placed)) }
     }
 
     /// What the ledger keeps of it.
-    pub(super) fn into_issue(self, object: &str, offset: u64, length: u64) -> Issue {
-        Issue { object: Some(object.to_owned()), offset, length, ..self.issue }
+    pub(super) fn into_issue(self, object: &str, Placed { offset, length, sha256 }: Placed) -> Issue {
+        Issue { object: Some(object.to_owned()), offset, length, sha256, ..self.issue }
     }
 }
 

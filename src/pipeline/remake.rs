@@ -298,9 +298,8 @@ impl Plan<'_> {
                 false => packages_of(engine, work, group, &mut session)?,
             };
             for (device, finished) in group.iter().zip(packages) {
-                let offset = segment.append(finished.as_bytes())?;
-                let length = finished.as_bytes().len() as u64;
-                made.push(Device { issue: Some(finished.into_issue(&object, offset, length)), ..device.clone() });
+                let placed = segment.append(finished.as_bytes())?;
+                made.push(Device { issue: Some(finished.into_issue(&object, placed)), ..device.clone() });
             }
             times.objects.push((object, segment.finish()?));
             times.chunks.push(ChunkTiming { records: group.len() as u64, seconds: started.elapsed().as_secs_f64() });

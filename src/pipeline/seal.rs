@@ -8,6 +8,7 @@ use openssl::error::ErrorStack;
 use super::record::{Closing, Failed, Goal, Name, Sealed, SealedPackage, Started};
 use crate::bind::{OpenDraft, Workbench};
 use crate::formats::bsp::group::GROUP;
+use crate::formats::digest::sha256_two;
 use crate::protect::{ProtectError, protect_all, protect_all_into};
 use crate::store::sealed::BatchKey;
 
@@ -21,9 +22,12 @@ pub(super) fn seal(
     group: Vec<Result<Started, Failed>>,
     batch_key: &BatchKey,
 ) -> Vec<Result<Sealed, Failed>> {
-    let (mut upps, mut open, mut to_store) = (Vec::with_capacity(group.len()), Vec::new(), Vec::new());
-    let mut split = |record: Result<Started, Failed>| {
-        let Closing { name, issue, upp, goal } = record?.close(batch_key)?;
+    let mut closing: Vec<Result<Closing, Failed>> = group.into_iter().map(|record| record?.close(batch_key)).collect();
+    note_digests(&mut closing);
+    let most = closing.len();
+    let (mut upps, mut open, mut to_store) = (Vec::with_capacity(most), Vec::with_capacity(most), Vec::new());
+    let mut split = |record: Result<Closing, Failed>| {
+        let Closing { name, issue, upp, goal } = record?;
         let way = match goal {
             Goal::Bound(draft) => {
                 upps.push(upp);
@@ -37,7 +41,7 @@ pub(super) fn seal(
         };
         Ok((name, issue, way))
     };
-    let waiting: Vec<Result<_, Failed>> = group.into_iter().map(&mut split).collect();
+    let waiting: Vec<Result<_, Failed>> = closing.into_iter().map(&mut split).collect();
     let sealer = match bench {
         Ok(bench) => bench.sealer(),
         Err(e) => return waiting.into_iter().map(|record| record.and_then(|(name, ..)| Err(name.failed(e)))).collect(),
@@ -54,6 +58,18 @@ pub(super) fn seal(
         Ok(Sealed { name, issue, package })
     };
     waiting.into_iter().map(put_back).collect()
+}
+
+/// SHA-256 of every profile, two at once.
+fn note_digests(closing: &mut [Result<Closing, Failed>]) {
+    let mut sound: Vec<&mut Closing> = closing.iter_mut().flatten().collect();
+    for neighbours in sound.chunks_mut(2) {
+        if let [one, other] = neighbours {
+            [one.issue.upp_sha256, other.issue.upp_sha256] = sha256_two(one.upp.expose(), other.upp.expose());
+        } else {
+            neighbours.iter_mut().for_each(|alone| alone.issue.upp_sha256 = alone.upp.sha256());
+        }
+    }
 }
 
 /// Which of the two lists holds a record's package; both keep the records' order.

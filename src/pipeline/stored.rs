@@ -37,7 +37,7 @@ use crate::formats::digest::sha256;
 use crate::hsm::{Hsm, draw};
 use crate::ids::{OrderKey, TransactionId};
 use crate::protect::{Ppk, Ppp};
-use crate::store::packages::{LocalFiles, Packages};
+use crate::store::packages::{LocalFiles, Packages, Placed};
 use crate::store::sealed::Content;
 use crate::store::sqlite::{Bindings, Ledger};
 use crate::store::{Device, Issue, NewBinding, OrderState, StoredOrder};
@@ -278,7 +278,7 @@ fn bind_all<H: Hsm>(
         let records = signed.len() as u64;
         for (pair, draft, transaction_id, signature) in signed {
             let bpp: Bpp = draft.sign(&signature);
-            let offset = segment.append(bpp.as_bytes())?;
+            let Placed { offset, length, sha256 } = segment.append(bpp.as_bytes())?;
             bindings.keep(&NewBinding {
                 device: pair.device.pk,
                 eid: pair.eid,
@@ -286,8 +286,8 @@ fn bind_all<H: Hsm>(
                 transaction_id: transaction_id.0,
                 object: object.clone(),
                 offset,
-                length: bpp.as_bytes().len() as u64,
-                sha256: bpp.sha256(),
+                length,
+                sha256,
             })?;
         }
         times.objects.push((object, segment.finish()?));

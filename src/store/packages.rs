@@ -7,10 +7,9 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use openssl::sha::Sha256;
-
 use super::{ObjectFacts, StoreError};
 use crate::durable::{self, Pending, Stamp};
+use crate::formats::digest::Sha256OfPieces;
 
 /// Where packages lie.
 pub trait Packages: Send + Sync {
@@ -22,10 +21,21 @@ pub trait Packages: Send + Sync {
 
 /// An object being written; dropped unfinished, nothing of it stays.
 pub trait PackageWriter: Send {
-    /// Appends a package; returns its offset.
-    fn append(&mut self, package: &[u8]) -> Result<u64, StoreError>;
+    /// Appends a package; returns where it lies now.
+    fn append(&mut self, package: &[u8]) -> Result<Placed, StoreError>;
     /// Makes the object durable and visible; returns what was written.
     fn finish(self: Box<Self>) -> Result<Written, StoreError>;
+}
+
+/// A package in its object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Where it begins.
+    pub offset: u64,
+    /// Octets.
+    pub length: u64,
+    /// Of its octets.
+    pub sha256: [u8; 32],
 }
 
 /// An object that was written.
@@ -63,7 +73,7 @@ impl Packages for LocalFiles {
     fn create(&self, object: &str) -> Result<Box<dyn PackageWriter>, StoreError> {
         let target = self.path(object)?;
         let pending = Pending::create(&target, 0o644).map_err(file_error(&target))?;
-        Ok(Box::new(LocalWriter { pending, hash: Sha256::new(), length: 0 }))
+        Ok(Box::new(LocalWriter { pending, hash: Sha256OfPieces::new(), length: 0 }))
     }
 
     fn read(&self, object: &str, offset: u64, length: u64) -> Result<Vec<u8>, StoreError> {
@@ -74,17 +84,16 @@ impl Packages for LocalFiles {
 
 struct LocalWriter {
     pending: Pending,
-    hash: Sha256,
+    hash: Sha256OfPieces,
     length: u64,
 }
 
 impl PackageWriter for LocalWriter {
-    fn append(&mut self, package: &[u8]) -> Result<u64, StoreError> {
+    fn append(&mut self, package: &[u8]) -> Result<Placed, StoreError> {
         self.pending.write_all(package).map_err(file_error(self.pending.target()))?;
-        self.hash.update(package);
-        let offset = self.length;
-        self.length += package.len() as u64;
-        Ok(offset)
+        let placed = Placed { offset: self.length, length: package.len() as u64, sha256: self.hash.add(package) };
+        self.length += placed.length;
+        Ok(placed)
     }
 
     fn finish(self: Box<Self>) -> Result<Written, StoreError> {
@@ -128,11 +137,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let files = LocalFiles::new(directory.path().join("new")).unwrap();
         let mut writer = files.create("packages-00001.bpp").unwrap();
-        assert_eq!(writer.append(b"first").unwrap(), 0);
-        assert_eq!(writer.append(b"second").unwrap(), 5);
+        let sha256 = openssl::sha::sha256;
+        assert_eq!(writer.append(b"first").unwrap(), Placed { offset: 0, length: 5, sha256: sha256(b"first") });
+        assert_eq!(writer.append(b"second").unwrap(), Placed { offset: 5, length: 6, sha256: sha256(b"second") });
         let written = writer.finish().unwrap();
         let content = std::fs::read(directory.path().join("new/packages-00001.bpp")).unwrap();
-        assert_eq!(written.facts, ObjectFacts { sha256: openssl::sha::sha256(&content), bytes: 11 });
+        assert_eq!(written.facts, ObjectFacts { sha256: sha256(&content), bytes: 11 });
         assert_eq!(written.stamp, Stamp::read(&directory.path().join("new/packages-00001.bpp")).ok());
         assert_eq!(files.read("packages-00001.bpp", 5, 6).unwrap(), b"second");
         assert_eq!(names(&directory.path().join("new")), ["packages-00001.bpp"]);

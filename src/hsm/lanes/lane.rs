@@ -205,7 +205,7 @@ impl Lane {
                     None => {
                         drop(hand);
                         self.vouch()?;
-                        let rest = self.slip.hand().take().and_then(InHand::put_down);
+                        let rest = self.slip.hand().take().and_then(InHand::answer);
                         // Nothing can be left of it; were it otherwise, its ticket would hear so.
                         rest.into_iter().for_each(|job| job.fail(&stopped("a digest was left over")));
                         return Ok(());

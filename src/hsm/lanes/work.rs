@@ -107,6 +107,11 @@ impl InHand {
         if !self.is_sound() {
             self.done.clear();
         }
+        self.answer()
+    }
+
+    /// As [`Self::put_down`], of work that was found sound.
+    pub(super) fn answer(self) -> Option<Job> {
         let Self { mut job, done, by, .. } = self;
         if let Work::Sign { range, answer, .. } = &mut job.work
             && !done.is_empty()
