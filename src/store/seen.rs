@@ -129,7 +129,7 @@ impl<const N: usize> Seen<N> {
         suspects.iter().for_each(|value| begins[first_two(value)] = true);
         let is_suspect = |value: &&[u8; N]| begins[first_two(*value)] && suspects.contains(*value);
         let mut found = HashSet::new();
-        let mut block = vec![[0; N]; BLOCK];
+        let mut block = [[0; N]; BLOCK];
         for (Shelf { blocks, tail }, _) in self.shelves.iter().zip(wanted).filter(|(_, wanted)| **wanted) {
             found.extend(tail.iter().filter(is_suspect));
             let Some(file) = &self.file else { continue };
