@@ -1,21 +1,22 @@
 //! Which values came before: exact, and in little memory however many they are.
 //!
 //! In: values of one size. Out: whether each is new. A filter of 16 bits a value (Bloom, 8 probes) says "never" without error;
-//! what it says "maybe" to, which is one honest value in some thousands, is looked for among the values themselves, which rest
-//! one behind the other in a nameless temporary file. A batch of values is looked for in one reading of it, so that a flood of
-//! repeated values costs a reading a batch and not one a value.
+//! what it says "maybe" to, which is one honest value in some thousands, is looked for among the values themselves, which rest in a
+//! nameless temporary file. They rest there on shelves, chosen by their hash, and a suspect is looked for on its own alone. A batch
+//! of values is looked for in one reading, so that a flood of repeated values costs a reading a batch and not one a value.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
+use std::os::unix::fs::FileExt;
 
 /// With 8 probes at most one new value in 1,700 is a false suspect, while the filter fills one in 14,000.
 const BITS_A_VALUE: u64 = 16;
 const PROBES: u64 = 8;
-/// Values that rest in memory before they are written.
-const TAIL: usize = 4_096;
-const READ_OCTETS: usize = 64 * 1024;
+const SHELVES: usize = 16;
+/// Values of one shelf that rest in memory before they are written, and are read at once.
+const BLOCK: usize = 256;
 
 /// A set of 64-bit hashes that may say yes to one it does not have, and never no to one it has.
 pub struct Filter {
@@ -48,18 +49,37 @@ impl Filter {
 
 /// Values of `N` octets, each remembered from when it first came.
 pub struct Seen<const N: usize> {
-    /// Drawn for this value: nobody can choose values that meet in the filter.
+    /// Drawn for this value: nobody can choose values that meet in the filter or crowd on a shelf.
     hasher: RandomState,
     filter: Filter,
+    shelves: [Shelf<N>; SHELVES],
+    /// Blocks of all shelves, in the order in which they were filled.
     file: Option<File>,
-    /// Those behind the file's.
+    blocks: u64,
+    #[cfg(test)]
+    blocks_read: u64,
+}
+
+/// The values whose hashes choose it.
+struct Shelf<const N: usize> {
+    /// Which blocks of the file are its own.
+    blocks: Vec<u64>,
+    /// Those that do not fill a block yet.
     tail: Vec<[u8; N]>,
 }
 
 impl<const N: usize> Seen<N> {
     /// Nothing seen; sized for so many values.
     pub fn for_about(values: u64) -> Self {
-        Self { hasher: RandomState::new(), filter: Filter::for_about(values), file: None, tail: Vec::new() }
+        Self {
+            hasher: RandomState::new(),
+            filter: Filter::for_about(values),
+            shelves: std::array::from_fn(|_| Shelf { blocks: Vec::new(), tail: Vec::new() }),
+            file: None,
+            blocks: 0,
+            #[cfg(test)]
+            blocks_read: 0,
+        }
     }
 
     /// Whether the value is new.
@@ -69,62 +89,70 @@ impl<const N: usize> Seen<N> {
 
     /// Whether each value is new: neither seen before nor earlier among these.
     pub fn add_all(&mut self, values: &[[u8; N]]) -> io::Result<Vec<bool>> {
-        let maybe = |value: &&[u8; N]| self.filter.note(self.hasher.hash_one(value));
-        let suspects: HashSet<[u8; N]> = values.iter().filter(maybe).copied().collect();
-        let mut known = if suspects.is_empty() { HashSet::new() } else { self.find(&suspects)? };
+        let hashes: Vec<u64> = values.iter().map(|value| self.hasher.hash_one(value)).collect();
+        let mut suspects = HashSet::new();
+        let mut wanted = [false; SHELVES];
+        for (value, hash) in values.iter().zip(&hashes) {
+            if self.filter.note(*hash) {
+                suspects.insert(*value);
+                wanted[shelf_of(*hash)] = true;
+            }
+        }
+        let mut known = if suspects.is_empty() { HashSet::new() } else { self.find(&suspects, &wanted)? };
         let is_new = values.iter().map(|value| !suspects.contains(value) || known.insert(*value)).collect::<Vec<_>>();
-        self.tail.extend(values.iter().zip(&is_new).filter(|(_, new)| **new).map(|(value, _)| *value));
-        if self.tail.len() >= TAIL {
-            self.write_tail()?;
+        for ((value, hash), _) in values.iter().zip(hashes).zip(&is_new).filter(|(_, new)| **new) {
+            self.keep(*value, shelf_of(hash))?;
         }
         Ok(is_new)
     }
 
-    fn write_tail(&mut self) -> io::Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => none.insert(tempfile::tempfile()?),
-        };
-        file.seek(SeekFrom::End(0))?;
-        file.write_all(self.tail.as_flattened())?;
-        self.tail.clear();
+    fn keep(&mut self, value: [u8; N], shelf: usize) -> io::Result<()> {
+        let Shelf { blocks, tail } = &mut self.shelves[shelf];
+        tail.push(value);
+        if tail.len() == BLOCK {
+            let file = match &mut self.file {
+                Some(file) => file,
+                none => none.insert(tempfile::tempfile()?),
+            };
+            file.write_all_at(tail.as_flattened(), self.blocks * (BLOCK * N) as u64)?;
+            blocks.push(self.blocks);
+            self.blocks += 1;
+            tail.clear();
+        }
         Ok(())
     }
 
-    /// Which of the suspects are among the values.
-    fn find(&mut self, suspects: &HashSet<[u8; N]>) -> io::Result<HashSet<[u8; N]>> {
-        let mut found: HashSet<_> = self.tail.iter().filter(|value| suspects.contains(*value)).copied().collect();
-        let Some(file) = &mut self.file else { return Ok(found) };
+    /// Which of the suspects are among the values of the wanted shelves.
+    fn find(&mut self, suspects: &HashSet<[u8; N]>, wanted: &[bool; SHELVES]) -> io::Result<HashSet<[u8; N]>> {
         // Most values are none of them and are told so by their first two octets.
         let mut begins = vec![false; 1 << 16];
         suspects.iter().for_each(|value| begins[first_two(value)] = true);
-        file.seek(SeekFrom::Start(0))?;
-        let mut block = vec![0; (READ_OCTETS / N).max(1) * N];
-        loop {
-            let filled = fill(file, &mut block)?;
-            let (values, _) = block[..filled].as_chunks::<N>();
-            found.extend(values.iter().filter(|value| begins[first_two(*value)] && suspects.contains(*value)));
-            if filled < block.len() {
-                return Ok(found);
+        let is_suspect = |value: &&[u8; N]| begins[first_two(*value)] && suspects.contains(*value);
+        let mut found = HashSet::new();
+        let mut block = [[0; N]; BLOCK];
+        for (Shelf { blocks, tail }, _) in self.shelves.iter().zip(wanted).filter(|(_, wanted)| **wanted) {
+            found.extend(tail.iter().filter(is_suspect));
+            let Some(file) = &self.file else { continue };
+            for number in blocks {
+                file.read_exact_at(block.as_flattened_mut(), number * (BLOCK * N) as u64)?;
+                found.extend(block.iter().filter(is_suspect));
+            }
+            #[cfg(test)]
+            {
+                self.blocks_read += blocks.len() as u64;
             }
         }
+        Ok(found)
     }
+}
+
+/// By other bits of the hash than the filter's first probe.
+fn shelf_of(hash: u64) -> usize {
+    hash as usize % SHELVES
 }
 
 fn first_two(value: &[u8]) -> usize {
     value.iter().take(2).fold(0, |begin, octet| begin << 8 | usize::from(*octet))
-}
-
-/// Reads until the block is full or the file ends.
-fn fill(file: &mut File, block: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < block.len() {
-        match file.read(&mut block[filled..])? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    Ok(filled)
 }
 
 #[cfg(test)]
@@ -149,6 +177,34 @@ mod tests {
             assert!(is_new.iter().zip((0..20_100).step_by(50)).all(|(new, n)| *new == (n >= 20_000)));
             assert!(!seen.add(value(20_050)).unwrap() && seen.add(value(20_051)).unwrap());
         }
+    }
+
+    #[test]
+    fn a_suspect_costs_its_own_shelf_and_a_flood_of_repeats_one_reading_a_batch() {
+        let mut seen = Seen::<8>::for_about(50_000);
+        let values: Vec<_> = (0..50_000).map(value).collect();
+        values.chunks(1_000).for_each(|batch| drop(seen.add_all(batch).unwrap()));
+        let blocks = seen.blocks;
+        seen.blocks_read = 0;
+        assert!(!seen.add(value(7)).unwrap());
+        assert!((1..blocks / 8).contains(&seen.blocks_read), "{} of {blocks}", seen.blocks_read);
+        seen.blocks_read = 0;
+        for batch in [&values[..2_000], &[value(1_000); 2_000]] {
+            assert_eq!(seen.add_all(batch).unwrap(), vec![false; 2_000]);
+        }
+        assert!(seen.blocks_read <= 2 * blocks, "{} of {blocks}", seen.blocks_read);
+        assert_eq!(seen.blocks, blocks, "what was there is not kept again");
+    }
+
+    #[test]
+    fn values_that_begin_alike_are_told_apart_wherever_they_rest() {
+        let mut seen = Seen::<8>::for_about(64);
+        for batch in (0..20_000_u64).map(u64::to_be_bytes).collect::<Vec<_>>().chunks(1_000) {
+            assert_eq!(seen.add_all(batch).unwrap(), vec![true; 1_000]);
+        }
+        let again: Vec<_> = (19_000..21_000_u64).map(u64::to_be_bytes).collect();
+        let is_new = seen.add_all(&again).unwrap();
+        assert!(is_new.iter().zip(19_000..).all(|(new, n)| *new == (n >= 20_000)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::claims::one_time_key_x;
+use super::claims::{claim_matching_id, claim_matching_ids, one_time_key_x};
 use super::states::forget_marks;
 use super::{Ledger, ORDER_COLUMNS, audit, bindings, damaged_column, parsed, read_order, remakes, write};
 use crate::audit::{Event, Head, Log, Word};
@@ -155,6 +155,7 @@ impl Store for Ledger {
             }
             record_outcome(&transaction, order, *device, outcome)?;
         }
+        claim_matching_ids(&transaction, outcomes)?;
         let silent: u64 = transaction.query_row(
             &format!("SELECT count(*) FROM devices d WHERE {STRETCH} AND state = 'accepted'"),
             params![order.0, plan.first.0, plan.last.0],
@@ -314,7 +315,7 @@ fn record_outcome(
         return Err(StoreError::State(format!("device {} is not waiting for an outcome", device.0)));
     }
     match outcome {
-        Outcome::Issued { issue, .. } => insert_issue(transaction, device, issue),
+        Outcome::Issued { issue, .. } => write_issue(transaction, device, issue),
         Outcome::Failed { .. } => Ok(()),
     }
 }
@@ -331,13 +332,14 @@ pub(super) fn claim_one_time_key(
     Ok(())
 }
 
-/// Inserts or, for a profile made again, replaces; the matching id is claimed unless this device has it already.
+/// Replaces what was issued to a device, for a profile made again, and claims its matching id.
 pub(super) fn insert_issue(connection: &Connection, device: DevicePk, issue: &Issue) -> Result<(), StoreError> {
-    let claim = "INSERT INTO matching_ids VALUES (?1, ?2)
-         ON CONFLICT (matching_id) DO UPDATE SET device = device WHERE device = excluded.device";
-    if connection.prepare_cached(claim)?.execute(params![issue.matching_id, device.0])? == 0 {
-        return Err(StoreError::Taken { column: "matching_id", value: String::new(), row: None });
-    }
+    claim_matching_id(connection, device, &issue.matching_id)?;
+    write_issue(connection, device, issue)
+}
+
+/// Inserts or, for a profile made again, replaces.
+fn write_issue(connection: &Connection, device: DevicePk, issue: &Issue) -> Result<(), StoreError> {
     let sql = "INSERT OR REPLACE INTO issues VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     connection.prepare_cached(sql)?.execute(params![
         device.0,

@@ -1,9 +1,9 @@
-//! What is claimed already: ICCIDs, matching ids and one-time keys for ever, IMSIs for ever within their tenant.
+//! What is claimed: ICCIDs, matching ids and one-time keys for ever, IMSIs for ever within their tenant; and how matching ids are.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::ids::{Iccid, Imsi, MatchingId, Tenant};
-use crate::store::StoreError;
+use crate::store::{DevicePk, Outcome, StoreError};
 
 /// A view of the claims, inside or outside a transaction.
 #[derive(Clone, Copy)]
@@ -71,6 +71,32 @@ impl<'c> Claimed<'c> {
     fn exists(&self, sql: &str, params: impl rusqlite::Params) -> Result<bool, StoreError> {
         Ok(self.0.prepare_cached(sql)?.query_row(params, |_| Ok(())).optional()?.is_some())
     }
+}
+
+/// Claims the matching ids of a chunk in their own order: neighbours lie on one page, which is then read and written once, while the
+/// claims of a big ledger are many times what its cache holds.
+pub(super) fn claim_matching_ids(connection: &Connection, outcomes: &[(DevicePk, Outcome)]) -> Result<(), StoreError> {
+    let issued = outcomes.iter().filter_map(|(device, outcome)| match outcome {
+        Outcome::Issued { issue, .. } => Some((issue.matching_id.as_str(), *device)),
+        Outcome::Failed { .. } => None,
+    });
+    let mut issued: Vec<_> = issued.collect();
+    issued.sort_unstable();
+    issued.into_iter().try_for_each(|(matching_id, device)| claim_matching_id(connection, device, matching_id))
+}
+
+/// Claims a matching id unless this device has it already.
+pub(super) fn claim_matching_id(
+    connection: &Connection,
+    device: DevicePk,
+    matching_id: &str,
+) -> Result<(), StoreError> {
+    let claim = "INSERT INTO matching_ids VALUES (?1, ?2)
+         ON CONFLICT (matching_id) DO UPDATE SET device = device WHERE device = excluded.device";
+    if connection.prepare_cached(claim)?.execute(params![matching_id, device.0])? == 0 {
+        return Err(StoreError::Taken { column: "matching_id", value: String::new(), row: None });
+    }
+    Ok(())
 }
 
 /// What makes a one-time key one: its x coordinate. A point and its negative share it and lead to the same shared secret.

@@ -61,9 +61,10 @@ const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 /// How long a command waits for another process's transaction; an acceptance of a million rows holds it for some seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Pages of the log (16 MiB) after which a commit copies them into the ledger: those of several chunks, because the claims of a chunk
-/// touch nearly the same pages as those of the chunk before, and each is copied once.
-const CHECKPOINT_PAGES: u32 = 4_096;
+/// Pages of the log (128 MiB) after which a commit copies them into the ledger, each page once. Matching ids are random: the claims of
+/// a chunk are spread over as many pages as it has records, and those of some thirty chunks over few more than all the pages that a
+/// million of them fill. One chunk alone would have nearly every claim copied as a page of its own.
+const CHECKPOINT_PAGES: u32 = 32_768;
 
 /// Columns of [`read_order`], in its order.
 const ORDER_COLUMNS: &str = "pk, tenant, order_id, rev, body_sha256, body, ack, CASE WHEN purged_at IS NOT NULL THEN 'purged' WHEN target IS NOT NULL \
