@@ -12,12 +12,12 @@ use super::distinct::{BadSecret, Prints};
 use super::import::{BadImport, Imported};
 use super::sign::ToSign;
 use super::work::{Binding, LineWork, OrderWork};
-use crate::bind::{self, Bpp, Draft, OneTimeKey, OpenDraft, Parts, Workbench};
+use crate::bind::{self, Agreement, BindError, Bpp, Draft, OneTimeKey, OpenDraft, Parts, Workbench};
 use crate::error::{ErrorClass, RecordError};
 use crate::formats::digest::sha256;
 use crate::hsm::HsmError;
 use crate::hsm::lanes::Signed;
-use crate::ids::{Iccid, MatchingId, RecordId, TransactionId};
+use crate::ids::{Eid, Iccid, MatchingId, RecordId, TransactionId};
 use crate::personalise::credentials::derive;
 use crate::personalise::{Credentials, Draw, Identity, PersonaliseError, Upp};
 use crate::protect::{Ppk, Ppp};
@@ -360,7 +360,7 @@ impl Finished {
 
 const NEVER_ISSUED: &str = "nothing was issued for this record; run `bindery doctor` before more is";
 /// What to do for an eUICC of a curve that we have no chain on.
-pub(super) const CHAINS: &str = "install DPauth and DPpb chains on the eUICC's curve";
+const CHAINS: &str = "install DPauth and DPpb chains on the eUICC's curve";
 const ASK_AGAIN: &str =
     "nothing was issued for this record; ask the operator for its credentials again and order it anew";
 const AGAIN: &str = "nothing was issued for this record; if it happens again, report it with the log";
@@ -393,13 +393,32 @@ impl Name {
         let (Some(eid), Some(otpk)) = (&device.eid, &device.euicc_otpk) else {
             return Err(self.failed_as(ErrorClass::Eligibility, "no EID or no one-time key", "order it in mode order"));
         };
-        let refused = |e: bind::BindError| self.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), e.hint());
-        let unserved = |what: String| self.failed_as(ErrorClass::Eligibility, &what, CHAINS);
-        let curve = order.curve_of(otpk).map_err(unserved)?;
-        let one_time = OneTimeKey::from_random(bench, curve, key_octets).map_err(refused)?;
-        let agreement = bind::agree(bench, one_time, eid, otpk, &line.host_id).map_err(refused)?;
+        let agreement = self.agreement((order, line), bench, (eid, otpk), key_octets)?;
         let parts = Parts { transaction_id, metadata };
-        Draft::session(agreement, &parts, upp_len, bench.sealer()).map_err(refused)
+        Draft::session(agreement, &parts, upp_len, bench.sealer()).map_err(|e| self.unbound(&e))
+    }
+
+    /// Session keys between a fresh one-time key of ours and the eUICC's, which decides the curve.
+    pub(super) fn agreement(
+        &self,
+        (order, line): (&OrderWork, &LineWork),
+        bench: &mut Workbench,
+        (eid, otpk): (&Eid, &[u8; 65]),
+        key_octets: &[u8; OneTimeKey::RANDOM_LEN],
+    ) -> Result<Agreement, Failed> {
+        let curve_of = || order.curve_of(otpk).map_err(|what| self.failed_as(ErrorClass::Eligibility, &what, CHAINS));
+        // A site of one curve need not look for it: the agreement takes no point of another.
+        let curve = if let [only] = order.curves[..] { only } else { curve_of()? };
+        let one_time = OneTimeKey::from_random(bench, curve, key_octets).map_err(|e| self.unbound(&e))?;
+        bind::agree(bench, one_time, eid, otpk, &line.host_id).map_err(|e| match e {
+            BindError::NotOnCurve { .. } => curve_of().err().unwrap_or_else(|| self.unbound(&e)),
+            _ => self.unbound(&e),
+        })
+    }
+
+    /// No package came of it.
+    pub(super) fn unbound(&self, error: &BindError) -> Failed {
+        self.failed_as(ErrorClass::CryptoSelfcheck, &error.to_string(), error.hint())
     }
 
     pub(super) fn failed(&self, what: &dyn std::fmt::Display) -> Failed {

@@ -18,14 +18,14 @@ use super::chunk::workbench;
 use super::close::{self, Contents, Sort};
 use super::key_file::RefusedKey;
 use super::pairs::{Pair, Pairs, Stretch, stretches};
-use super::record::{CHAINS, Failed, Name};
+use super::record::{Failed, Name};
 use super::remake::remake_dir;
 use super::row_files::Walk;
 use super::sign::ToSign;
 use super::work::{Engine, LineWork, OrderWork, package_object};
 use super::{attest, check_clock_now, find_order, lock, outbox, prepare, purge, recorded, sign_head, with_engine};
 use crate::audit::{Event, Word};
-use crate::bind::{self, Bpp, Draft, OneTimeKey, Parts, Workbench};
+use crate::bind::{Bpp, Draft, OneTimeKey, Parts, Workbench};
 use crate::certs::chain::manifest_certificates;
 use crate::config::Site;
 use crate::durable;
@@ -321,20 +321,16 @@ fn draft(
     let triple: &[u8; 48] = triple.as_slice().try_into().map_err(|_| missing("the PPK has another length"))?;
     let (ppk, ppp) = (Ppk::opened(triple), Ppp::stored(stored));
 
-    let refused = |e: bind::BindError| name.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), e.hint());
-    let unserved = |what: String| name.failed_as(ErrorClass::Eligibility, &what, CHAINS);
-    let curve = work.curve_of(&pair.otpk).map_err(unserved)?;
     let (id, random) = octets.split_at(16);
     let transaction_id = TransactionId(id.try_into().map_err(|_| name.failed(&"short draw"))?);
     let random = random.try_into().map_err(|_| name.failed(&"short draw"))?;
-    let one_time = OneTimeKey::from_random(bench, curve, random).map_err(refused)?;
-    let agreement = bind::agree(bench, one_time, &pair.eid, &pair.otpk, &line.host_id).map_err(refused)?;
+    let agreement = name.agreement((work, line), bench, (&pair.eid, &pair.otpk), random)?;
     let metadata = line.metadata.for_iccid(&name.iccid);
     if sha256(&metadata) != issue.metadata_sha256 {
         return Err(missing("the metadata is not the one that was announced"));
     }
     let parts = Parts { transaction_id: &transaction_id, metadata: &metadata };
-    let draft = Draft::stored(agreement, &parts, &ppk, &ppp, bench.sealer()).map_err(refused)?;
+    let draft = Draft::stored(agreement, &parts, &ppk, &ppp, bench.sealer()).map_err(|e| name.unbound(&e))?;
     Ok((draft, transaction_id))
 }
 

@@ -8,6 +8,9 @@
 //! none. A batch key seals two values a record: 2^25 of an order line at its largest, where NIST SP 800-38D §8.3 allows 2^32 under
 //! one key.
 
+use std::sync::LazyLock;
+
+use openssl::cipher::{self, CipherRef};
 use openssl::cipher_ctx::CipherCtx;
 use openssl::error::ErrorStack;
 use openssl::symm::{Cipher, Crypter, Mode};
@@ -112,7 +115,7 @@ impl BatchKey {
         let (_, rest) = sealed.split_at_mut(1 + NONCE_LEN);
         let (body, tag) = rest.split_at_mut(rest.len() - TAG_LEN);
         let mut context = CipherCtx::new()?;
-        context.encrypt_init(Some(openssl::cipher::Cipher::aes_256_gcm()), Some(&self.octets[..]), Some(nonce))?;
+        context.encrypt_init(Some(aes_256_gcm()), Some(&self.octets[..]), Some(nonce))?;
         for part in [word_of(content), "|", &self.order, "|", iccid.as_str()] {
             context.cipher_update(part.as_bytes(), None)?;
         }
@@ -153,6 +156,13 @@ impl BatchKey {
     fn record_aad(&self, content: Content, iccid: &Iccid) -> Vec<u8> {
         [word_of(content), &self.order, iccid.as_str()].join("|").into_bytes()
     }
+}
+
+/// AES-256-GCM, looked up once: OpenSSL's table of algorithms lies under a lock, and a search in it takes as long as the sealing.
+fn aes_256_gcm() -> &'static CipherRef {
+    static FETCHED: LazyLock<Option<cipher::Cipher>> =
+        LazyLock::new(|| cipher::Cipher::fetch(None, "AES-256-GCM", None).ok());
+    FETCHED.as_deref().unwrap_or(cipher::Cipher::aes_256_gcm())
 }
 
 /// First word of the AAD of [`BatchKey::seal`].
