@@ -176,22 +176,18 @@ impl Store for Ledger {
     fn close_order(&self, order: OrderPk, manifest_sha256: &[u8; 32]) -> Result<(), StoreError> {
         let mut connection = self.lock();
         let transaction = write(&mut connection)?;
-        let open: u64 = transaction.query_row(
-            "SELECT count(*) FROM devices WHERE order_pk = ?1 AND state = 'accepted'",
-            [order.0],
-            |row| row.get(0),
-        )?;
-        if open > 0 {
-            return Err(StoreError::State(format!("order {}: {open} devices have no outcome", order.0)));
-        }
-        transaction.execute(
-            "UPDATE devices SET state = 'exported' WHERE order_pk = ?1 AND state IN ('prepared', 'bound')",
-            [order.0],
-        )?;
+        let (first, last) = span(&transaction, order)?;
+        let sql = "UPDATE devices SET state = 'exported'
+             WHERE pk BETWEEN ?2 AND ?3 AND +order_pk = ?1 AND state IN ('prepared', 'bound')";
+        transaction.execute(sql, params![order.0, first, last])?;
         if transaction.execute("UPDATE orders SET state = 'exported', sealing = 0 WHERE pk = ?1", [order.0])? != 1 {
             return Err(StoreError::State(format!("there is no order {}", order.0)));
         }
-        let states = states(&transaction, order)?.into_iter().map(|(state, rows)| (state.as_str().to_owned(), rows));
+        let states = states(&transaction, order)?;
+        if let Some((_, open)) = states.iter().find(|(state, _)| *state == DeviceState::Accepted) {
+            return Err(StoreError::State(format!("order {}: {open} devices have no outcome", order.0)));
+        }
+        let states = states.into_iter().map(|(state, rows)| (state.as_str().to_owned(), rows));
         let event = Event::new(Word::OrderExported).order(&audit::order_key(&transaction, order)?);
         let event = event.counts("states", states).sha256("manifest_sha256", manifest_sha256);
         audit::commit(transaction, &self.log, &event).map(drop)
@@ -281,9 +277,18 @@ fn chunk_event(
 }
 
 fn states(connection: &Connection, order: OrderPk) -> Result<Vec<(DeviceState, u64)>, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT state, count(*) FROM devices WHERE order_pk = ?1 GROUP BY state ORDER BY min(pk)")?;
-    Ok(statement.query_map([order.0], |row| Ok((read_state(row, 0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
+    let (first, last) = span(connection, order)?;
+    let sql = format!("SELECT d.state, count(*) FROM devices d WHERE {STRETCH} GROUP BY d.state ORDER BY min(d.pk)");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let counted = statement.query_map(params![order.0, first, last], |row| Ok((read_state(row, 0)?, row.get(1)?)))?;
+    Ok(counted.collect::<Result<_, _>>()?)
+}
+
+/// An order's devices lie between these two, both included, and one acceptance wrote them: to walk along them is cheaper than to look
+/// each one up behind the index.
+fn span(connection: &Connection, order: OrderPk) -> Result<(i64, i64), StoreError> {
+    let sql = "SELECT coalesce(min(pk), 0), coalesce(max(pk), -1) FROM devices WHERE order_pk = ?1";
+    Ok(connection.prepare_cached(sql)?.query_row([order.0], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
 fn open_chunk(transaction: &Transaction<'_>, order: OrderPk, number: u32) -> Result<Chunk, StoreError> {

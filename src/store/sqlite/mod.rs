@@ -61,10 +61,10 @@ const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 /// How long a command waits for another process's transaction; an acceptance of a million rows holds it for some seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Pages of the log (128 MiB) after which a commit copies them into the ledger, each page once. Matching ids are random: the claims of
-/// a chunk are spread over as many pages as it has records, and those of some thirty chunks over few more than all the pages that a
-/// million of them fill. One chunk alone would have nearly every claim copied as a page of its own.
-const CHECKPOINT_PAGES: u32 = 32_768;
+/// Pages of the log (32 MiB) after which a commit copies them into the ledger, each page once. Matching ids are random: the claims of
+/// a chunk are spread over as many pages as it has records, those of ten chunks over few more, and are copied together. What is in
+/// the log at a command's end is copied then, while nobody works beside it: a log of 128 MiB takes longer than it saves.
+const CHECKPOINT_PAGES: u32 = 8_192;
 
 /// Columns of [`read_order`], in its order.
 const ORDER_COLUMNS: &str = "pk, tenant, order_id, rev, body_sha256, body, ack, CASE WHEN purged_at IS NOT NULL THEN 'purged' WHEN target IS NOT NULL \
