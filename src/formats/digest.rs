@@ -145,6 +145,6 @@ mod tests {
             running.iter_mut().for_each(|running| assert_eq!(running.add(&piece), sha256(&piece), "{len}"));
             whole.extend(piece);
         }
-        running.map(|running| assert_eq!(running.finish(), sha256(&whole)));
+        running.into_iter().for_each(|running| assert_eq!(running.finish(), sha256(&whole)));
     }
 }
