@@ -98,6 +98,8 @@ pub fn purge(site: &Site, name: &str, reach: Reach) -> Result<Purged, Fault> {
     erase_dir(&partial_binding)?;
     // What was never sealed is nobody's bundle: its packages go with the keys.
     let package_files = if ledger.is_exported(stored.pk)? { 0 } else { erase_files(&unsealed, is_package_file)? };
+    // Row files that a killed runner had begun; the run lock is ours, so nobody writes one.
+    durable::sweep(&unsealed).map_err(|e| Fault::file(&unsealed, &e))?;
     let mut bundles_erased = 0;
     if reach.bundle {
         for dir in bundle_dirs(&own_bundle) {

@@ -10,6 +10,7 @@ use super::close::{sweep_orphans, sweep_vault};
 use super::lock::RunLock;
 use super::stored::part_dir;
 use crate::config::Site;
+use crate::durable;
 use crate::error::{Exit, Fault};
 use crate::ids::OrderKey;
 use crate::store::sqlite::Revocation;
@@ -53,6 +54,8 @@ pub fn revoke(site: &Site, name: &str) -> Result<Revoked, Fault> {
     let mut files = sweep_vault(&site.vault(), stored.pk, &chunks)?;
     if stored.state == OrderState::Open {
         files += sweep_orphans(&dir, &chunks, stored.part)?;
+        // Row files that a killed runner had begun; the run lock is ours, so nobody writes one.
+        durable::sweep(&dir).map_err(|e| Fault::file(&dir, &e))?;
     }
     Ok(Revoked { states: ledger.counts(stored.pk)?, key, rows, files })
 }

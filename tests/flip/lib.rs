@@ -4,7 +4,8 @@
 //!
 //! In: BINDERY_FLIP_AT (which of the single blocks in ECB mode, counted from 1; nothing: none), BINDERY_FLIP_COUNT (a file that grows
 //! by an octet for each of them). Seen are calls of EVP_CipherUpdate, which is the program's own way to OpenSSL; tokens in software
-//! call EVP_EncryptUpdate, or bring their own.
+//! call EVP_EncryptUpdate, or bring their own. Only AES-128 counts: OpenSSL's random generator, one a thread, is made of AES-256 and
+//! comes this way too, and which of the threads draw first is chance.
 #![allow(unsafe_code)] // a C interface is nothing else
 
 use std::ffi::{CStr, c_int, c_uchar, c_void};
@@ -15,17 +16,20 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// EVP_CIPH_ECB_MODE of openssl/evp.h.
 const ECB: c_int = 1;
+/// Octets of an AES-128 key.
+const KEY: c_int = 16;
 const BLOCK: c_int = 16;
 
 type Update = unsafe extern "C" fn(*mut c_void, *mut c_uchar, *mut c_int, *const c_uchar, c_int) -> c_int;
 type CipherOf = unsafe extern "C" fn(*const c_void) -> *const c_void;
-type ModeOf = unsafe extern "C" fn(*const c_void) -> c_int;
+type NumberOf = unsafe extern "C" fn(*const c_void) -> c_int;
 
 /// OpenSSL's own functions, behind this library.
 struct Behind {
     update: Update,
     cipher_of: CipherOf,
-    mode_of: ModeOf,
+    mode_of: NumberOf,
+    key_len_of: NumberOf,
     at: Option<u64>,
     count: Option<File>,
 }
@@ -43,7 +47,8 @@ fn behind() -> &'static Behind {
             Behind {
                 update: std::mem::transmute::<*mut c_void, Update>(next(c"EVP_CipherUpdate")),
                 cipher_of: std::mem::transmute::<*mut c_void, CipherOf>(next(c"EVP_CIPHER_CTX_get0_cipher")),
-                mode_of: std::mem::transmute::<*mut c_void, ModeOf>(next(c"EVP_CIPHER_get_mode")),
+                mode_of: std::mem::transmute::<*mut c_void, NumberOf>(next(c"EVP_CIPHER_get_mode")),
+                key_len_of: std::mem::transmute::<*mut c_void, NumberOf>(next(c"EVP_CIPHER_get_key_length")),
                 at,
                 count,
             }
@@ -73,11 +78,15 @@ pub unsafe extern "C" fn EVP_CipherUpdate(
     octets: *const c_uchar,
     len: c_int,
 ) -> c_int {
-    let Behind { update, cipher_of, mode_of, at, count } = behind();
+    let Behind { update, cipher_of, mode_of, key_len_of, at, count } = behind();
     // SAFETY: the caller's promise, handed on.
     let done = unsafe { update(context, out, written, octets, len) };
     // SAFETY: the context is the caller's and initialised.
-    let is_block = len == BLOCK && unsafe { mode_of(cipher_of(context)) } == ECB;
+    let is_block = len == BLOCK
+        && unsafe {
+            let cipher = cipher_of(context);
+            mode_of(cipher) == ECB && key_len_of(cipher) == KEY
+        };
     if done != 1 || !is_block {
         return done;
     }
