@@ -20,7 +20,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("ceremony", &["secret", "error", "config", "certs", "hsm"]),
     ("audit", &["ids", "durable"]),
     // The ledger writes a change's line in the change's own transaction.
-    ("store", &["ids", "secret", "error", "hsm", "durable", "audit"]),
+    ("store", &["ids", "secret", "error", "formats", "hsm", "durable", "audit"]),
     ("telemetry", &[]),
     ("order", &["ids", "error", "formats", "store", "durable"]),
     ("personalise", &["ids", "secret", "error", "formats", "durable"]),
@@ -40,6 +40,7 @@ const OPEN: &[&str] = &["pipeline", "cli", "lib", "main"];
 const ONLY: &[(&str, &str, &[&str])] = &[
     ("verify", "formats", &["tlv"]),
     ("fleet", "formats", &["tlv", "curve"]),
+    ("store", "formats", &["digest"]),
     ("protect", "personalise", &["Upp"]),
     ("bind", "protect", &["Ppk", "Ppp"]),
 ];

@@ -191,8 +191,11 @@ fn a_purge_may_be_killed_at_any_moment() {
         assert!(there == 0 || there == sealed.len(), "{there} of {} blobs are there", sealed.len());
         assert_eq!(yard.ledger_count("SELECT count(*) FROM iccids"), 80);
     }
+    let begun = yard.outbox("PO-1").join(".core.csv.999999999.partial");
+    fs::write(&begun, "iccid,imsi").unwrap();
     yard.purge(&["PO-1", "--yes", "--unfinished"]).exits(0);
     assert_eq!((yard.in_ledger_files(&sealed), yard.vault_files()), (0, 1));
+    assert!(!begun.exists(), "a row file that a killed runner had begun");
     yard.run(&["doctor"]).exits(0);
 }
 

@@ -37,18 +37,6 @@ pub(super) struct RunTimes {
     pub(super) audited: u64,
 }
 
-impl Marks<'_> {
-    pub(super) fn are_set(self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
-    }
-
-    /// The result of one who works beside others: they stop when it is a failure.
-    fn noted<T>(self, result: Result<T, Fault>) -> Result<T, Fault> {
-        self.failed.fetch_or(result.is_err(), Ordering::Relaxed);
-        result
-    }
-}
-
 impl RunTimes {
     /// What was done beside it.
     fn add(&mut self, Self { chunks, objects, elapsed: _, audited }: Self) {
@@ -65,6 +53,18 @@ pub(super) struct Marks<'a> {
     stop: &'a AtomicBool,
     /// One of those who work side by side failed, and tells of it.
     failed: &'a AtomicBool,
+}
+
+impl Marks<'_> {
+    pub(super) fn are_set(self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
+    }
+
+    /// The result of one who works beside others: they stop when it is a failure.
+    fn noted<T>(self, result: Result<T, Fault>) -> Result<T, Fault> {
+        self.failed.fetch_or(result.is_err(), Ordering::Relaxed);
+        result
+    }
 }
 
 /// What became of one order.

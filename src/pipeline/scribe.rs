@@ -2,9 +2,10 @@
 //! last chunk is done little is left to write.
 //!
 //! In: numbers of chunks as they are done. Out: row files of all rows up to some chunk. Rule: chunk after chunk in the order of
-//! the rows, each once the ledger holds it as done, and as the ledger holds it. The rows of such a chunk stay as they are as long as
-//! its order is worked on (`store/sqlite/states.rs`: a change spares what a runner began, or wants the run lock), so what is written
-//! once is right. From the first chunk on that does not come, because its rows are held, the rest is the closing's.
+//! the rows, each once the ledger holds it as done, and as the ledger holds it. No row of such a chunk is accepted or held any more, and
+//! those are all that somebody else may change beside a runner; every other change wants the run lock, which is ours
+//! (`store/sqlite/states.rs`). So what is written once is right. From the first chunk on that does not come, because its rows are
+//! held, the rest is the closing's.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::Receiver;
@@ -86,5 +87,30 @@ impl<'w> Begun<'w> {
         walk_chunk(engine, stored, chunk, &mut |device| rows.add(&device))?;
         self.last = chunk.number;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::DevicePk;
+
+    #[test]
+    fn the_own_bundle_tells_of_every_chunk_a_later_one_of_its_own() {
+        let chunk = |number, done, part| Chunk {
+            number,
+            line: 1,
+            first: DevicePk(0),
+            last: DevicePk(0),
+            done,
+            part,
+            object: None,
+        };
+        let chunks = [chunk(1, true, 0), chunk(2, true, 1), chunk(3, false, 0), chunk(4, true, 2), chunk(5, true, 1)];
+        let numbers = |part, last| rest(&chunks, part, last).map(|chunk| chunk.number).collect::<Vec<_>>();
+        assert_eq!(numbers(0, 0), [1, 2, 3, 4, 5]);
+        assert_eq!(numbers(0, 3), [4, 5]);
+        // What is not done yet may come to be of the part that is being filled.
+        assert_eq!((numbers(1, 0), numbers(2, 3)), (vec![2, 3, 5], vec![4]));
     }
 }

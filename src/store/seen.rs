@@ -108,7 +108,7 @@ impl<const N: usize> Seen<N> {
 
     fn keep(&mut self, value: [u8; N], shelf: usize) -> io::Result<()> {
         let Shelf { blocks, tail } = &mut self.shelves[shelf];
-        tail.push(value);
+        // Before the next value comes: a tail that could not be written stays a block.
         if tail.len() == BLOCK {
             let file = match &mut self.file {
                 Some(file) => file,
@@ -119,6 +119,7 @@ impl<const N: usize> Seen<N> {
             self.blocks += 1;
             tail.clear();
         }
+        tail.push(value);
         Ok(())
     }
 

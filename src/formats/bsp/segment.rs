@@ -95,8 +95,9 @@ impl Sealer {
         Ok(())
     }
 
-    /// Notes in `keys`, which are those of [`Self::begin`], where their chain stands now.
-    pub fn pause(&self, keys: &mut SegmentKeys) {
+    /// Notes in `keys`, which are those of [`Self::begin`], where their chain stands now; void behind [`Self::seal_group`], whose
+    /// chains are others.
+    pub(crate) fn pause(&self, keys: &mut SegmentKeys) {
         self.state.lay_down(keys);
     }
 

@@ -295,6 +295,7 @@ fn the_keys_of_cdma_are_made_for_each_record() {
         assert_eq!(credentials.expose(Secret::Ssd), found.cdmas[0].ssd.as_ref().map(|ssd| &ssd[..]));
         let mut form = zeroize::Zeroizing::new(Vec::new());
         credentials.seal_form(&mut form);
+        assert_eq!(form.len(), credentials.seal_form_len());
         let again = template.personalise(&identity(), &template.opened(&form).unwrap()).unwrap();
         assert_eq!(again.expose(), upp.expose());
         found.cdmas[0].a_key.to_vec()

@@ -2,8 +2,9 @@
 //! change keep out of each other's way.
 //!
 //! Rule: a row changes only while no runner works on its chunk. A runner marks a chunk as started before it reads the chunk's rows
-//! and an order as sealing before it counts; the changes here spare the one and refuse the other. Claims stay: the numbers and the
-//! one-time key of a cancelled or revoked row are never handed out again.
+//! and an order as sealing before it counts; the changes here spare the one and refuse the other. Without the run lock only accepted and
+//! held rows change: those of a done chunk are what a runner may have written into files already (`pipeline/scribe.rs`). Claims stay:
+//! the numbers and the one-time key of a cancelled or revoked row are never handed out again.
 
 use rusqlite::{Connection, Transaction, params};
 
@@ -139,7 +140,7 @@ fn apply(
     // A chunk is of one line: what is said of chunks holds for lines, too.
     let numbers = lines.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
     let of_lines = if lines.is_empty() { String::new() } else { format!(" AND line IN ({numbers})") };
-    // Two or so, as many as a runner works on at once.
+    // A few, as many as a runner works on at once.
     let started = started_spans(connection, order)?;
     let spared: String =
         started.iter().map(|(first, last)| format!(" AND pk NOT BETWEEN {first} AND {last}")).collect();
