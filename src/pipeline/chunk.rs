@@ -20,7 +20,7 @@ use crate::bind::Workbench;
 use crate::error::{ErrorClass, Exit, Fault};
 use crate::hsm::lanes::Signed;
 use crate::hsm::{FaultClass, Hsm, HsmError, HsmSession, draw};
-use crate::ids::RecordId;
+use crate::ids::{MatchingId, RecordId};
 use crate::store::packages::{LocalFiles, Packages, Written};
 use crate::store::sealed::Content;
 use crate::store::{Chunk, Device, DevicePk, DeviceState, Outcome, StoreError};
@@ -61,6 +61,7 @@ impl<H: Hsm> Engine<'_, H> {
             tracing::warn!("a profile did not read back right: every profile of the chunk is made anew and read back");
             started = self.start((order, line), self.jobs(line, &devices, Audit::All, session)?, session)?;
         }
+        drop(devices);
         if any_reaches(&started, Reach::Randomness) {
             return Err(blank_randomness());
         }
@@ -91,8 +92,16 @@ impl<H: Hsm> Engine<'_, H> {
     /// was set back to an earlier state. What cannot be opened, of a failed record or by a newer layout of credentials, is not
     /// compared.
     pub(super) fn remember(&self, order: &OrderWork, chunk: &Chunk) -> Result<(), Fault> {
+        chunk.pages().try_for_each(|page| self.remember_page(order, (chunk, page)))
+    }
+
+    fn remember_page(
+        &self,
+        order: &OrderWork,
+        (chunk, (first, last)): (&Chunk, (DevicePk, DevicePk)),
+    ) -> Result<(), Fault> {
         let Some(line) = order.line(chunk.line) else { return Ok(()) };
-        let devices = self.store.devices(order.pk, chunk.first, chunk.last)?;
+        let devices = self.store.devices(order.pk, first, last)?;
         let prints = self.cpu.map(&devices, |device| {
             let (issue, iccid) = (device.issue.as_ref()?, device.iccid.as_ref()?);
             let form = order.batch_key.open(Content::Credentials, iccid, issue.sealed_credentials.as_deref()?).ok()?;
@@ -172,11 +181,14 @@ impl<H: Hsm> Engine<'_, H> {
         session: &mut H::Session,
     ) -> Result<Vec<Result<Started, Failed>>, Fault> {
         let draw_len = work.1.template.draw_len() + EXTRA_DRAW_LEN;
+        let mut stem = [0; MatchingId::STEM_LEN];
         let mut random = Zeroizing::new(vec![0; draw_len * jobs.len()]);
+        draw::fill_random(session, &mut stem)?;
         draw::fill_random(session, &mut random)?;
         let inputs = jobs.into_iter().zip(random.chunks_exact(draw_len)).collect();
         let op = self.op_of(work.1);
-        Ok(self.cpu.map_with(inputs, workbench, |bench, (job, octets)| Started::new(bench, work, job, octets, op)))
+        let new = |bench: &mut _, (job, octets)| Started::new(bench, work, job, (&stem, octets), op);
+        Ok(self.cpu.map_with(inputs, workbench, new))
     }
 
     /// K and OPc of every record under the transport key, many records a call. What goes to the token is tried first against the

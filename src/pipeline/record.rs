@@ -28,10 +28,11 @@ use crate::store::{Device, DevicePk, DeviceState, Issue, Outcome};
 
 /// Random octets that a record takes beyond those of its credentials: matching id, transactionId, otSK.DP or PPK triple,
 /// two nonces, RAND of the authentication test.
-pub(super) const EXTRA_DRAW_LEN: usize = 20 + 16 + 48 + 2 * NONCE_LEN + 16;
+pub(super) const EXTRA_DRAW_LEN: usize = MatchingId::OWN_LEN + 16 + 48 + 2 * NONCE_LEN + 16;
 
 /// Random octets that a profile made again takes: matching id, transactionId, otSK.DP, a nonce.
-pub(super) const AGAIN_DRAW_LEN: usize = 20 + 16 + OneTimeKey::RANDOM_LEN + NONCE_LEN;
+pub(super) const AGAIN_DRAW_LEN: usize =
+    MatchingId::STEM_LEN + MatchingId::OWN_LEN + 16 + OneTimeKey::RANDOM_LEN + NONCE_LEN;
 
 /// A record that ended with an error.
 pub(super) struct Failed {
@@ -123,12 +124,12 @@ enum Package {
 }
 
 impl Started {
-    /// Credentials and identifiers out of the record's own random octets, the UPP, in prebound mode the key agreement.
+    /// Credentials and identifiers out of the record's own random octets (and the stem of its chunk's matching ids), the UPP, in prebound mode the key agreement.
     pub(super) fn new(
         bench: &mut Result<Workbench, ErrorStack>,
         (order, line): (&OrderWork, &LineWork),
         Job { device, is_audited, imported, is_renewed }: Job<'_>,
-        octets: &[u8],
+        (stem, octets): (&[u8; MatchingId::STEM_LEN], &[u8]),
         op: Option<&SubscriberKey>,
     ) -> Result<Self, Failed> {
         let name = Name::of(device).ok_or_else(|| Failed::bug(device, "accepted without ICCID"))?;
@@ -165,7 +166,7 @@ impl Started {
         })?;
         let matching_id = match &device.matching_id {
             Some(ordered) => ordered.clone(),
-            None => MatchingId::from_random(draw.take().map_err(unfit)?),
+            None => MatchingId::from_random(stem, draw.take().map_err(unfit)?),
         };
         let transaction_id = TransactionId(*draw.take().map_err(unfit)?);
         let key_octets: &[u8; 48] = draw.take().map_err(unfit)?;
@@ -223,7 +224,7 @@ impl Started {
         let prints = prints.map_err(|e| name.failed_as(ErrorClass::CryptoSelfcheck, &e.to_string(), NEVER_ISSUED))?;
 
         let mut draw = Draw::new(octets);
-        let drawn = MatchingId::from_random(draw.take().map_err(unfit)?);
+        let drawn = MatchingId::from_random(draw.take().map_err(unfit)?, draw.take().map_err(unfit)?);
         // The old activation code leads nowhere any more, unless the order itself gave it.
         let matching_id = device.matching_id.clone().unwrap_or(drawn);
         let transaction_id = TransactionId(*draw.take().map_err(unfit)?);

@@ -423,6 +423,18 @@ pub struct Chunk {
     pub object: Option<ObjectFacts>,
 }
 
+impl Chunk {
+    /// Devices of one page: what reads a done chunk beside those that are worked on holds no more of it.
+    const PAGE: i64 = 250;
+
+    /// Its devices, first and last of each page.
+    pub fn pages(&self) -> impl Iterator<Item = (DevicePk, DevicePk)> + use<> {
+        let last = self.last.0;
+        let firsts = (self.first.0..=last).step_by(Self::PAGE as usize);
+        firsts.map(move |first| (DevicePk(first), DevicePk(last.min(first + Self::PAGE - 1))))
+    }
+}
+
 /// Whether a chunk is to be worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkStart {

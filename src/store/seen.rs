@@ -1,7 +1,7 @@
 //! Which values came before: exact, and in little memory however many they are.
 //!
-//! In: values of one size. Out: whether each is new. A filter of 16 bits a value (Bloom, 8 probes) says "never" without error;
-//! what it says "maybe" to, which is one honest value in some thousands, is looked for among the values themselves, which rest in a
+//! In: values of one size. Out: whether each is new. A filter of 12 bits a value (Bloom, 8 probes) says "never" without error;
+//! what it says "maybe" to, which is one honest value in some thousand, is looked for among the values themselves, which rest in a
 //! nameless temporary file. They rest there on shelves, chosen by their hash, and a suspect is looked for on its own alone. A batch
 //! of values is looked for in one reading, so that a flood of repeated values costs a reading a batch and not one a value.
 
@@ -11,8 +11,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// With 8 probes at most one new value in 1,700 is a false suspect, while the filter fills one in 14,000.
-const BITS_A_VALUE: u64 = 16;
+/// With 8 probes at most one new value in 300 is a false suspect, while the filter fills one in 1,900. Of 16 bits one in 1,700 is,
+/// but a million records are 4 MB then, a tenth of all that a run holds.
+const BITS_A_VALUE: u64 = 12;
 const PROBES: u64 = 8;
 const SHELVES: usize = 16;
 /// Values of one shelf that rest in memory before they are written, and are read at once.
@@ -219,7 +220,7 @@ mod tests {
         let mut filter = Filter::for_about(100_000);
         let hasher = RandomState::new();
         let suspects = (0..100_000_u32).filter(|n| filter.note(hasher.hash_one(n))).count();
-        assert!(suspects < 40, "{suspects}");
+        assert!(suspects < 100, "{suspects}");
         assert!((0..100_000_u32).all(|n| filter.note(hasher.hash_one(n))));
     }
 }
