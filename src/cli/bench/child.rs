@@ -77,7 +77,7 @@ impl Sandbox {
 /// A command under way; dropping it kills it.
 pub(super) struct Running {
     child: Child,
-    pub(super) begun: Instant,
+    begun: Instant,
     pub(super) peak: Peak,
     out: PathBuf,
     err: PathBuf,
@@ -112,10 +112,10 @@ impl Running {
         Ok(self.begun.elapsed())
     }
 
-    /// SIGKILL; gives how long it had run.
-    pub(super) fn kill(mut self) -> Result<(Duration, Peak), Fault> {
+    /// SIGKILL.
+    pub(super) fn kill(mut self) -> Result<Peak, Fault> {
         self.child.kill().and_then(|()| self.child.wait()).map_err(failed)?;
-        Ok((self.begun.elapsed(), self.peak))
+        Ok(self.peak)
     }
 
     fn has_ended(&mut self) -> Result<bool, Fault> {

@@ -1,5 +1,5 @@
-//! A small order and one a hundred times its size, W1, stored: memory at most, time per profile, and how soon a killed run issues
-//! its next profile. The big order is killed in its middle, where the most has to be found again; its time is that of both runs.
+//! A small order and one a hundred times its size, W1, stored: memory at most and time per profile; and how soon a killed run issues
+//! its next profile, of a second big order that is killed in its middle, where the most has to be found again.
 
 use std::fs;
 use std::time::Duration;
@@ -14,8 +14,10 @@ use crate::ids::{Iccid, OrderKey};
 use crate::store::Store;
 use crate::store::sqlite::Ledger;
 
-/// Small orders; the median of their times stands for them.
-const SMALL_ORDERS: u32 = 5;
+/// Small orders before the big one and behind it, so that a machine that grows slower is slower for both; the median of their times
+/// stands for them.
+const SMALL_BEFORE: u32 = 3;
+const SMALL_BEHIND: u32 = 2;
 
 /// What was found.
 #[derive(Clone, Copy, Debug)]
@@ -34,31 +36,45 @@ pub(super) struct Scale {
 impl Scale {
     pub(super) fn measure(sandbox: &Sandbox, lines: u32) -> Result<Self, Fault> {
         let small_lines = (lines / 100).max(1);
-        let (mut small_peak, mut small_us) = (Peak::default(), Vec::new());
-        for number in 1..=SMALL_ORDERS {
-            let order = Order::submit(sandbox, number, small_lines)?;
-            settle();
-            let run = sandbox.run(words(["run", &order.id]))?;
-            // Without the program's start, which weighs on few profiles more than on many.
-            let seconds = run.json["orders"][0]["seconds"].as_f64().ok_or_else(|| failed("a run without its time"))?;
-            small_us.push(seconds * 1e6 / f64::from(small_lines));
-            small_peak = small_peak.max(order.peak).max(run.peak).max(order.looked_at(sandbox)?);
+        let mut small = Vec::new();
+        for number in 1..=SMALL_BEFORE {
+            small.push(whole(sandbox, number, small_lines)?);
         }
-        let order = Order::submit(sandbox, 0, lines)?;
-        settle();
-        let mut run = sandbox.start(words(["run", &order.id]))?;
-        let half = u64::from(lines) / 2;
-        run.until(|| Ok(order.done()? >= half))?;
-        let (before_kill, peak) = run.kill()?;
-        let before = order.done()?;
-        let mut run = sandbox.start(words(["run", &order.id]))?;
-        let restart = run.until(|| Ok(order.done()? > before))?;
-        let run = run.wait()?;
-        let us_per_profile = (before_kill + run.took).as_secs_f64() * 1e6 / f64::from(lines);
-        let peak = peak.max(order.peak).max(run.peak).max(order.looked_at(sandbox)?);
-        let small_us_per_profile = median(small_us.into_iter());
+        let (us_per_profile, whole_peak) = whole(sandbox, 0, lines)?;
+        for number in SMALL_BEFORE + 1..=SMALL_BEFORE + SMALL_BEHIND {
+            small.push(whole(sandbox, number, small_lines)?);
+        }
+        let (restart, killed_peak) = killed(sandbox, SMALL_BEFORE + SMALL_BEHIND + 1, lines)?;
+        let small_us_per_profile = median(small.iter().map(|(us, _)| *us));
+        let small_peak = small.iter().map(|(_, peak)| *peak).max().unwrap_or_default();
+        let peak = whole_peak.max(killed_peak);
         Ok(Self { lines, small_lines, peak, small_peak, us_per_profile, small_us_per_profile, restart })
     }
+}
+
+/// An order from its file to its end: microseconds a profile of its run (without the program's start, which weighs on few profiles
+/// more than on many), and memory at most.
+fn whole(sandbox: &Sandbox, number: u32, lines: u32) -> Result<(f64, Peak), Fault> {
+    let order = Order::submit(sandbox, number, lines)?;
+    settle();
+    let run = sandbox.run(words(["run", &order.id]))?;
+    let seconds = run.json["orders"][0]["seconds"].as_f64().ok_or_else(|| failed("a run without its time"))?;
+    let peak = order.peak.max(run.peak).max(order.looked_at(sandbox)?);
+    Ok((seconds * 1e6 / f64::from(lines), peak))
+}
+
+/// An order whose run is killed when half of it is done: from the next start to the next profile; and memory at most, of both runs.
+fn killed(sandbox: &Sandbox, number: u32, lines: u32) -> Result<(Duration, Peak), Fault> {
+    let order = Order::submit(sandbox, number, lines)?;
+    settle();
+    let mut run = sandbox.start(words(["run", &order.id]))?;
+    let half = u64::from(lines) / 2;
+    run.until(|| Ok(order.done()? >= half))?;
+    let peak = run.kill()?;
+    let before = order.done()?;
+    let mut run = sandbox.start(words(["run", &order.id]))?;
+    let restart = run.until(|| Ok(order.done()? > before))?;
+    Ok((restart, peak.max(order.peak).max(run.wait()?.peak)))
 }
 
 struct Order {
