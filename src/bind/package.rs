@@ -6,7 +6,6 @@ use crate::formats::bsp::SegmentKeys;
 use crate::formats::bsp::group::Slot;
 use crate::formats::bsp::segment::{CONTROL, METADATA, Sealer, mac_only_all_len, sealed_all_len, sealed_len};
 use crate::formats::curve::Curve;
-use crate::formats::digest::sha256;
 use crate::formats::rsp::es8p::{
     CONFIGURE_ISDP, InitialiseSecureChannel, REPLACE_SESSION_KEYS_LEN, replace_session_keys,
 };
@@ -170,11 +169,6 @@ impl Bpp {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
-
-    /// SHA-256, as the export record states it.
-    pub fn sha256(&self) -> [u8; 32] {
-        sha256(&self.0)
-    }
 }
 
 /// What decides a package's size.
@@ -308,7 +302,6 @@ mod tests {
             assert_eq!(draft.bytes[at + 64..], recorded.bpp[at + 64..]);
             let bpp = draft.sign(&signature);
             assert_eq!(bpp.as_bytes(), recorded.bpp);
-            assert_eq!(bpp.sha256(), sha256(&recorded.bpp));
         }
     }
 

@@ -18,7 +18,7 @@ use crate::export::manifest::Counts;
 use crate::export::report::ChunkTiming;
 use crate::hsm::Hsm;
 use crate::store::packages::Written;
-use crate::store::{Chunk, ChunkStart, DevicePk, DeviceState, StoredOrder};
+use crate::store::{Chunk, ChunkStart, DeviceState, StoredOrder, stretches};
 use crate::telemetry::Progress;
 
 /// Packages of a chunk at most, so that memory stays flat for 100 KB profiles too.
@@ -167,15 +167,14 @@ fn plan<H: Hsm>(engine: &Engine<'_, H>, work: &OrderWork) -> Result<Vec<Chunk>, 
     }
     let mut chunks = Vec::new();
     for line in &work.lines {
-        let Some((first, last)) = engine.store.device_span(work.pk, line.number)? else { continue };
+        let Some(span) = engine.store.device_span(work.pk, line.number)? else { continue };
         let by_size = CHUNK_BYTES / line.package_len().max(1);
-        let records = by_size.clamp(1, engine.site.config.run.chunk_records.max(1)) as i64;
-        let starts = (first.0..=last.0).step_by(records as usize);
-        chunks.extend(starts.zip(chunks.len() as u32 + 1..).map(|(from, number)| Chunk {
+        let records = by_size.clamp(1, engine.site.config.run.chunk_records.max(1));
+        chunks.extend(stretches(span, records).zip(chunks.len() as u32 + 1..).map(|((first, last), number)| Chunk {
             number,
             line: line.number,
-            first: DevicePk(from),
-            last: DevicePk((from + records - 1).min(last.0)),
+            first,
+            last,
             done: false,
             part: 0,
             object: None,

@@ -181,13 +181,12 @@ impl<H: Hsm> Engine<'_, H> {
         session: &mut H::Session,
     ) -> Result<Vec<Result<Started, Failed>>, Fault> {
         let draw_len = work.1.template.draw_len() + EXTRA_DRAW_LEN;
-        let mut stem = [0; MatchingId::STEM_LEN];
-        let mut random = Zeroizing::new(vec![0; draw_len * jobs.len()]);
-        draw::fill_random(session, &mut stem)?;
-        draw::fill_random(session, &mut random)?;
+        let mut drawn = Zeroizing::new(vec![0; MatchingId::STEM_LEN + draw_len * jobs.len()]);
+        draw::fill_random(session, &mut drawn)?;
+        let (stem, random) = drawn.split_first_chunk().ok_or_else(|| Fault::new(Exit::Bug, "a draw without a stem"))?;
         let inputs = jobs.into_iter().zip(random.chunks_exact(draw_len)).collect();
         let op = self.op_of(work.1);
-        let new = |bench: &mut _, (job, octets)| Started::new(bench, work, job, (&stem, octets), op);
+        let new = |bench: &mut _, (job, octets)| Started::new(bench, work, job, (stem, octets), op);
         Ok(self.cpu.map_with(inputs, workbench, new))
     }
 

@@ -15,7 +15,7 @@ use crate::ids::{Eid, Iccid, Imsi, RecordId};
 use crate::order::file::{CredentialsFrom, Line, Order};
 use crate::order::key_file::KeyFile;
 use crate::store::sqlite::Ledger;
-use crate::store::{Device, DevicePk, DeviceState, Goal, NewNumbers, OrderState, Store, StoredOrder};
+use crate::store::{Device, DevicePk, DeviceState, Goal, NewNumbers, OrderState, Store, StoredOrder, stretches};
 
 /// Which rows of an order.
 #[derive(Clone, Debug)]
@@ -101,10 +101,9 @@ pub(super) fn select(ledger: &Ledger, stored: &StoredOrder, rows: &Rows) -> Resu
     }
     let (mut devices, mut taken, mut replaced) = (Vec::new(), HashSet::new(), Vec::new());
     for line in &order.lines {
-        let Some((first, last)) = ledger.device_span(stored.pk, line.line)? else { continue };
-        for from in (first.0..=last.0).step_by(GROUP) {
-            let to = DevicePk((from + GROUP as i64 - 1).min(last.0));
-            for device in ledger.devices(stored.pk, DevicePk(from), to)? {
+        let Some(span) = ledger.device_span(stored.pk, line.line)? else { continue };
+        for (from, to) in stretches(span, GROUP) {
+            for device in ledger.devices(stored.pk, from, to)? {
                 taken.extend(device.eid.filter(|_| is_live(device.state)));
                 let is_meant = match rows {
                     Rows::Of(_) => named.remove(&device.pk).is_some_and(|iccid| {

@@ -14,7 +14,7 @@ use crate::hsm::Hsm;
 use crate::ids::Eid;
 use crate::order::key_file::KeyFile;
 use crate::store::sqlite::Bindings;
-use crate::store::{Device, DevicePk, DeviceState, Store};
+use crate::store::{self, Device, DeviceState, Store, Stretch};
 
 /// A stored profile and the one-time key it is bound with.
 pub(super) struct Pair {
@@ -27,13 +27,11 @@ pub(super) struct Pair {
 pub(super) struct Pairs<'a> {
     store: &'a dyn Store,
     work: &'a OrderWork,
+    /// At most [`GROUP`] devices of a line each.
     stretches: std::vec::IntoIter<Stretch>,
     /// Made, and of a later group.
     made: Vec<Pair>,
 }
-
-/// First and last of at most [`GROUP`] devices of a line.
-pub(super) type Stretch = (DevicePk, DevicePk);
 
 impl<'a> Pairs<'a> {
     /// Takes the keys in, and the eUICCs that have a profile of the order. Gives the lines that are not believed, too.
@@ -76,9 +74,8 @@ impl<'a> Pairs<'a> {
 pub(super) fn stretches(store: &dyn Store, work: &OrderWork) -> Result<Vec<Stretch>, Fault> {
     let mut stretches = Vec::new();
     for line in &work.lines {
-        let Some((first, last)) = store.device_span(work.pk, line.number)? else { continue };
-        let from = (first.0..=last.0).step_by(GROUP);
-        stretches.extend(from.map(|from| (DevicePk(from), DevicePk((from + GROUP as i64 - 1).min(last.0)))));
+        let span = store.device_span(work.pk, line.number)?;
+        stretches.extend(span.into_iter().flat_map(|span| store::stretches(span, GROUP)));
     }
     Ok(stretches)
 }

@@ -124,7 +124,8 @@ enum Package {
 }
 
 impl Started {
-    /// Credentials and identifiers out of the record's own random octets (and the stem of its chunk's matching ids), the UPP, in prebound mode the key agreement.
+    /// Credentials and identifiers out of the record's own random octets and the stem of its chunk's matching ids, the UPP, in prebound
+    /// mode the key agreement.
     pub(super) fn new(
         bench: &mut Result<Workbench, ErrorStack>,
         (order, line): (&OrderWork, &LineWork),

@@ -17,7 +17,7 @@ use super::batch::RunTimes;
 use super::chunk::workbench;
 use super::close::{self, Contents, Sort};
 use super::key_file::RefusedKey;
-use super::pairs::{Pair, Pairs, Stretch, stretches};
+use super::pairs::{Pair, Pairs, stretches};
 use super::record::{Failed, Name};
 use super::remake::remake_dir;
 use super::row_files::Walk;
@@ -40,7 +40,7 @@ use crate::protect::{Ppk, Ppp};
 use crate::store::packages::{LocalFiles, Packages, Placed};
 use crate::store::sealed::Content;
 use crate::store::sqlite::{Bindings, Ledger};
-use crate::store::{Device, Issue, NewBinding, OrderState, StoredOrder};
+use crate::store::{Device, Issue, NewBinding, OrderState, StoredOrder, Stretch};
 use crate::telemetry::{Progress, ProgressMode};
 
 /// Random octets of one binding: transactionId and what makes otSK.DP.

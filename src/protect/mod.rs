@@ -7,7 +7,6 @@ mod ppk;
 use crate::formats::bsp::SegmentKeys;
 use crate::formats::bsp::group::Slot;
 use crate::formats::bsp::segment::{PROFILE, SealError, Sealer, sealed_all_len};
-use crate::formats::digest::sha256;
 use crate::personalise::Upp;
 
 pub use ppk::Ppk;
@@ -30,11 +29,6 @@ impl Ppp {
     #[allow(clippy::len_without_is_empty)] // an empty UPP is refused
     pub fn len(&self) -> usize {
         self.0.len()
-    }
-
-    /// SHA-256, by which storage finds damage.
-    pub fn sha256(&self) -> [u8; 32] {
-        sha256(&self.0)
     }
 }
 
@@ -108,7 +102,7 @@ mod tests {
         let mut slot = vec![0; ppp_len(2500)];
         protect_into(&upp(2500), ppk.keys(), &mut sealer, &mut slot).unwrap();
         assert_eq!(ppp.as_bytes(), slot);
-        assert_eq!(ppp.sha256(), Ppp::stored(slot).sha256());
+        assert_eq!(ppp.as_bytes(), Ppp::stored(slot).as_bytes());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::claims::{claim_matching_id, claim_matching_ids, one_time_key_x};
+use super::claims::{claim_matching_id, claim_matching_ids};
 use super::states::forget_marks;
 use super::{Ledger, ORDER_COLUMNS, audit, bindings, damaged_column, parsed, read_order, remakes, write};
 use crate::audit::{Event, Head, Log, Word};
@@ -323,18 +323,6 @@ fn record_outcome(
         Outcome::Issued { issue, .. } => write_issue(transaction, device, issue),
         Outcome::Failed { .. } => Ok(()),
     }
-}
-
-pub(super) fn claim_one_time_key(
-    connection: &Connection,
-    device: DevicePk,
-    point: &[u8; 65],
-) -> Result<(), StoreError> {
-    let claim = "INSERT OR IGNORE INTO one_time_keys VALUES (?1, ?2)";
-    if connection.prepare_cached(claim)?.execute(params![one_time_key_x(point), device.0])? == 0 {
-        return Err(StoreError::Taken { column: "euicc_otpk", value: String::new(), row: None });
-    }
-    Ok(())
 }
 
 /// Replaces what was issued to a device, for a profile made again, and claims its matching id.

@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::batch::claim_one_time_key;
+use super::claims::claim_one_time_key;
 use super::claims::one_time_key_x;
 use super::{Ledger, audit, nameless, write};
 use crate::audit::{Event, Word};

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::batch::claim_one_time_key;
+use super::claims::claim_one_time_key;
 use super::{Ledger, ORDER_COLUMNS, one_time_key_x, parsed, read_order};
 use crate::ids::{Eid, Iccid, Imsi, OrderKey, Tenant};
 use crate::store::{ChangeKind, Device, DevicePk, Goal, NewNumbers, OrderChange, OrderPk, StoreError, StoredOrder};

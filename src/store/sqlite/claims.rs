@@ -1,4 +1,5 @@
-//! What is claimed: ICCIDs, matching ids and one-time keys for ever, IMSIs for ever within their tenant; and how matching ids are.
+//! What is claimed: ICCIDs, matching ids and one-time keys for ever, IMSIs for ever within their tenant; and how matching ids and
+//! one-time keys are.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -95,6 +96,19 @@ pub(super) fn claim_matching_id(
          ON CONFLICT (matching_id) DO UPDATE SET device = device WHERE device = excluded.device";
     if connection.prepare_cached(claim)?.execute(params![matching_id, device.0])? == 0 {
         return Err(StoreError::Taken { column: "matching_id", value: String::new(), row: None });
+    }
+    Ok(())
+}
+
+/// Claims a one-time key, which nobody may have claimed before.
+pub(super) fn claim_one_time_key(
+    connection: &Connection,
+    device: DevicePk,
+    point: &[u8; 65],
+) -> Result<(), StoreError> {
+    let claim = "INSERT OR IGNORE INTO one_time_keys VALUES (?1, ?2)";
+    if connection.prepare_cached(claim)?.execute(params![one_time_key_x(point), device.0])? == 0 {
+        return Err(StoreError::Taken { column: "euicc_otpk", value: String::new(), row: None });
     }
     Ok(())
 }

@@ -6,8 +6,9 @@ use std::collections::HashSet;
 
 use rusqlite::{Row, Transaction, params};
 
-use super::batch::{claim_one_time_key, insert_issue};
+use super::batch::insert_issue;
 use super::changes::{claim_numbers, is_wanted};
+use super::claims::claim_one_time_key;
 use super::{Ledger, audit, write};
 use crate::audit::{Event, Word};
 use crate::ids::OrderKey;
