@@ -1,7 +1,7 @@
 //! Binding without the token's signature. Unit: one bound profile, one key agreement.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)] // a benchmark may stop; criterion's macros document nothing
 
-use bindery::bind::{Agreement, Bpp, Draft, OneTimeKey, Parts, Workbench, agree};
+use bindery::bind::{Agreement, Bpp, Draft, OneTimeKey, Parts, PeerKey, Workbench, agree};
 use bindery::formats::bsp::kdf::HostId;
 use bindery::formats::curve::Curve;
 use bindery::formats::rsp::metadata::StoreMetadata;
@@ -44,7 +44,8 @@ impl Desk {
 
     fn agree(&mut self) -> Agreement {
         let one_time = OneTimeKey::from_random(&mut self.workbench, self.curve, &[0x3D; 48]).unwrap();
-        agree(&mut self.workbench, one_time, &self.eid, &self.otpk_euicc, &self.host_id).unwrap()
+        let peer = PeerKey::read(&mut self.workbench, &[self.curve], &self.otpk_euicc).unwrap();
+        agree(&mut self.workbench, one_time, &self.eid, &peer, &self.host_id).unwrap()
     }
 }
 

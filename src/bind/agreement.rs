@@ -78,6 +78,28 @@ impl OneTimeKey {
     }
 }
 
+/// otPK.EUICC.KA, proven to be a point of its curve.
+pub struct PeerKey {
+    point: EcPoint,
+    octets: [u8; 65],
+    curve: Curve,
+}
+
+impl PeerKey {
+    /// An uncompressed point of one of these curves; `None` when it is on none of them. Points of two curves at once do not come up,
+    /// see [`Curve::of_point`].
+    pub fn read(workbench: &mut Workbench, curves: &[Curve], octets: &[u8; 65]) -> Option<Self> {
+        let numbers = &mut workbench.numbers;
+        let (curve, point) = curves.iter().find_map(|curve| Some((*curve, curve.point(octets, numbers)?)))?;
+        Some(Self { point, octets: *octets, curve })
+    }
+
+    /// Its curve, and so that of the package.
+    pub fn curve(&self) -> Curve {
+        self.curve
+    }
+}
+
 /// Session keys that only the eUICC can derive as well, and what it needs to do so.
 pub struct Agreement {
     pub(super) curve: Curve,
@@ -93,18 +115,19 @@ pub fn agree(
     workbench: &mut Workbench,
     one_time: OneTimeKey,
     eid: &Eid,
-    otpk_euicc: &[u8; 65],
+    peer: &PeerKey,
     host_id: &HostId,
 ) -> Result<Agreement, BindError> {
     let OneTimeKey { key, curve } = one_time;
-    let peer = curve.point(otpk_euicc, &mut workbench.numbers);
-    let peer = peer.ok_or(BindError::NotOnCurve { curve: curve.as_str() })?;
-    let shared = ecdh_x(&key, &peer)?;
+    if peer.curve != curve {
+        return Err(BindError::NotOnCurve { curve: curve.as_str() });
+    }
+    let shared = ecdh_x(&key, &peer.point)?;
     let keys = session_keys(&shared, host_id, eid);
     let form = PointConversionForm::UNCOMPRESSED;
     let public = key.public_key().to_bytes(key.group(), form, &mut workbench.numbers)?;
     let otpk_dp = public.try_into().map_err(|_| BindError::OpenSsl(ErrorStack::get()))?;
-    Ok(Agreement { curve, keys, otpk_dp, otpk_euicc: *otpk_euicc, host_id: *host_id })
+    Ok(Agreement { curve, keys, otpk_dp, otpk_euicc: peer.octets, host_id: *host_id })
 }
 
 #[cfg(test)]
@@ -150,7 +173,8 @@ mod tests {
         let host_id = HostId::new(b"h").unwrap();
         let mut agreed = |own: &[u8], peer: &[u8]| {
             let own = OneTimeKey::from_scalar(&mut workbench, Curve::Brainpool, &sized(own)).unwrap();
-            agree(&mut workbench, own, &eid, &sized(peer), &host_id).unwrap()
+            let peer = PeerKey::read(&mut workbench, &Curve::ALL, &sized(peer)).unwrap();
+            agree(&mut workbench, own, &eid, &peer, &host_id).unwrap()
         };
         let (ours, theirs) = (agreed(&a, &b_public), agreed(&b, &a_public));
         assert_eq!((ours.otpk_dp[..].to_vec(), theirs.otpk_dp[..].to_vec()), (a_public, b_public));
@@ -166,20 +190,19 @@ mod tests {
         let host_id = HostId::new(b"h").unwrap();
         for (curve, other) in [(Curve::P256, Curve::Brainpool), (Curve::Brainpool, Curve::P256)] {
             let good = peer(curve);
-            let mut agree_with = |otpk: &[u8; 65]| {
-                let one_time = OneTimeKey::from_random(&mut workbench, curve, &[0x3D; 48]).unwrap();
-                agree(&mut workbench, one_time, &eid, otpk, &host_id)
-            };
-            assert!(agree_with(&good).is_ok());
+            let mut read = |otpk: &[u8; 65]| PeerKey::read(&mut workbench, &[curve], otpk);
+            assert!(read(&good).is_some());
             for (at, octet) in [(64, good[64] ^ 1), (0, 0), (0, 2), (0, 6), (0, 7), (1, good[1] ^ 0x80)] {
                 let mut otpk = good;
                 otpk[at] = octet;
-                let refused = agree_with(&otpk);
-                assert!(matches!(refused, Err(BindError::NotOnCurve { .. })), "{curve}: octet {at} = {octet:02x}");
+                assert!(read(&otpk).is_none(), "{curve}: octet {at} = {octet:02x}");
             }
-            assert!(agree_with(&[0; 65]).is_err());
-            let Err(BindError::NotOnCurve { curve: told }) = agree_with(&peer(other)) else {
-                panic!("a point of {other} was taken on {curve}")
+            assert!(read(&[0; 65]).is_none() && read(&peer(other)).is_none());
+            let other = PeerKey::read(&mut workbench, &Curve::ALL, &peer(other)).unwrap();
+            let one_time = OneTimeKey::from_random(&mut workbench, curve, &[0x3D; 48]).unwrap();
+            let Err(BindError::NotOnCurve { curve: told }) = agree(&mut workbench, one_time, &eid, &other, &host_id)
+            else {
+                panic!("a point of {} was taken on {curve}", other.curve())
             };
             assert_eq!(told, curve.as_str());
         }
@@ -226,7 +249,7 @@ mod tests {
     #[test]
     fn two_one_time_keys_agree_on_different_session_keys() {
         let mut workbench = workbench();
-        let otpk = peer(Curve::P256);
+        let otpk = PeerKey::read(&mut workbench, &[Curve::P256], &peer(Curve::P256)).unwrap();
         let eid = "89049032123451234512345678901235".parse().unwrap();
         let host_id = HostId::new(b"h").unwrap();
         let [one, two] = [[0x3D; 32], [0x3E; 32]].map(|scalar| {

@@ -6,7 +6,7 @@
 mod agreement;
 mod package;
 
-pub use agreement::{Agreement, OneTimeKey, Workbench, agree};
+pub use agreement::{Agreement, OneTimeKey, PeerKey, Workbench, agree};
 pub use package::{Bpp, Draft, OpenDraft, Parts};
 
 use openssl::error::ErrorStack;

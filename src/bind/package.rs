@@ -198,7 +198,7 @@ fn room(bytes: &mut Vec<u8>, len: usize) -> &mut [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bind::{OneTimeKey, Workbench, agree};
+    use crate::bind::{OneTimeKey, PeerKey, Workbench, agree};
     use crate::formats::bsp::kdf::HostId;
     use crate::formats::bsp::vectors::{sized, vectors};
     use crate::formats::tlv;
@@ -248,7 +248,8 @@ mod tests {
     impl Recorded {
         fn agreement(&self, workbench: &mut Workbench) -> Agreement {
             let one_time = OneTimeKey::from_scalar(workbench, Curve::P256, &self.scalar).unwrap();
-            agree(workbench, one_time, &self.eid, &self.otpk_euicc, &self.host_id).unwrap()
+            let peer = PeerKey::read(workbench, &[Curve::P256], &self.otpk_euicc).unwrap();
+            agree(workbench, one_time, &self.eid, &peer, &self.host_id).unwrap()
         }
 
         fn parts(&self) -> Parts<'_> {

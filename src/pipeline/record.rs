@@ -12,7 +12,7 @@ use super::distinct::{BadSecret, Prints};
 use super::import::{BadImport, Imported};
 use super::sign::ToSign;
 use super::work::{Binding, LineWork, OrderWork};
-use crate::bind::{self, Agreement, BindError, Bpp, Draft, OneTimeKey, OpenDraft, Parts, Workbench};
+use crate::bind::{self, Agreement, BindError, Bpp, Draft, OneTimeKey, OpenDraft, Parts, PeerKey, Workbench};
 use crate::error::{ErrorClass, RecordError};
 use crate::formats::digest::sha256;
 use crate::hsm::HsmError;
@@ -408,14 +408,10 @@ impl Name {
         (eid, otpk): (&Eid, &[u8; 65]),
         key_octets: &[u8; OneTimeKey::RANDOM_LEN],
     ) -> Result<Agreement, Failed> {
-        let curve_of = || order.curve_of(otpk).map_err(|what| self.failed_as(ErrorClass::Eligibility, &what, CHAINS));
-        // A site of one curve need not look for it: the agreement takes no point of another.
-        let curve = if let [only] = order.curves[..] { only } else { curve_of()? };
-        let one_time = OneTimeKey::from_random(bench, curve, key_octets).map_err(|e| self.unbound(&e))?;
-        bind::agree(bench, one_time, eid, otpk, &line.host_id).map_err(|e| match e {
-            BindError::NotOnCurve { .. } => curve_of().err().unwrap_or_else(|| self.unbound(&e)),
-            _ => self.unbound(&e),
-        })
+        let peer = PeerKey::read(bench, &order.curves, otpk)
+            .ok_or_else(|| self.failed_as(ErrorClass::Eligibility, &order.why_unserved(otpk), CHAINS))?;
+        let one_time = OneTimeKey::from_random(bench, peer.curve(), key_octets).map_err(|e| self.unbound(&e))?;
+        bind::agree(bench, one_time, eid, &peer, &line.host_id).map_err(|e| self.unbound(&e))
     }
 
     /// No package came of it.

@@ -106,13 +106,12 @@ impl OrderWork {
         self.lines.iter().find(|line| line.number == number)
     }
 
-    /// The curve of an eUICC by its one-time key, which was compared with its certificate when it was taken in; an error for people
-    /// when we have no chain on it (any more).
-    pub(super) fn curve_of(&self, otpk: &[u8; 65]) -> Result<Curve, String> {
+    /// Why an eUICC with this one-time key gets no package: the key was compared with its certificate when it was taken in, but we have
+    /// no chain on its curve (any more).
+    pub(super) fn why_unserved(&self, otpk: &[u8; 65]) -> String {
         match Curve::of_point(otpk) {
-            Some(curve) if self.curves.contains(&curve) => Ok(curve),
-            Some(curve) => Err(format!("the eUICC is on {curve}, this site has no DPauth and DPpb on that curve")),
-            None => Err("the one-time key is on no curve that we serve".to_owned()),
+            Some(curve) => format!("the eUICC is on {curve}, this site has no DPauth and DPpb on that curve"),
+            None => "the one-time key is on no curve that we serve".to_owned(),
         }
     }
 

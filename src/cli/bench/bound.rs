@@ -12,7 +12,7 @@ use openssl::ec::{EcKey, PointConversionForm};
 use super::counted::Calls;
 use super::crew::Crew;
 use super::{Sign, Signers, Template, failed, refused};
-use crate::bind::{Agreement, BindError, Draft, OneTimeKey, OpenDraft, Parts, Workbench, agree};
+use crate::bind::{Agreement, BindError, Draft, OneTimeKey, OpenDraft, Parts, PeerKey, Workbench, agree};
 use crate::error::Fault;
 use crate::formats::bsp::group::GROUP;
 use crate::formats::bsp::kdf::HostId;
@@ -147,7 +147,9 @@ impl Desk {
         let mut random = [0x11; OneTimeKey::RANDOM_LEN];
         openssl::rand::rand_bytes(&mut random)?;
         let one_time = OneTimeKey::from_random(&mut self.workbench, self.curve, &random)?;
-        agree(&mut self.workbench, one_time, &eid, &otpk, &self.host_id)
+        let peer = PeerKey::read(&mut self.workbench, &[self.curve], &otpk)
+            .ok_or(BindError::NotOnCurve { curve: self.curve.as_str() })?;
+        agree(&mut self.workbench, one_time, &eid, &peer, &self.host_id)
     }
 
     /// Agreed and ready to be signed, the segments still to be sealed.

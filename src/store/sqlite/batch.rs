@@ -24,6 +24,9 @@ const DEVICE_COLUMNS: &str =
 /// A stretch of an order's devices. The plus keeps SQLite from the index of orders: it would walk through the whole order for each
 /// stretch of a thousand.
 pub(super) const STRETCH: &str = "d.pk BETWEEN ?2 AND ?3 AND +d.order_pk = ?1";
+/// For a change of many rows that stands or falls with its transaction: SQLite keeps no journal beside it, in a temporary file, to
+/// take back the one statement.
+const WHOLE: &str = "OR FAIL";
 /// Failed rows that a line of the audit log names.
 const NAMED_ROWS: usize = 20;
 
@@ -112,8 +115,10 @@ impl Store for Ledger {
     }
 
     fn begin_seal(&self, order: OrderPk) -> Result<bool, StoreError> {
-        let sql = "UPDATE orders SET sealing = 1 WHERE pk = ?1
-             AND NOT EXISTS (SELECT 1 FROM devices WHERE order_pk = ?1 AND state = 'accepted')";
+        // A row that waits is of a chunk that is not done: no need to look at a million that are.
+        let sql = "UPDATE orders SET sealing = 1 WHERE pk = ?1 AND NOT EXISTS (SELECT 1 FROM chunks c JOIN devices d
+             ON +d.order_pk = c.order_pk AND d.pk BETWEEN c.first_device AND c.last_device
+             WHERE c.order_pk = ?1 AND c.done = 0 AND d.state = 'accepted')";
         Ok(self.lock().execute(sql, [order.0])? == 1)
     }
 
@@ -149,21 +154,9 @@ impl Store for Ledger {
         let mut connection = self.lock();
         let transaction = write(&mut connection)?;
         let plan = open_chunk(&transaction, order, chunk)?;
-        for (device, outcome) in outcomes {
-            if *device < plan.first || *device > plan.last {
-                return Err(StoreError::State(format!("device {} is not in chunk {chunk}", device.0)));
-            }
-            record_outcome(&transaction, order, *device, outcome)?;
-        }
+        are_all_told(&transaction, order, &plan, outcomes)?;
+        record_outcomes(&transaction, order, &plan, outcomes)?;
         claim_matching_ids(&transaction, outcomes)?;
-        let silent: u64 = transaction.query_row(
-            &format!("SELECT count(*) FROM devices d WHERE {STRETCH} AND state = 'accepted'"),
-            params![order.0, plan.first.0, plan.last.0],
-            |row| row.get(0),
-        )?;
-        if silent > 0 {
-            return Err(StoreError::State(format!("chunk {chunk}: {silent} devices have no outcome")));
-        }
         transaction.execute(
             "UPDATE chunks SET done = 1, sha256 = ?3, bytes = ?4, part = (SELECT part FROM orders WHERE pk = ?1)
              WHERE order_pk = ?1 AND number = ?2",
@@ -177,9 +170,10 @@ impl Store for Ledger {
         let mut connection = self.lock();
         let transaction = write(&mut connection)?;
         let (first, last) = span(&transaction, order)?;
-        let sql = "UPDATE devices SET state = 'exported'
-             WHERE pk BETWEEN ?2 AND ?3 AND +order_pk = ?1 AND state IN ('prepared', 'bound')";
-        transaction.execute(sql, params![order.0, first, last])?;
+        let sql = format!(
+            "UPDATE {WHOLE} devices AS d SET state = 'exported' WHERE {STRETCH} AND state IN ('prepared', 'bound')"
+        );
+        transaction.execute(&sql, params![order.0, first, last])?;
         if transaction.execute("UPDATE orders SET state = 'exported', sealing = 0 WHERE pk = ?1", [order.0])? != 1 {
             return Err(StoreError::State(format!("there is no order {}", order.0)));
         }
@@ -300,41 +294,73 @@ fn open_chunk(transaction: &Transaction<'_>, order: OrderPk, number: u32) -> Res
     }
 }
 
-fn record_outcome(
+/// Exactly the devices of a chunk that wait for an outcome have one: silence counts as failure, and nobody else is spoken of.
+fn are_all_told(
     transaction: &Transaction<'_>,
     order: OrderPk,
-    device: DevicePk,
-    outcome: &Outcome,
+    chunk: &Chunk,
+    outcomes: &[(DevicePk, Outcome)],
 ) -> Result<(), StoreError> {
-    let (state, class, what) = match outcome {
-        Outcome::Issued { state, .. } if !matches!(state, DeviceState::Prepared | DeviceState::Bound) => {
-            return Err(StoreError::State(format!("device {}: issued means prepared or bound", device.0)));
+    let sql = format!("SELECT d.pk FROM devices d WHERE {STRETCH} AND state = 'accepted' ORDER BY d.pk");
+    let mut statement = transaction.prepare_cached(&sql)?;
+    let waiting = statement.query_map(params![order.0, chunk.first.0, chunk.last.0], |row| row.get(0).map(DevicePk))?;
+    let waiting: Vec<DevicePk> = waiting.collect::<Result<_, _>>()?;
+    let mut told: Vec<DevicePk> = outcomes.iter().map(|(device, _)| *device).collect();
+    told.sort_unstable();
+    if told == waiting {
+        return Ok(());
+    }
+    let stranger = told.iter().find(|device| waiting.binary_search(device).is_err());
+    let silent = waiting.iter().filter(|device| told.binary_search(device).is_err()).count();
+    Err(StoreError::State(match (stranger, silent) {
+        (Some(device), _) => format!("chunk {}: device {} is not waiting for an outcome", chunk.number, device.0),
+        (None, 0) => format!("chunk {}: a device has two outcomes", chunk.number),
+        (None, silent) => format!("chunk {}: {silent} devices have no outcome", chunk.number),
+    }))
+}
+
+/// Failed rows one by one, then all that still wait in one walk: they were issued.
+fn record_outcomes(
+    transaction: &Transaction<'_>,
+    order: OrderPk,
+    chunk: &Chunk,
+    outcomes: &[(DevicePk, Outcome)],
+) -> Result<(), StoreError> {
+    let mut became = None;
+    for (device, outcome) in outcomes {
+        match outcome {
+            Outcome::Failed { class, what } => {
+                let sql = "UPDATE devices SET state = 'failed', error_class = ?2, error = ?3 WHERE pk = ?1";
+                transaction.prepare_cached(sql)?.execute(params![device.0, class.as_str(), what])?;
+            }
+            Outcome::Issued { state: state @ (DeviceState::Prepared | DeviceState::Bound), issue }
+                if became.is_none_or(|became| became == *state) =>
+            {
+                became = Some(*state);
+                write_issue(transaction, "INSERT", *device, issue)?;
+            }
+            Outcome::Issued { .. } => {
+                let what = format!("device {}: issued means prepared or bound, all of a chunk alike", device.0);
+                return Err(StoreError::State(what));
+            }
         }
-        Outcome::Issued { state, .. } => (*state, None, None),
-        Outcome::Failed { class, what } => (DeviceState::Failed, Some(class.as_str()), Some(what)),
-    };
-    let sql = "UPDATE devices SET state = ?3, error_class = ?4, error = ?5
-         WHERE pk = ?1 AND order_pk = ?2 AND state = 'accepted'";
-    let changed = transaction.prepare_cached(sql)?.execute(params![device.0, order.0, state.as_str(), class, what])?;
-    if changed != 1 {
-        return Err(StoreError::State(format!("device {} is not waiting for an outcome", device.0)));
     }
-    match outcome {
-        Outcome::Issued { issue, .. } => write_issue(transaction, device, issue),
-        Outcome::Failed { .. } => Ok(()),
-    }
+    let Some(became) = became else { return Ok(()) };
+    let sql = format!("UPDATE {WHOLE} devices AS d SET state = ?4 WHERE {STRETCH} AND state = 'accepted'");
+    transaction.prepare_cached(&sql)?.execute(params![order.0, chunk.first.0, chunk.last.0, became.as_str()])?;
+    Ok(())
 }
 
 /// Replaces what was issued to a device, for a profile made again, and claims its matching id.
 pub(super) fn insert_issue(connection: &Connection, device: DevicePk, issue: &Issue) -> Result<(), StoreError> {
     claim_matching_id(connection, device, &issue.matching_id)?;
-    write_issue(connection, device, issue)
+    write_issue(connection, "REPLACE", device, issue)
 }
 
-/// Inserts or, for a profile made again, replaces.
-fn write_issue(connection: &Connection, device: DevicePk, issue: &Issue) -> Result<(), StoreError> {
-    let sql = "INSERT OR REPLACE INTO issues VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
-    connection.prepare_cached(sql)?.execute(params![
+/// `verb`: `INSERT`, or `REPLACE` for a profile made again.
+fn write_issue(connection: &Connection, verb: &str, device: DevicePk, issue: &Issue) -> Result<(), StoreError> {
+    let sql = format!("{verb} INTO issues VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)");
+    connection.prepare_cached(&sql)?.execute(params![
         device.0,
         issue.matching_id,
         issue.transaction_id,

@@ -61,11 +61,6 @@ const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 /// How long a command waits for another process's transaction; an acceptance of a million rows holds it for some seconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Pages of the log (32 MiB) after which a commit copies them into the ledger, each page once. Matching ids are random: of a million
-/// of them a chunk touches a page for nearly every record. A log of 128 MiB writes a fifth less for an order of that size; but what
-/// is in the log at a command's end is copied then, while nobody works beside it, and most orders are smaller.
-const CHECKPOINT_PAGES: u32 = 8_192;
-
 /// Columns of [`read_order`], in its order.
 const ORDER_COLUMNS: &str = "pk, tenant, order_id, rev, body_sha256, body, ack, CASE WHEN purged_at IS NOT NULL THEN 'purged' WHEN target IS NOT NULL \
      AND state = 'exported' THEN 'done' ELSE state END, rows, refused, sealed_batch_key, accepted_at, templates, part, change, target";
@@ -87,7 +82,6 @@ impl Ledger {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         // What is deleted or replaced is overwritten with zeros in its page, so that a sealed key dies with its row.
         connection.pragma_update(None, "secure_delete", true)?;
         connection.set_prepared_statement_cache_capacity(64);

@@ -71,9 +71,13 @@ fn issued(state: DeviceState, id: &str) -> Outcome {
 
 fn plan(ledger: &Ledger, order: OrderPk) -> Chunk {
     let (first, last) = ledger.device_span(order, 1).unwrap().unwrap();
-    let chunk = Chunk { number: 1, line: 1, first, last, done: false, part: 0, object: None };
+    let chunk = chunk(1, (first, last));
     ledger.plan_chunks(order, std::slice::from_ref(&chunk)).unwrap();
     chunk
+}
+
+fn chunk(number: u32, (first, last): (DevicePk, DevicePk)) -> Chunk {
+    Chunk { number, line: 1, first, last, done: false, part: 0, object: None }
 }
 
 fn count(ledger: &Ledger, table: &str) -> i64 {
@@ -238,14 +242,28 @@ fn outcomes_become_durable_and_a_closed_order_is_not_due() {
 }
 
 #[test]
-fn an_outcome_for_a_device_outside_the_chunk_or_twice_is_refused() {
+fn outcomes_are_of_exactly_the_devices_that_wait_in_the_chunk() {
     let (_directory, ledger) = ledger();
-    let order = accept(&ledger, "A", &[device(1)]).unwrap();
+    let order = accept(&ledger, "A", &[device(1), device(2)]).unwrap();
     let chunk = plan(&ledger, order);
-    let outside = [(DevicePk(99), issued(DeviceState::Bound, "MATCHING-ID-0001"))];
-    assert!(matches!(ledger.commit_chunk(order, 1, &outside, None), Err(StoreError::State(_))));
-    let twice = [0, 1].map(|_| (chunk.first, issued(DeviceState::Bound, "MATCHING-ID-0001")));
-    assert!(matches!(ledger.commit_chunk(order, 1, &twice, None), Err(StoreError::State(_))));
+    let [one, other] = [chunk.first, chunk.last];
+    let bound = |device, id| (device, issued(DeviceState::Bound, id));
+    let (first, second) = ("MATCHING-ID-0001", "MATCHING-ID-0002");
+    for (told, why) in [
+        (vec![bound(one, first), bound(DevicePk(99), second)], "device 99 is not waiting"),
+        (vec![bound(one, first)], "1 devices have no outcome"),
+        (vec![bound(one, first), bound(one, second)], "1 devices have no outcome"),
+        (vec![bound(one, first), bound(other, second), bound(one, first)], "two outcomes"),
+        (vec![bound(one, first), (other, issued(DeviceState::Prepared, second))], "alike"),
+        (vec![bound(one, first), (other, issued(DeviceState::Exported, second))], "prepared or bound"),
+    ] {
+        let refused = ledger.commit_chunk(order, 1, &told, None);
+        assert!(matches!(&refused, Err(StoreError::State(what)) if what.contains(why)), "{refused:?}, not {why}");
+        assert_eq!(ledger.counts(order).unwrap(), [(DeviceState::Accepted, 2)]);
+        assert_eq!(count(&ledger, "issues") + count(&ledger, "matching_ids"), 0);
+    }
+    ledger.commit_chunk(order, 1, &[bound(other, second), bound(one, first)], None).unwrap();
+    assert!(matches!(ledger.commit_chunk(order, 1, &[bound(one, first)], None), Err(StoreError::State(_))));
     assert!(matches!(ledger.plan_chunks(order, &[chunk]), Err(StoreError::State(_))));
 }
 
@@ -264,13 +282,14 @@ fn a_stored_ppp_is_bound_once_with_a_key_that_is_claimed_then() {
     let (_directory, ledger) = ledger();
     let stored = NewDevice { euicc_otpk: None, ..device(1) };
     let order = accept(&ledger, "A", &[stored, device(2)]).unwrap();
-    let chunk = plan(&ledger, order);
-    let prepared = (chunk.first, issued(DeviceState::Prepared, "MATCHING-ID-0001"));
+    let (first, last) = ledger.device_span(order, 1).unwrap().unwrap();
+    ledger.plan_chunks(order, &[chunk(1, (first, first)), chunk(2, (last, last))]).unwrap();
     let bound = Outcome::Issued {
         state: DeviceState::Bound,
         issue: Box::new(Issue { transaction_id: Some([1; 16]), ..issue("MATCHING-ID-0002") }),
     };
-    ledger.commit_chunk(order, 1, &[prepared, (chunk.last, bound)], None).unwrap();
+    ledger.commit_chunk(order, 1, &[(first, issued(DeviceState::Prepared, "MATCHING-ID-0001"))], None).unwrap();
+    ledger.commit_chunk(order, 2, &[(last, bound)], None).unwrap();
     ledger.close_order(order, &[0; 32]).unwrap();
     assert_eq!(ledger.stored_count(order).unwrap(), 1);
 
@@ -289,16 +308,16 @@ fn a_stored_ppp_is_bound_once_with_a_key_that_is_claimed_then() {
         };
         ledger.record_binding(order, &mut [Ok(binding)].into_iter(), &[0; 32])
     };
-    let used_key = record(chunk.first, 2);
+    let used_key = record(first, 2);
     assert!(matches!(used_key, Err(StoreError::Taken { column: "euicc_otpk", .. })));
-    record(chunk.first, 7).unwrap();
+    record(first, 7).unwrap();
     assert_eq!(ledger.stored_count(order).unwrap(), 0);
-    let device = ledger.devices(order, chunk.first, chunk.first).unwrap().remove(0);
+    let device = ledger.devices(order, first, first).unwrap().remove(0);
     assert_eq!(
         (device.euicc_otpk, device.issue, device.state),
         (Some(point(7)), Some(package.clone()), DeviceState::Exported)
     );
-    for device in [chunk.first, chunk.last] {
+    for device in [first, last] {
         assert!(matches!(record(device, 8), Err(StoreError::State(_))), "bound already");
     }
     assert!(!ledger.claimed().view().one_time_key(&point(8)).unwrap());
