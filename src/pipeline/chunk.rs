@@ -58,10 +58,10 @@ impl<H: Hsm> Engine<'_, H> {
         })?;
         let devices = self.store.devices(order.pk, chunk.first, chunk.last)?;
         let due: Vec<&Device> = devices.iter().filter(|device| device.state == DeviceState::Accepted).collect();
-
         let mut outcomes = Vec::with_capacity(due.len());
         if due.is_empty() {
-            return Ok(ChunkResult { devices, outcomes, curves: BTreeSet::new(), object: None, audited: 0 }); // all cancelled, or refused
+            // All cancelled, or refused.
+            return Ok(ChunkResult { devices, outcomes, curves: BTreeSet::new(), object: None, audited: 0 });
         }
         let mut started = self.start((order, line), self.jobs(line, &due, audit, session)?, session)?;
         if audit != Audit::All && any_reaches(&started, Reach::Misread) {

@@ -1,8 +1,8 @@
 //! The files of a bundle that have a line for each row: `orders.jsonl`, `core.csv`, `activation-codes.csv`, `results.csv`, and the
 //! sheet of QR codes where a line asks for it.
 //!
-//! In: devices as the ledger holds them, in the order of their rows; of those bound just now the curves beside them. Out: files under their temporary names, and what the bundle's
-//! summaries say of the rows.
+//! In: devices as the ledger holds them, in the order of their rows; of those bound just now the curves beside them. Out: files under
+//! their temporary names, and what the bundle's summaries say of the rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
