@@ -119,6 +119,30 @@ fn a_package_file_that_is_not_what_was_written_is_never_signed() {
     assert_complete(&yard, 200);
 }
 
+/// The first run writes its rows as they are made, the second out of the ledger.
+#[test]
+fn rows_that_are_written_as_they_are_made_are_those_that_the_ledger_tells_of() {
+    let yard = yard_with_order(100);
+    let ledger = rusqlite::Connection::open(yard.site().join("state.db")).unwrap();
+    let change = |sql: &str| assert_eq!(ledger.execute(sql, []).unwrap(), 1, "{sql}");
+    change("UPDATE devices SET imsi = '001010999999999' WHERE row = 30"); // not what was ordered: it fails
+    change("UPDATE devices SET state = 'cancelled' WHERE row = 31");
+    change("UPDATE devices SET state = 'rejected', error_class = 'input' WHERE row = 50");
+    yard.run(&["run"]).exits(5);
+    let bundle = yard.outbox("PO-1");
+    let names = ["orders.jsonl", "core.csv", "activation-codes.csv", "results.csv", "recon.json"];
+    let files = || names.map(|name| fs::read_to_string(bundle.join(name)).unwrap());
+    let first = files();
+    let states = |word: &str| first[3].lines().filter(|line| line.contains(word)).count();
+    assert_eq!([",exported,", ",failed,storage,", ",cancelled,", ",rejected,input,"].map(states), [97, 1, 1, 1]);
+
+    // As after a crash before the seal.
+    change("UPDATE orders SET state = 'open'");
+    names.iter().chain(&["manifest.json", "manifest.sig"]).for_each(|name| fs::remove_file(bundle.join(name)).unwrap());
+    yard.run(&["run"]).exits(5);
+    assert_eq!(files(), first);
+}
+
 #[test]
 fn a_template_that_changed_under_an_accepted_order_is_refused_and_the_other_orders_run() {
     let yard = yard_with_order(20);

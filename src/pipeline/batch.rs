@@ -5,12 +5,12 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
 use super::audit::Audit;
 use super::chunk::ChunkResult;
 use super::close;
+use super::hand_on::{self, HandOn};
 use super::scribe;
 use super::work::{Engine, OrderWork, package_object};
 use crate::error::{Exit, Fault};
@@ -103,11 +103,11 @@ pub(super) fn work_order<H: Hsm>(
     imported.iter().try_for_each(|chunk| engine.remember(work, chunk))?;
     let failed = AtomicBool::new(false);
     let marks = Marks { stop, failed: &failed };
-    let (tell, told) = mpsc::channel();
+    let (hand_on, done) = hand_on::channel();
     let (worked, begun) = std::thread::scope(|scope| {
         let remembering = scope.spawn(|| marks.noted(remember(engine, work, &generated, marks)));
-        let writing = scope.spawn(|| marks.noted(scribe::follow(engine, (stored, work), &chunks, told, marks)));
-        let worked = marks.noted(work_open(engine, stored, (work, audit), &open, progress, (marks, tell)));
+        let writing = scope.spawn(|| marks.noted(scribe::follow(engine, (stored, work), &chunks, done, marks)));
+        let worked = marks.noted(work_open(engine, stored, (work, audit), &open, progress, (marks, hand_on)));
         let remembered = remembering.join().unwrap_or_else(|_| Err(panicked("the reader")));
         let begun = writing.join().unwrap_or_else(|_| Err(panicked("the scribe")));
         worked.and_then(|worked| remembered.and(begun).map(|begun| (worked, begun)))
@@ -129,9 +129,9 @@ fn work_open<H: Hsm>(
     (work, audit): (&OrderWork, Audit),
     open: &[&Chunk],
     progress: &Progress,
-    (marks, tell): (Marks<'_>, Sender<u32>),
+    (marks, hand_on): (Marks<'_>, HandOn),
 ) -> Result<Option<RunTimes>, Fault> {
-    let mut times = drive(engine, (work, audit), open, progress, (marks, &tell))?;
+    let mut times = drive(engine, (work, audit), open, progress, (marks, &hand_on))?;
     loop {
         if marks.stop.load(Ordering::Relaxed) {
             let what = format!("{}: stopped on request, every finished chunk is kept", work.key);
@@ -149,7 +149,7 @@ fn work_open<H: Hsm>(
         }
         let chunks = engine.store.chunks(work.pk)?;
         let open: Vec<&Chunk> = chunks.iter().filter(|chunk| !chunk.done).collect();
-        times.add(drive(engine, (work, audit), &open, progress, (marks, &tell))?);
+        times.add(drive(engine, (work, audit), &open, progress, (marks, &hand_on))?);
     }
 }
 
@@ -191,14 +191,14 @@ fn remember<H: Hsm>(engine: &Engine<'_, H>, work: &OrderWork, done: &[&Chunk], m
     done.iter().take_while(|_| !marks.are_set()).try_for_each(|chunk| engine.remember(work, chunk))
 }
 
-/// Lets the drivers work until the chunks are done, one fails or somebody asks to stop; `tell` hears of each chunk that is done. The
-/// first failure is the one told.
+/// Lets the drivers work until the chunks are done, one fails or somebody asks to stop; each chunk that is done is handed on. The first
+/// failure is the one told.
 fn drive<H: Hsm>(
     engine: &Engine<'_, H>,
     (work, audit): (&OrderWork, Audit),
     chunks: &[&Chunk],
     progress: &Progress,
-    (marks, tell): (Marks<'_>, &Sender<u32>),
+    (marks, hand_on): (Marks<'_>, &HandOn),
 ) -> Result<RunTimes, Fault> {
     let next = Mutex::new(chunks.iter());
     let driver = || -> Result<RunTimes, Fault> {
@@ -214,13 +214,14 @@ fn drive<H: Hsm>(
                 continue;
             }
             let started = Instant::now();
-            let ChunkResult { outcomes, object, audited } = engine.work_chunk((work, audit), chunk, &mut session)?;
+            let worked = engine.work_chunk((work, audit), chunk, &mut session)?;
+            let ChunkResult { devices, outcomes, curves, object, audited } = worked;
             let records = outcomes.len() as u64;
             // Last: the package file is durable. Power lost before the commit: the chunk is done again and its file replaced, nobody
             // has seen its numbers. Lost behind it: the ledger names octets that are on disk.
             let facts = object.map(|written| written.facts);
             engine.store.commit_chunk(work.pk, chunk.number, &outcomes, facts.as_ref())?;
-            let _ = tell.send(chunk.number); // a scribe that failed tells so itself
+            hand_on.done(chunk.number, (devices, outcomes), curves);
             times.objects.extend(object.map(|written| (package_object(chunk.number), written)));
             progress.add(records);
             times.audited += audited;

@@ -7,6 +7,8 @@
 //!
 //! A record that cannot be issued fails alone; a token or disk that fails ends the chunk, of which nothing is kept.
 
+use std::collections::BTreeSet;
+
 use openssl::error::ErrorStack;
 use zeroize::Zeroizing;
 
@@ -14,10 +16,11 @@ use super::audit::Audit;
 use super::blocks::BlockKey;
 use super::record::{EXTRA_DRAW_LEN, Failed, Finished, Job, Reach, Sealed, Started};
 use super::seal;
-use super::sign::ATTEMPTS;
+use super::sign::{ATTEMPTS, ToSign};
 use super::work::{Binding, Engine, LineWork, OrderWork, package_object};
 use crate::bind::Workbench;
 use crate::error::{ErrorClass, Exit, Fault};
+use crate::formats::curve::Curve;
 use crate::hsm::lanes::Signed;
 use crate::hsm::{FaultClass, Hsm, HsmError, HsmSession, draw};
 use crate::ids::{MatchingId, RecordId};
@@ -30,8 +33,12 @@ const CORE_RECORDS_PER_CALL: usize = 256;
 
 /// What a chunk did, durable but for the ledger.
 pub(super) struct ChunkResult {
+    /// All of its devices, as they were before.
+    pub(super) devices: Vec<Device>,
     /// One for each device that was still to do.
     pub(super) outcomes: Vec<(DevicePk, Outcome)>,
+    /// Curves of the eUICCs that keys were agreed with.
+    pub(super) curves: BTreeSet<Curve>,
     /// The package file; none when no record was issued.
     pub(super) object: Option<Written>,
     /// Profiles that were read back and are what was ordered.
@@ -49,19 +56,18 @@ impl<H: Hsm> Engine<'_, H> {
         let line = order.line(chunk.line).ok_or_else(|| {
             Fault::new(Exit::IntegrityFailure, format!("chunk {}: the order has no line {}", chunk.number, chunk.line))
         })?;
-        let mut devices = self.store.devices(order.pk, chunk.first, chunk.last)?;
-        devices.retain(|device| device.state == DeviceState::Accepted);
-
-        if devices.is_empty() {
-            return Ok(ChunkResult { outcomes: Vec::new(), object: None, audited: 0 }); // all cancelled, or refused
+        let devices = self.store.devices(order.pk, chunk.first, chunk.last)?;
+        let due: Vec<&Device> = devices.iter().filter(|device| device.state == DeviceState::Accepted).collect();
+        let mut outcomes = Vec::with_capacity(due.len());
+        if due.is_empty() {
+            // All cancelled, or refused.
+            return Ok(ChunkResult { devices, outcomes, curves: BTreeSet::new(), object: None, audited: 0 });
         }
-        let mut outcomes = Vec::with_capacity(devices.len());
-        let mut started = self.start((order, line), self.jobs(line, &devices, audit, session)?, session)?;
+        let mut started = self.start((order, line), self.jobs(line, &due, audit, session)?, session)?;
         if audit != Audit::All && any_reaches(&started, Reach::Misread) {
             tracing::warn!("a profile did not read back right: every profile of the chunk is made anew and read back");
-            started = self.start((order, line), self.jobs(line, &devices, Audit::All, session)?, session)?;
+            started = self.start((order, line), self.jobs(line, &due, Audit::All, session)?, session)?;
         }
-        drop(devices);
         if any_reaches(&started, Reach::Randomness) {
             return Err(blank_randomness());
         }
@@ -72,7 +78,9 @@ impl<H: Hsm> Engine<'_, H> {
         };
         order.distinct.enter(&started.iter().map(|record| (record.record(), record.prints())).collect::<Vec<_>>())?;
         let audited = started.iter().filter(|record| record.is_audited()).count() as u64;
-        let signing = self.sign_all(&started.iter().filter_map(Started::to_sign).collect::<Vec<_>>());
+        let to_sign: Vec<ToSign> = started.iter().filter_map(Started::to_sign).collect();
+        let signing = self.sign_all(&to_sign);
+        let curves = to_sign.iter().map(|record| record.curve).collect();
         let (agreed, core) = self.encrypt_for_core(line, started, session)?;
         let seal = |bench: &mut _, group| seal::seal(bench, group, &order.batch_key);
         let sealed = self.cpu.map_groups_with((agreed, seal::RECORDS), workbench, seal);
@@ -85,7 +93,7 @@ impl<H: Hsm> Engine<'_, H> {
         let finished = sealed.into_iter().zip(core).map(finish).collect();
         let finished = keep_sound(order, &mut outcomes, finished);
         let object = write(order, line, chunk, finished, &mut outcomes)?;
-        Ok(ChunkResult { outcomes, object, audited })
+        Ok(ChunkResult { devices, outcomes, curves, object, audited })
     }
 
     /// The batch remembers what earlier runs issued in a chunk: their secrets are not to come again, as they would from a machine that
@@ -154,11 +162,11 @@ impl<H: Hsm> Engine<'_, H> {
         Ok(sealed.into_iter().zip(core).zip(signatures).map(finish).collect())
     }
 
-    /// The devices of a chunk, which of them are read back, and what they bring of their own.
+    /// The devices of a chunk that are to do, which of them are read back, and what they bring of their own.
     fn jobs<'d>(
         &self,
         line: &LineWork,
-        devices: &'d [Device],
+        devices: &[&'d Device],
         audit: Audit,
         session: &mut H::Session,
     ) -> Result<Vec<Job<'d>>, Fault> {
@@ -166,7 +174,7 @@ impl<H: Hsm> Engine<'_, H> {
         let wrapped: Vec<_> = devices.iter().map(|device| device.wrapped.as_ref()).collect();
         let imported = line.import.as_ref().map(|import| import.decrypt(session, &wrapped)).transpose()?;
         let mut imported = imported.into_iter().flatten();
-        let job = |(at, device): (usize, &'d Device)| {
+        let job = |(at, &device): (usize, &&'d Device)| {
             let is_audited = device.iccid.is_some_and(|iccid| audit.chooses((at, of), &iccid));
             Job { device, is_audited, imported: imported.next(), is_renewed: false }
         };

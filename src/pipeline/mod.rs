@@ -16,6 +16,7 @@ mod close;
 mod distinct;
 pub mod fan_out;
 mod goals;
+mod hand_on;
 mod hold;
 mod import;
 mod key_file;

@@ -1,8 +1,8 @@
 //! The files of a bundle that have a line for each row: `orders.jsonl`, `core.csv`, `activation-codes.csv`, `results.csv`, and the
 //! sheet of QR codes where a line asks for it.
 //!
-//! In: devices as the ledger holds them, in the order of their rows. Out: files under their temporary names, and what the bundle's
-//! summaries say of the rows.
+//! In: devices as the ledger holds them, in the order of their rows; of those bound just now the curves beside them. Out: files under
+//! their temporary names, and what the bundle's summaries say of the rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ use crate::export::activation::qr_figure;
 use crate::export::bundle::{Bundle, BundleFile};
 use crate::export::records::{self, LineFacts};
 use crate::formats::curve::Curve;
-use crate::store::Device;
+use crate::store::{Device, DeviceState};
 
 /// Devices handed from the ledger's reader to the writer of the row files at once, and how many such pages wait.
 const PAGE_HANDED_ON: usize = 256;
@@ -73,7 +73,25 @@ impl<'w> RowFiles<'w> {
 
     /// The lines of one device.
     pub(super) fn add(&mut self, device: &Device) -> Result<(), Fault> {
-        self.told.note(device, &self.work.curves);
+        self.told.look_for_curve(device, &self.work.curves);
+        self.add_lines(device)
+    }
+
+    /// The lines of devices of a chunk that was worked on just now; those it bound are on these curves.
+    pub(super) fn add_worked<'d>(
+        &mut self,
+        mut devices: impl Iterator<Item = &'d Device>,
+        curves: &BTreeSet<Curve>,
+    ) -> Result<(), Fault> {
+        self.told.curves.extend(curves);
+        devices.try_for_each(|device| match device.state {
+            DeviceState::Bound => self.add_lines(device),
+            _ => self.add(device),
+        })
+    }
+
+    fn add_lines(&mut self, device: &Device) -> Result<(), Fault> {
+        self.told.note_error(device);
         let line = self.work.line(device.line).ok_or_else(|| Fault::new(Exit::Bug, "a device of no line"))?;
         self.write(device, &line.facts, line.qr).map_err(|e| export_fault(&self.dir, &e))
     }
@@ -115,11 +133,14 @@ impl<'w> RowFiles<'w> {
 }
 
 impl Told {
-    /// `served`: the curves that there can be.
-    fn note(&mut self, device: &Device, served: &[Curve]) {
+    fn note_error(&mut self, device: &Device) {
         if let Some(class) = &device.error_class {
             *self.errors.entry(class.clone()).or_insert(0) += 1;
         }
+    }
+
+    /// `served`: the curves that there can be.
+    fn look_for_curve(&mut self, device: &Device, served: &[Curve]) {
         // To look at a point costs as much as its line; once all curves were seen no further one tells more.
         if self.curves.len() < served.len() {
             self.curves.extend(device.euicc_otpk.as_ref().and_then(Curve::of_point));

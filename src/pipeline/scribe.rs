@@ -1,16 +1,18 @@
 //! Writes a bundle's row files while its chunks are still worked on: cores that wait for disk and token have the time, and when the
 //! last chunk is done little is left to write.
 //!
-//! In: numbers of chunks as they are done. Out: row files of all rows up to some chunk. Rule: chunk after chunk in the order of
-//! the rows, each once the ledger holds it as done, and as the ledger holds it. No row of such a chunk is accepted or held any more, and
-//! those are all that somebody else may change beside a runner; every other change wants the run lock, which is ours
-//! (`store/sqlite/states.rs`). So what is written once is right. From the first chunk on that does not come, because its rows are
-//! held, the rest is the closing's.
+//! In: chunks as they are done. Out: row files of all rows up to some chunk. Rule: chunk after chunk in the order of the rows, each
+//! once the ledger holds it as done, and as the ledger holds it. No row of such a chunk is accepted or held any more, and those are
+//! all that somebody else may change beside a runner; every other change wants the run lock, which is ours
+//! (`store/sqlite/states.rs`). So what is written once is right, and the rows that a driver hands on behind its commit are those that
+//! the ledger would give ([`super::hand_on`]); chunks of earlier runs, and those that there was no room for, are read from the ledger.
+//! From the first chunk on that does not come, because its rows are held, the rest is the closing's.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::Receiver;
 
 use super::batch::Marks;
+use super::hand_on::{ChunkRows, Done};
 use super::row_files::{RowFiles, export_fault};
 use super::work::{Engine, OrderWork};
 use crate::error::Fault;
@@ -33,21 +35,25 @@ pub(super) fn follow<'w, H: Hsm>(
     engine: &Engine<'_, H>,
     (stored, work): (&StoredOrder, &'w OrderWork),
     chunks: &[Chunk],
-    done: Receiver<u32>,
+    done: Receiver<Done>,
     marks: Marks<'_>,
 ) -> Result<Begun<'w>, Fault> {
     let mut begun = Begun::default();
     let mut ahead: VecDeque<&Chunk> = rest(chunks, stored.part, begun.last).collect();
-    let mut known: BTreeSet<u32> = ahead.iter().filter(|chunk| chunk.done).map(|chunk| chunk.number).collect();
+    let before = ahead.iter().filter(|chunk| chunk.done);
+    let mut known: BTreeMap<u32, Option<ChunkRows>> = before.map(|chunk| (chunk.number, None)).collect();
     loop {
-        while let Some(chunk) = ahead.pop_front_if(|chunk| known.remove(&chunk.number)) {
+        while let Some(&chunk) = ahead.front()
+            && let Some(rows) = known.remove(&chunk.number)
+        {
+            ahead.pop_front();
             if marks.are_set() {
                 return Ok(begun);
             }
-            begun.write(engine, (stored, work), chunk)?;
+            begun.write(engine, (stored, work), (chunk, rows))?;
         }
         match done.recv() {
-            Ok(number) => known.insert(number),
+            Ok(Done { chunk, rows }) => known.insert(chunk, rows),
             Err(_) => return Ok(begun),
         };
     }
@@ -59,7 +65,7 @@ pub(super) fn rest(chunks: &[Chunk], part: u32, last: u32) -> impl Iterator<Item
     chunks.iter().filter(move |chunk| chunk.number > last && (part == 0 || !chunk.done || chunk.part == part))
 }
 
-/// Shows the devices of a chunk that a bundle tells of: rows refused at acceptance stand in the order's own one.
+/// Shows the devices of a chunk that a bundle tells of, out of the ledger.
 pub(super) fn walk_chunk<H: Hsm>(
     engine: &Engine<'_, H>,
     stored: &StoredOrder,
@@ -68,10 +74,14 @@ pub(super) fn walk_chunk<H: Hsm>(
 ) -> Result<(), Fault> {
     for (first, last) in chunk.pages() {
         let devices = engine.store.devices(stored.pk, first, last)?.into_iter();
-        let mut told = devices.filter(|device| stored.part == 0 || device.state != DeviceState::Rejected);
-        told.try_for_each(&mut *visit)?;
+        devices.filter(|device| is_told(stored, device)).try_for_each(&mut *visit)?;
     }
     Ok(())
+}
+
+/// Rows refused at acceptance stand in the order's own bundle.
+fn is_told(stored: &StoredOrder, device: &Device) -> bool {
+    stored.part == 0 || device.state != DeviceState::Rejected
 }
 
 impl<'w> Begun<'w> {
@@ -79,7 +89,7 @@ impl<'w> Begun<'w> {
         &mut self,
         engine: &Engine<'_, H>,
         (stored, work): (&StoredOrder, &'w OrderWork),
-        chunk: &Chunk,
+        (chunk, handed_on): (&Chunk, Option<ChunkRows>),
     ) -> Result<(), Fault> {
         let rows = match &mut self.rows {
             Some(rows) => rows,
@@ -88,7 +98,12 @@ impl<'w> Begun<'w> {
                 none.insert(begun.map_err(|e| export_fault(&work.bundle_dir, &e))?)
             }
         };
-        walk_chunk(engine, stored, chunk, &mut |device| rows.add(&device))?;
+        match &handed_on {
+            Some(ChunkRows { devices, curves, .. }) => {
+                rows.add_worked(devices.iter().filter(|device| is_told(stored, device)), curves)?;
+            }
+            None => walk_chunk(engine, stored, chunk, &mut |device| rows.add(&device))?,
+        }
         self.last = chunk.number;
         Ok(())
     }
