@@ -1,7 +1,7 @@
 //! Binding without the token's signature. Unit: one bound profile, one key agreement.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)] // a benchmark may stop; criterion's macros document nothing
 
-use bindery::bind::{Agreement, Bpp, Draft, OneTimeKey, Parts, PeerKey, Workbench, agree};
+use bindery::bind::{Agreement, Bpp, Draft, OneTimeKey, PeerKey, Workbench, agree};
 use bindery::formats::bsp::kdf::HostId;
 use bindery::formats::curve::Curve;
 use bindery::formats::rsp::metadata::StoreMetadata;
@@ -45,7 +45,7 @@ impl Desk {
     fn agree(&mut self) -> Agreement {
         let one_time = OneTimeKey::from_random(&mut self.workbench, self.curve, &[0x3D; 48]).unwrap();
         let peer = PeerKey::read(&mut self.workbench, &[self.curve], &self.otpk_euicc).unwrap();
-        agree(&mut self.workbench, one_time, &self.eid, &peer, &self.host_id).unwrap()
+        agree(&mut self.workbench, one_time, (&self.eid, &peer), (&self.host_id, &TransactionId([7; 16]))).unwrap()
     }
 }
 
@@ -62,7 +62,6 @@ fn agree_once(c: &mut Criterion) {
 fn bind_once(c: &mut Criterion) {
     let mut desk = Desk::new(Curve::P256);
     let upp = Upp::from_plain_for_tests(vec![0x5A; UPP_LEN], "89000123456789012341".parse().unwrap());
-    let transaction_id = TransactionId([7; 16]);
     let mut group = c.benchmark_group("bind/package");
     group.throughput(Throughput::Elements(1));
     group.bench_function("one package of a 12,300-octet profile, session keys, after the agreement", |b| {
@@ -70,9 +69,8 @@ fn bind_once(c: &mut Criterion) {
         b.iter_batched(
             || agreements.agree(),
             |agreement| -> Bpp {
-                let parts = Parts { transaction_id: &transaction_id, metadata: &desk.metadata };
                 let sealer = desk.workbench.sealer();
-                let open = Draft::session(agreement, &parts, upp.len(), sealer).unwrap();
+                let open = Draft::session(agreement, &desk.metadata, upp.len(), sealer).unwrap();
                 let draft = open.fill(|keys, slot| protect_into(&upp, keys, sealer, slot)).unwrap();
                 draft.sign(&[0x51; 64])
             },
@@ -86,8 +84,7 @@ fn bind_once(c: &mut Criterion) {
         b.iter_batched(
             || agreements.agree(),
             |agreement| -> Bpp {
-                let parts = Parts { transaction_id: &transaction_id, metadata: &desk.metadata };
-                Draft::stored(agreement, &parts, &ppk, &ppp, desk.workbench.sealer()).unwrap().sign(&[0x51; 64])
+                Draft::stored(agreement, &desk.metadata, &ppk, &ppp, desk.workbench.sealer()).unwrap().sign(&[0x51; 64])
             },
             BatchSize::SmallInput,
         );

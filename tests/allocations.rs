@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)] // a test may stop
 
 use allocation_counter::{AllocationInfo, measure};
-use bindery::bind::{Bpp, Draft, OneTimeKey, OpenDraft, Parts, PeerKey, Workbench, agree};
+use bindery::bind::{Bpp, Draft, OneTimeKey, OpenDraft, PeerKey, Workbench, agree};
 use bindery::formats::bsp::group::GROUP;
 use bindery::formats::bsp::kdf::HostId;
 use bindery::formats::curve::Curve;
@@ -204,10 +204,10 @@ impl Desk {
         let (upp, octets) = self.upp(at, &mut draw);
         let one_time = OneTimeKey::from_random(&mut self.workbench, Curve::P256, draw.take().unwrap()).unwrap();
         let peer = PeerKey::read(&mut self.workbench, &[Curve::P256], &self.otpk).unwrap();
-        let agreement = agree(&mut self.workbench, one_time, &self.eid, &peer, &self.host_id).unwrap();
+        let agreement =
+            agree(&mut self.workbench, one_time, (&self.eid, &peer), (&self.host_id, &TransactionId([7; 16]))).unwrap();
         let metadata = self.metadata.for_iccid(&upp.iccid());
-        let parts = Parts { transaction_id: &TransactionId([7; 16]), metadata: &metadata };
-        let open = Draft::session(agreement, &parts, upp.len(), self.workbench.sealer()).unwrap();
+        let open = Draft::session(agreement, &metadata, upp.len(), self.workbench.sealer()).unwrap();
         (upp, open, octets + KEYS)
     }
 

@@ -11,18 +11,21 @@ use crate::formats::bsp::SegmentKeys;
 use crate::formats::bsp::kdf::{HostId, session_keys};
 use crate::formats::bsp::segment::Sealer;
 use crate::formats::curve::Curve;
-use crate::ids::Eid;
+use crate::formats::rsp::es8p::InitialiseSecureChannel;
+use crate::ids::{Eid, TransactionId};
 
 /// What one thread needs to bind, made once and used for every record, on whichever curve.
 pub struct Workbench {
     numbers: BigNumContext,
     sealer: Sealer,
+    /// Fields to be hashed, of which none is secret.
+    fields: Vec<u8>,
 }
 
 impl Workbench {
     /// A workbench of one's own.
     pub fn new() -> Result<Self, ErrorStack> {
-        Ok(Self { numbers: BigNumContext::new()?, sealer: Sealer::new()? })
+        Ok(Self { numbers: BigNumContext::new()?, sealer: Sealer::new()?, fields: Vec::new() })
     }
 
     /// The sealer.
@@ -100,23 +103,35 @@ impl PeerKey {
     }
 }
 
-/// Session keys that only the eUICC can derive as well, and what it needs to do so.
+/// Session keys that only the eUICC can derive as well, and what InitialiseSecureChannel tells it to do so.
 pub struct Agreement {
     pub(super) curve: Curve,
     pub(super) keys: SegmentKeys,
     pub(super) otpk_dp: [u8; 65],
-    pub(super) otpk_euicc: [u8; 65],
     pub(super) host_id: HostId,
+    pub(super) transaction_id: TransactionId,
+    pub(super) digest: [u8; 32],
+}
+
+impl Agreement {
+    /// SHA-256 of what the HSM signs; known before there is a profile, so that it signs while profiles are made and sealed.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// Whose DPpb key signs: that of the eUICC's curve.
+    pub fn curve(&self) -> Curve {
+        self.curve
+    }
 }
 
 /// Agrees on session keys with the eUICC `eid` and destroys our one-time key. Both one-time keys are on one curve, or nothing
-/// is agreed.
+/// is agreed. `transaction_id`: of the session or the pre-bound package.
 pub fn agree(
     workbench: &mut Workbench,
     one_time: OneTimeKey,
-    eid: &Eid,
-    peer: &PeerKey,
-    host_id: &HostId,
+    (eid, peer): (&Eid, &PeerKey),
+    (host_id, transaction_id): (&HostId, &TransactionId),
 ) -> Result<Agreement, BindError> {
     let OneTimeKey { key, curve } = one_time;
     if peer.curve != curve {
@@ -127,13 +142,17 @@ pub fn agree(
     let form = PointConversionForm::UNCOMPRESSED;
     let public = key.public_key().to_bytes(key.group(), form, &mut workbench.numbers)?;
     let otpk_dp = public.try_into().map_err(|_| BindError::OpenSsl(ErrorStack::get()))?;
-    Ok(Agreement { curve, keys, otpk_dp, otpk_euicc: peer.octets, host_id: *host_id })
+    let channel = InitialiseSecureChannel { transaction_id, host_id, otpk_dp: &otpk_dp };
+    let digest = channel.digest(&peer.octets, &mut workbench.fields);
+    Ok(Agreement { curve, keys, otpk_dp, host_id: *host_id, transaction_id: *transaction_id, digest })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::formats::bsp::vectors::{sized, vectors};
+
+    const TRANSACTION: TransactionId = TransactionId([9; 16]);
 
     fn workbench() -> Workbench {
         Workbench::new().unwrap()
@@ -174,7 +193,7 @@ mod tests {
         let mut agreed = |own: &[u8], peer: &[u8]| {
             let own = OneTimeKey::from_scalar(&mut workbench, Curve::Brainpool, &sized(own)).unwrap();
             let peer = PeerKey::read(&mut workbench, &Curve::ALL, &sized(peer)).unwrap();
-            agree(&mut workbench, own, &eid, &peer, &host_id).unwrap()
+            agree(&mut workbench, own, (&eid, &peer), (&host_id, &TRANSACTION)).unwrap()
         };
         let (ours, theirs) = (agreed(&a, &b_public), agreed(&b, &a_public));
         assert_eq!((ours.otpk_dp[..].to_vec(), theirs.otpk_dp[..].to_vec()), (a_public, b_public));
@@ -200,8 +219,8 @@ mod tests {
             assert!(read(&[0; 65]).is_none() && read(&peer(other)).is_none());
             let other = PeerKey::read(&mut workbench, &Curve::ALL, &peer(other)).unwrap();
             let one_time = OneTimeKey::from_random(&mut workbench, curve, &[0x3D; 48]).unwrap();
-            let Err(BindError::NotOnCurve { curve: told }) = agree(&mut workbench, one_time, &eid, &other, &host_id)
-            else {
+            let agreed = agree(&mut workbench, one_time, (&eid, &other), (&host_id, &TRANSACTION));
+            let Err(BindError::NotOnCurve { curve: told }) = agreed else {
                 panic!("a point of {} was taken on {curve}", other.curve())
             };
             assert_eq!(told, curve.as_str());
@@ -254,7 +273,7 @@ mod tests {
         let host_id = HostId::new(b"h").unwrap();
         let [one, two] = [[0x3D; 32], [0x3E; 32]].map(|scalar| {
             let one_time = OneTimeKey::from_scalar(&mut workbench, Curve::P256, &scalar).unwrap();
-            agree(&mut workbench, one_time, &eid, &otpk, &host_id).unwrap()
+            agree(&mut workbench, one_time, (&eid, &otpk), (&host_id, &TRANSACTION)).unwrap()
         });
         assert_ne!(one.otpk_dp, two.otpk_dp);
         assert_ne!(one.keys.enc().expose(), two.keys.enc().expose());

@@ -7,7 +7,7 @@ mod agreement;
 mod package;
 
 pub use agreement::{Agreement, OneTimeKey, PeerKey, Workbench, agree};
-pub use package::{Bpp, Draft, OpenDraft, Parts};
+pub use package::{Bpp, Draft, OpenDraft};
 
 use openssl::error::ErrorStack;
 

@@ -11,7 +11,6 @@ use crate::formats::rsp::es8p::{
 };
 use crate::formats::rsp::metadata;
 use crate::formats::tlv::{self, Tag, put_head, tlv_len};
-use crate::ids::TransactionId;
 use crate::protect::{Ppk, Ppp};
 
 const BOUND_PROFILE_PACKAGE: Tag = Tag(0xBF36);
@@ -19,15 +18,6 @@ const FIRST_SEQUENCE_OF_87: Tag = Tag(0xA0);
 const SEQUENCE_OF_88: Tag = Tag(0xA1);
 const SECOND_SEQUENCE_OF_87: Tag = Tag(0xA2);
 const SEQUENCE_OF_86: Tag = Tag(0xA3);
-
-/// What a package says beside the profile.
-#[derive(Clone, Copy, Debug)]
-pub struct Parts<'a> {
-    /// Of this session or pre-bound package.
-    pub transaction_id: &'a TransactionId,
-    /// The whole BF25.
-    pub metadata: &'a [u8],
-}
 
 /// A package under session keys whose profile is not in it yet.
 pub struct OpenDraft {
@@ -49,15 +39,15 @@ pub struct Draft {
 pub struct Bpp(Vec<u8>);
 
 impl Draft {
-    /// A package under session keys, for a UPP of `upp_len` octets; see [`OpenDraft::fill`].
+    /// A package under session keys, for a UPP of `upp_len` octets; see [`OpenDraft::fill`]. `metadata`: the whole BF25.
     pub fn session(
         agreement: Agreement,
-        parts: &Parts<'_>,
+        metadata: &[u8],
         upp_len: usize,
         sealer: &mut Sealer,
     ) -> Result<OpenDraft, BindError> {
-        let lengths = Lengths { metadata: parts.metadata.len(), has_keys: false, profile: sealed_all_len(upp_len) };
-        let mut draft = Self::begin(&agreement, parts, &lengths, sealer)?;
+        let lengths = Lengths { metadata: metadata.len(), has_keys: false, profile: sealed_all_len(upp_len) };
+        let mut draft = Self::begin(&agreement, metadata, &lengths, sealer)?;
         put_head(&mut draft.bytes, SEQUENCE_OF_86, lengths.profile);
         let slot_from = draft.bytes.len();
         draft.bytes.resize(slot_from + lengths.profile, 0);
@@ -66,16 +56,16 @@ impl Draft {
         Ok(OpenDraft { draft, keys, slot_from })
     }
 
-    /// A package around a stored profile, whose own keys travel in ReplaceSessionKeys.
+    /// A package around a stored profile, whose own keys travel in ReplaceSessionKeys. `metadata`: the whole BF25.
     pub fn stored(
         agreement: Agreement,
-        parts: &Parts<'_>,
+        metadata: &[u8],
         ppk: &Ppk,
         ppp: &Ppp,
         sealer: &mut Sealer,
     ) -> Result<Self, BindError> {
-        let lengths = Lengths { metadata: parts.metadata.len(), has_keys: true, profile: ppp.len() };
-        let mut draft = Self::begin(&agreement, parts, &lengths, sealer)?;
+        let lengths = Lengths { metadata: metadata.len(), has_keys: true, profile: ppp.len() };
+        let mut draft = Self::begin(&agreement, metadata, &lengths, sealer)?;
         let replace = replace_session_keys(ppk.keys());
         put_head(&mut draft.bytes, SECOND_SEQUENCE_OF_87, sealed_len(replace.len()));
         sealer.seal_encrypted(CONTROL, &replace[..], room(&mut draft.bytes, sealed_len(replace.len())))?;
@@ -103,45 +93,35 @@ impl Draft {
     /// Everything up to the second or, without one, the third sequence.
     fn begin(
         agreement: &Agreement,
-        parts: &Parts<'_>,
+        store_metadata: &[u8],
         lengths: &Lengths,
         sealer: &mut Sealer,
     ) -> Result<Self, BindError> {
-        tlv::single(parts.metadata, metadata::STORE_METADATA)?;
+        tlv::single(store_metadata, metadata::STORE_METADATA)?;
         if lengths.metadata > metadata::MAX_LEN {
             return Err(BindError::Metadata { got: lengths.metadata, max: metadata::MAX_LEN });
         }
         if lengths.profile == 0 {
             return Err(BindError::Empty);
         }
-        let Agreement { curve, keys, otpk_dp, otpk_euicc, host_id } = agreement;
-        let channel = InitialiseSecureChannel { transaction_id: parts.transaction_id, host_id, otpk_dp };
+        let Agreement { curve, keys, otpk_dp, host_id, transaction_id, digest } = agreement;
+        let channel = InitialiseSecureChannel { transaction_id, host_id, otpk_dp };
         let value_len = channel.encoded_len() + lengths.sequences();
         let mut bytes = Vec::with_capacity(tlv_len(2, value_len));
         put_head(&mut bytes, BOUND_PROFILE_PACKAGE, value_len);
-        let (signature_at, digest) = channel.write(otpk_euicc, &mut bytes);
+        let signature_at = channel.write(&mut bytes);
 
         sealer.begin(keys)?;
         put_head(&mut bytes, FIRST_SEQUENCE_OF_87, sealed_len(CONFIGURE_ISDP.len()));
         sealer.seal_encrypted(CONTROL, &CONFIGURE_ISDP, room(&mut bytes, sealed_len(CONFIGURE_ISDP.len())))?;
         let metadata_len = mac_only_all_len(lengths.metadata);
         put_head(&mut bytes, SEQUENCE_OF_88, metadata_len);
-        sealer.seal_mac_only_all(METADATA, parts.metadata, room(&mut bytes, metadata_len))?;
-        Ok(Self { curve: *curve, bytes, signature_at, digest })
+        sealer.seal_mac_only_all(METADATA, store_metadata, room(&mut bytes, metadata_len))?;
+        Ok(Self { curve: *curve, bytes, signature_at, digest: *digest })
     }
 }
 
 impl OpenDraft {
-    /// SHA-256 of what the HSM signs; known before the profile is sealed, so that both can go on at once.
-    pub fn digest(&self) -> [u8; 32] {
-        self.draft.digest
-    }
-
-    /// Whose DPpb key signs.
-    pub fn curve(&self) -> Curve {
-        self.draft.curve
-    }
-
     /// Lends the session keys and the profiles' places of several packages to `protect`, in their order.
     pub fn fill_all<E>(
         mut drafts: Vec<Self>,
@@ -202,7 +182,7 @@ mod tests {
     use crate::formats::bsp::kdf::HostId;
     use crate::formats::bsp::vectors::{sized, vectors};
     use crate::formats::tlv;
-    use crate::ids::Eid;
+    use crate::ids::{Eid, TransactionId};
     use crate::personalise::Upp;
     use crate::protect::{protect, protect_into};
     use openssl::bn::{BigNum, BigNumContext};
@@ -249,26 +229,22 @@ mod tests {
         fn agreement(&self, workbench: &mut Workbench) -> Agreement {
             let one_time = OneTimeKey::from_scalar(workbench, Curve::P256, &self.scalar).unwrap();
             let peer = PeerKey::read(workbench, &[Curve::P256], &self.otpk_euicc).unwrap();
-            agree(workbench, one_time, &self.eid, &peer, &self.host_id).unwrap()
-        }
-
-        fn parts(&self) -> Parts<'_> {
-            Parts { transaction_id: &self.transaction_id, metadata: &self.metadata }
+            agree(workbench, one_time, (&self.eid, &peer), (&self.host_id, &self.transaction_id)).unwrap()
         }
 
         fn draft(&self, workbench: &mut Workbench) -> Draft {
             let agreement = self.agreement(workbench);
+            let digest = agreement.digest();
             let sealer = workbench.sealer();
             if self.ppk.is_empty() {
-                let open = Draft::session(agreement, &self.parts(), self.upp.len(), sealer).unwrap();
-                let digest = open.digest();
+                let open = Draft::session(agreement, &self.metadata, self.upp.len(), sealer).unwrap();
                 let draft = open.fill(|keys, slot| protect_into(&self.upp, keys, sealer, slot)).unwrap();
                 assert_eq!(draft.digest(), digest);
                 draft
             } else {
                 let ppk = Ppk::opened(&sized(&self.ppk));
                 let ppp = protect(&self.upp, ppk.keys(), sealer).unwrap();
-                Draft::stored(agreement, &self.parts(), &ppk, &ppp, sealer).unwrap()
+                Draft::stored(agreement, &self.metadata, &ppk, &ppp, sealer).unwrap()
             }
         }
     }
@@ -328,7 +304,7 @@ mod tests {
         let mut refusal = |metadata: Vec<u8>, upp_len| {
             recorded.metadata = metadata;
             let agreement = recorded.agreement(&mut workbench);
-            Draft::session(agreement, &recorded.parts(), upp_len, workbench.sealer()).map(drop)
+            Draft::session(agreement, &recorded.metadata, upp_len, workbench.sealer()).map(drop)
         };
         let of_len = |len: usize| tlv::wrap(metadata::STORE_METADATA, &[&vec![0; len - 5]]);
         assert!(refusal(of_len(2016), 1).is_ok());

@@ -182,12 +182,12 @@ impl<H: Hsm> Engine<'_, H> {
     }
 
     /// Randomness drawn in one go, then every record on its own: credentials, UPP, key agreement, digest.
-    fn start(
+    fn start<'d>(
         &self,
-        work: (&OrderWork, &LineWork),
-        jobs: Vec<Job<'_>>,
+        work: (&OrderWork, &'d LineWork),
+        jobs: Vec<Job<'d>>,
         session: &mut H::Session,
-    ) -> Result<Vec<Result<Started, Failed>>, Fault> {
+    ) -> Result<Vec<Result<Started<'d>, Failed>>, Fault> {
         let draw_len = work.1.template.draw_len() + EXTRA_DRAW_LEN;
         let mut drawn = Zeroizing::new(vec![0; MatchingId::STEM_LEN + draw_len * jobs.len()]);
         draw::fill_random(session, &mut drawn)?;
@@ -200,12 +200,12 @@ impl<H: Hsm> Engine<'_, H> {
 
     /// K and OPc of every record under the transport key, many records a call. What goes to the token is tried first against the
     /// profiles that are read back: a record whose two sides do not authenticate fails.
-    fn encrypt_for_core(
+    fn encrypt_for_core<'d>(
         &self,
         line: &LineWork,
-        mut started: Vec<Started>,
+        mut started: Vec<Started<'d>>,
         session: &mut H::Session,
-    ) -> Result<(Judged, Vec<CoreSecrets>), Fault> {
+    ) -> Result<(Judged<'d>, Vec<CoreSecrets>), Fault> {
         let mut encrypted = Vec::with_capacity(started.len());
         let mut verdicts = Vec::with_capacity(started.len());
         for group in started.chunks_mut(CORE_RECORDS_PER_CALL) {
@@ -254,7 +254,7 @@ impl<H: Hsm> Engine<'_, H> {
 }
 
 /// Records, and those that failed in their places.
-type Judged = Vec<Result<Started, Failed>>;
+type Judged<'d> = Vec<Result<Started<'d>, Failed>>;
 
 /// K and OPc as the core network gets them.
 #[derive(Default)]
@@ -265,7 +265,7 @@ struct CoreSecrets {
 
 /// K and OPc of one record, which its group could not be encrypted with; three attempts, each where it was
 /// not refused before.
-fn encrypt_alone(record: &Started, key: &BlockKey, session: &mut impl HsmSession) -> Result<CoreSecrets, HsmError> {
+fn encrypt_alone(record: &Started<'_>, key: &BlockKey, session: &mut impl HsmSession) -> Result<CoreSecrets, HsmError> {
     session.anywhere();
     let mut attempts = 1;
     let secrets = loop {
@@ -320,9 +320,9 @@ fn keep_sound<T>(
 
 /// Imported K and OPc are each one subscriber's: of records that share one the first stands. For generated ones the same would mean
 /// that randomness repeats itself.
-fn unlike_others(order: &OrderWork, started: Vec<Started>) -> Result<Judged, Fault> {
+fn unlike_others<'d>(order: &OrderWork, started: Vec<Started<'d>>) -> Result<Judged<'d>, Fault> {
     let is_new = order.distinct.are_new_imports(started.iter().map(Started::prints))?;
-    let judge = |(record, is_new): (Started, bool)| match is_new {
+    let judge = |(record, is_new): (Started<'d>, bool)| match is_new {
         true => Ok(record),
         false => {
             let what = "K or OPc is that of another record of the order";

@@ -1,7 +1,10 @@
 //! One record through the stages, each step a type: what has not happened yet cannot be asked for.
 //!
-//! [`Started`] (personalised, agreed, digest known) -> [`Closing`] (secrets at rest closed) -> [`Sealed`] (segments closed, UPP
-//! wiped) -> [`Finished`] (signed, ready to be written).
+//! [`Started`] (credentials drawn, keys agreed, digest known) -> [`Closing`] (personalised, secrets at rest closed) -> [`Sealed`]
+//! (segments closed, UPP wiped) -> [`Finished`] (signed, ready to be written).
+//!
+//! A plain profile lives from [`Started::close`] to the sealing of its group, a moment later: it is made, hashed, sealed and wiped while
+//! it lies in the processor's cache.
 
 use openssl::error::ErrorStack;
 use zeroize::Zeroizing;
@@ -12,7 +15,7 @@ use super::distinct::{BadSecret, Prints};
 use super::import::{BadImport, Imported};
 use super::sign::ToSign;
 use super::work::{Binding, LineWork, OrderWork};
-use crate::bind::{self, Agreement, BindError, Bpp, Draft, OneTimeKey, OpenDraft, Parts, PeerKey, Workbench};
+use crate::bind::{self, Agreement, BindError, Bpp, Draft, OneTimeKey, OpenDraft, PeerKey, Workbench};
 use crate::error::{ErrorClass, RecordError};
 use crate::formats::digest::sha256;
 use crate::hsm::HsmError;
@@ -53,17 +56,28 @@ pub(super) enum Reach {
     Randomness,
 }
 
-/// Personalised; in prebound mode agreed too.
-pub(super) struct Started {
+/// What is secret is drawn; in prebound mode keys are agreed.
+pub(super) struct Started<'d> {
     name: Name,
-    upp: Upp,
+    line: &'d LineWork,
+    device: &'d Device,
     credentials: Credentials,
     credentials_nonce: [u8; NONCE_LEN],
     prints: Prints,
     /// Of a record that is read back: its profile, ready to be authenticated.
     card: Option<Card>,
+    /// Of a record whose profile was made before: it has to come out again.
+    made: Option<Made>,
     issue: Issue,
     goal: Goal,
+}
+
+/// A profile that was made before.
+#[derive(Clone, Copy)]
+pub(super) struct Made {
+    sha256: [u8; 32],
+    /// What became of it.
+    was: &'static str,
 }
 
 /// A record to be made.
@@ -86,8 +100,8 @@ pub(super) struct Name {
 }
 
 /// Where the record goes.
-pub(super) enum Goal {
-    Bound(OpenDraft),
+enum Goal {
+    Bound(Agreement),
     Stored { ppk: Ppk, nonce: [u8; NONCE_LEN] },
 }
 
@@ -96,7 +110,16 @@ pub(super) struct Closing {
     pub(super) name: Name,
     pub(super) issue: Issue,
     pub(super) upp: Upp,
-    pub(super) goal: Goal,
+    made: Option<Made>,
+    pub(super) place: Place,
+}
+
+/// Where the sealed segments go.
+pub(super) enum Place {
+    /// Into a package of its size.
+    Package(OpenDraft),
+    /// Under keys of their own.
+    Rest(Ppk),
 }
 
 /// Closed; the plain profile is gone.
@@ -123,18 +146,17 @@ enum Package {
     Ppp(Ppp),
 }
 
-impl Started {
-    /// Credentials and identifiers out of the record's own random octets and the stem of its chunk's matching ids, the UPP, in prebound
-    /// mode the key agreement.
+impl<'d> Started<'d> {
+    /// Credentials and identifiers out of the record's own random octets and the stem of its chunk's matching ids, in prebound mode the
+    /// key agreement; of a record that is read back the UPP.
     pub(super) fn new(
         bench: &mut Result<Workbench, ErrorStack>,
-        (order, line): (&OrderWork, &LineWork),
-        Job { device, is_audited, imported, is_renewed }: Job<'_>,
+        (order, line): (&OrderWork, &'d LineWork),
+        Job { device, is_audited, imported, is_renewed }: Job<'d>,
         (stem, octets): (&[u8; MatchingId::STEM_LEN], &[u8]),
         op: Option<&SubscriberKey>,
     ) -> Result<Self, Failed> {
         let name = Name::of(device).ok_or_else(|| Failed::bug(device, "accepted without ICCID"))?;
-        let iccid = name.iccid;
         let bench = bench.as_mut().map_err(|e| name.failed(e))?;
         if let Some(number) = audit::foreign_number(&line.ordered, device).filter(|_| !is_renewed) {
             let what = format!("the ledger's {number} is not the one that the order gives this row");
@@ -173,11 +195,12 @@ impl Started {
         let key_octets: &[u8; 48] = draw.take().map_err(unfit)?;
         let [ppk_nonce, credentials_nonce] = [*draw.take().map_err(unfit)?, *draw.take().map_err(unfit)?];
 
-        let identity = Identity { iccid, imsi: device.imsi, msisdn: device.msisdn.as_deref(), vars: &device.vars };
-        let upp = line.template.personalise(&identity, &credentials).map_err(unfit)?;
         let rand = *draw.take().map_err(unfit)?;
-        let mut card = None;
+        let (mut card, mut made) = (None, None);
         if is_audited {
+            let identity = name.identity(device);
+            let upp = line.template.personalise(&identity, &credentials).map_err(unfit)?;
+            made = Some(Made { sha256: upp.sha256(), was: "read back" });
             let read = audit::read_back((&line.settings, &line.template_found), &upp, (&identity, &credentials), op);
             let wrong = |e: &dyn std::fmt::Display| {
                 let failed = name.failed_as(ErrorClass::CryptoSelfcheck, &format!("read back: {e}"), NEVER_ISSUED);
@@ -187,30 +210,23 @@ impl Started {
             let core = Core::ordered(&line.settings, &line.template_found, &device.vars);
             card = Some(core.and_then(|core| Card::of(&upp, core, rand)).map_err(|e| wrong(&e))?);
         }
-        let metadata = line.metadata.for_iccid(&iccid);
-        let mut issue = Issue {
-            matching_id: matching_id.as_str().to_owned(),
-            metadata_sha256: sha256(&metadata),
-            ..Issue::default()
-        };
+        let mut issue = Issue { matching_id: matching_id.as_str().to_owned(), ..Issue::default() };
         let goal = match if is_renewed { Binding::Now } else { line.binding } {
             Binding::Later => Goal::Stored { ppk: Ppk::from_random(key_octets), nonce: ppk_nonce },
             Binding::Now => {
-                let draft =
-                    name.agree((order, line), bench, device, (&transaction_id, &metadata), (key_octets, upp.len()))?;
                 issue.transaction_id = Some(transaction_id.0);
-                Goal::Bound(draft)
+                Goal::Bound(name.agree((order, line), bench, device, (&transaction_id, key_octets))?)
             }
         };
-        Ok(Self { name, upp, credentials, credentials_nonce, prints, card, issue, goal })
+        Ok(Self { name, line, device, credentials, credentials_nonce, prints, card, made, issue, goal })
     }
 
     /// The profile of an exported record once more, octet for octet, for the eUICC and the one-time key that `device` has now.
     /// Its credentials are those that rest under the batch key: core network, PINs and OTA keys stay as they are.
     pub(super) fn again(
         bench: &mut Result<Workbench, ErrorStack>,
-        (order, line): (&OrderWork, &LineWork),
-        device: &Device,
+        (order, line): (&OrderWork, &'d LineWork),
+        device: &'d Device,
         octets: &[u8],
     ) -> Result<Self, Failed> {
         let name = Name::of(device).ok_or_else(|| Failed::bug(device, "exported without ICCID"))?;
@@ -232,32 +248,24 @@ impl Started {
         let key_octets: &[u8; 48] = draw.take().map_err(unfit)?;
         let credentials_nonce = *draw.take().map_err(unfit)?;
 
-        let identity =
-            Identity { iccid: name.iccid, imsi: device.imsi, msisdn: device.msisdn.as_deref(), vars: &device.vars };
-        let upp = line.template.personalise(&identity, &credentials).map_err(unfit)?;
-        let metadata = line.metadata.for_iccid(&name.iccid);
-        if (upp.sha256(), sha256(&metadata)) != (issued.upp_sha256, issued.metadata_sha256) {
-            return Err(name.failed_as(
-                ErrorClass::CryptoSelfcheck,
-                "the profile is not the one that was issued",
-                AGAIN,
-            ));
+        let made = Made { sha256: issued.upp_sha256, was: "issued" };
+        if sha256(&line.metadata.for_iccid(&name.iccid)) != issued.metadata_sha256 {
+            return Err(name.changed(made.was));
         }
-        let draft = name.agree((order, line), bench, device, (&transaction_id, &metadata), (key_octets, upp.len()))?;
+        let agreement = name.agree((order, line), bench, device, (&transaction_id, key_octets))?;
         let issue = Issue {
             matching_id: matching_id.as_str().to_owned(),
             transaction_id: Some(transaction_id.0),
-            metadata_sha256: issued.metadata_sha256,
             ..Issue::default()
         };
-        let goal = Goal::Bound(draft);
-        Ok(Self { name, upp, credentials, credentials_nonce, prints, card: None, issue, goal })
+        let (card, made, goal) = (None, Some(made), Goal::Bound(agreement));
+        Ok(Self { name, line, device, credentials, credentials_nonce, prints, card, made, issue, goal })
     }
 
     /// What the HSM signs; none for a PPP.
     pub(super) fn to_sign(&self) -> Option<ToSign> {
         match &self.goal {
-            Goal::Bound(draft) => Some(ToSign { curve: draft.curve(), digest: draft.digest() }),
+            Goal::Bound(agreement) => Some(ToSign { curve: agreement.curve(), digest: agreement.digest() }),
             Goal::Stored { .. } => None,
         }
     }
@@ -275,6 +283,11 @@ impl Started {
     /// The row's number and why it ends here.
     pub(super) fn failed(&self, class: ErrorClass, what: &str, hint: &'static str) -> Failed {
         self.name.failed_as(class, what, hint)
+    }
+
+    /// It ends here through no fault of its own.
+    pub(super) fn failed_at(&self, what: &dyn std::fmt::Display) -> Failed {
+        self.name.failed(what)
     }
 
     /// Authenticates the profile, where it is read back, with what is about to be handed to the core network.
@@ -301,19 +314,40 @@ impl Started {
         self.credentials.opc()
     }
 
-    /// Closes the secrets that rest.
-    pub(super) fn close(self, batch_key: &BatchKey) -> Result<Closing, Failed> {
-        let Self { name, upp, credentials, credentials_nonce, mut issue, goal, .. } = self;
+    /// Makes the profile and its place, closes the secrets that rest.
+    pub(super) fn close(self, batch_key: &BatchKey, bench: &mut Workbench) -> Result<Closing, Failed> {
+        let Self { name, line, device, credentials, credentials_nonce, made, mut issue, goal, .. } = self;
+        let upp = line.template.personalise(&name.identity(device), &credentials);
+        let upp = upp.map_err(|e| name.failed_as(e.class(), &e.to_string(), e.hint()))?;
+        let metadata = line.metadata.for_iccid(&name.iccid);
+        issue.metadata_sha256 = sha256(&metadata);
         let (len, write) = (credentials.seal_form_len(), |place: &mut Vec<u8>| credentials.seal_form(place));
         let sealed = batch_key.seal_written(Content::Credentials, &name.iccid, &credentials_nonce, len, write);
         issue.sealed_credentials = Some(sealed.map_err(|e| name.failed(&e))?);
-        if let Goal::Stored { ppk, nonce } = &goal {
-            let mut triple = Zeroizing::new([0; 48]);
-            ppk.expose_for_sealing(&mut triple);
-            let sealed = batch_key.seal(Content::Ppk, &name.iccid, nonce, &*triple);
-            issue.sealed_ppk = Some(sealed.map_err(|e| name.failed(&e))?);
+        let place = match goal {
+            Goal::Bound(agreement) => {
+                let open = Draft::session(agreement, &metadata, upp.len(), bench.sealer());
+                Place::Package(open.map_err(|e| name.unbound(&e))?)
+            }
+            Goal::Stored { ppk, nonce } => {
+                let mut triple = Zeroizing::new([0; 48]);
+                ppk.expose_for_sealing(&mut triple);
+                let sealed = batch_key.seal(Content::Ppk, &name.iccid, &nonce, &*triple);
+                issue.sealed_ppk = Some(sealed.map_err(|e| name.failed(&e))?);
+                Place::Rest(ppk)
+            }
+        };
+        Ok(Closing { name, issue, upp, made, place })
+    }
+}
+
+impl Closing {
+    /// The same, once its digest is noted; a profile that was made before and is another one now goes nowhere.
+    pub(super) fn unchanged(self) -> Result<Self, Failed> {
+        match self.made {
+            Some(made) if made.sha256 != self.issue.upp_sha256 => Err(self.name.changed(made.was)),
+            _ => Ok(self),
         }
-        Ok(Closing { name, issue, upp, goal })
     }
 }
 
@@ -383,21 +417,23 @@ impl Name {
         device.iccid.map(|iccid| Self { device: device.pk, record, iccid })
     }
 
-    /// Session keys with the eUICC of the device line, and the place for a profile of this length.
+    /// Who it is to become.
+    fn identity<'d>(&self, device: &'d Device) -> Identity<'d> {
+        Identity { iccid: self.iccid, imsi: device.imsi, msisdn: device.msisdn.as_deref(), vars: &device.vars }
+    }
+
+    /// Session keys with the eUICC of the device line.
     fn agree(
         &self,
-        (order, line): (&OrderWork, &LineWork),
+        work: (&OrderWork, &LineWork),
         bench: &mut Workbench,
         device: &Device,
-        (transaction_id, metadata): (&TransactionId, &[u8]),
-        (key_octets, upp_len): (&[u8; OneTimeKey::RANDOM_LEN], usize),
-    ) -> Result<OpenDraft, Failed> {
+        own: (&TransactionId, &[u8; OneTimeKey::RANDOM_LEN]),
+    ) -> Result<Agreement, Failed> {
         let (Some(eid), Some(otpk)) = (&device.eid, &device.euicc_otpk) else {
             return Err(self.failed_as(ErrorClass::Eligibility, "no EID or no one-time key", "order it in mode order"));
         };
-        let agreement = self.agreement((order, line), bench, (eid, otpk), key_octets)?;
-        let parts = Parts { transaction_id, metadata };
-        Draft::session(agreement, &parts, upp_len, bench.sealer()).map_err(|e| self.unbound(&e))
+        self.agreement(work, bench, (eid, otpk), own)
     }
 
     /// Session keys between a fresh one-time key of ours and the eUICC's, which decides the curve.
@@ -406,12 +442,17 @@ impl Name {
         (order, line): (&OrderWork, &LineWork),
         bench: &mut Workbench,
         (eid, otpk): (&Eid, &[u8; 65]),
-        key_octets: &[u8; OneTimeKey::RANDOM_LEN],
+        (transaction_id, key_octets): (&TransactionId, &[u8; OneTimeKey::RANDOM_LEN]),
     ) -> Result<Agreement, Failed> {
         let peer = PeerKey::read(bench, &order.curves, otpk)
             .ok_or_else(|| self.failed_as(ErrorClass::Eligibility, &order.why_unserved(otpk), CHAINS))?;
         let one_time = OneTimeKey::from_random(bench, peer.curve(), key_octets).map_err(|e| self.unbound(&e))?;
-        bind::agree(bench, one_time, eid, &peer, &line.host_id).map_err(|e| self.unbound(&e))
+        bind::agree(bench, one_time, (eid, &peer), (&line.host_id, transaction_id)).map_err(|e| self.unbound(&e))
+    }
+
+    /// Made again, the profile came out different.
+    fn changed(&self, was: &str) -> Failed {
+        self.failed_as(ErrorClass::CryptoSelfcheck, &format!("the profile is not the one that was {was}"), AGAIN)
     }
 
     /// No package came of it.

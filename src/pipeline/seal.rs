@@ -5,7 +5,7 @@ use std::vec::IntoIter;
 
 use openssl::error::ErrorStack;
 
-use super::record::{Closing, Failed, Goal, Name, Sealed, SealedPackage, Started};
+use super::record::{Closing, Failed, Name, Place, Sealed, SealedPackage, Started};
 use crate::bind::{OpenDraft, Workbench};
 use crate::formats::bsp::group::GROUP;
 use crate::formats::digest::sha256_two;
@@ -15,26 +15,31 @@ use crate::store::sealed::BatchKey;
 /// Records that a thread takes at once at most.
 pub(super) const RECORDS: usize = GROUP;
 
-/// Closes the segments and the secrets that rest; the UPPs are wiped here. What one record's data spoils, spoils that record; where the
+/// Makes the profiles, closes their segments and the secrets that rest; the UPPs are wiped here. What one record's data spoils, spoils that record; where the
 /// sealer itself fails, all of the group do.
 pub(super) fn seal(
     bench: &mut Result<Workbench, ErrorStack>,
-    group: Vec<Result<Started, Failed>>,
+    group: Vec<Result<Started<'_>, Failed>>,
     batch_key: &BatchKey,
 ) -> Vec<Result<Sealed, Failed>> {
-    let mut closing: Vec<Result<Closing, Failed>> = group.into_iter().map(|record| record?.close(batch_key)).collect();
+    let bench = match bench {
+        Ok(bench) => bench,
+        Err(e) => return group.into_iter().map(|record| Err(record?.failed_at(e))).collect(),
+    };
+    let close = |record: Result<Started<'_>, Failed>| record?.close(batch_key, bench);
+    let mut closing: Vec<Result<Closing, Failed>> = group.into_iter().map(close).collect();
     note_digests(&mut closing);
     let most = closing.len();
     let (mut upps, mut open, mut to_store) = (Vec::with_capacity(most), Vec::with_capacity(most), Vec::new());
     let mut split = |record: Result<Closing, Failed>| {
-        let Closing { name, issue, upp, goal } = record?;
-        let way = match goal {
-            Goal::Bound(draft) => {
+        let Closing { name, issue, upp, place, .. } = record?.unchanged()?;
+        let way = match place {
+            Place::Package(draft) => {
                 upps.push(upp);
                 open.push(draft);
                 Way::Bound
             }
-            Goal::Stored { ppk, .. } => {
+            Place::Rest(ppk) => {
                 to_store.push((upp, ppk));
                 Way::Stored
             }
@@ -42,10 +47,7 @@ pub(super) fn seal(
         Ok((name, issue, way))
     };
     let waiting: Vec<Result<_, Failed>> = closing.into_iter().map(&mut split).collect();
-    let sealer = match bench {
-        Ok(bench) => bench.sealer(),
-        Err(e) => return waiting.into_iter().map(|record| record.and_then(|(name, ..)| Err(name.failed(e)))).collect(),
-    };
+    let sealer = bench.sealer();
     let drafts = OpenDraft::fill_all(open, |slots| protect_all_into(upps.iter().zip(slots), sealer));
     let mut drafts = drafts.map(Vec::into_iter);
     let mut ppps = protect_all(&to_store, sealer).map(Vec::into_iter);

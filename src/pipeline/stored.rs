@@ -25,7 +25,7 @@ use super::sign::ToSign;
 use super::work::{Engine, LineWork, OrderWork, package_object};
 use super::{attest, check_clock_now, find_order, lock, outbox, prepare, purge, recorded, sign_head, with_engine};
 use crate::audit::{Event, Word};
-use crate::bind::{Bpp, Draft, OneTimeKey, Parts, Workbench};
+use crate::bind::{Bpp, Draft, OneTimeKey, Workbench};
 use crate::certs::chain::manifest_certificates;
 use crate::config::Site;
 use crate::durable;
@@ -324,13 +324,12 @@ fn draft(
     let (id, random) = octets.split_at(16);
     let transaction_id = TransactionId(id.try_into().map_err(|_| name.failed(&"short draw"))?);
     let random = random.try_into().map_err(|_| name.failed(&"short draw"))?;
-    let agreement = name.agreement((work, line), bench, (&pair.eid, &pair.otpk), random)?;
+    let agreement = name.agreement((work, line), bench, (&pair.eid, &pair.otpk), (&transaction_id, random))?;
     let metadata = line.metadata.for_iccid(&name.iccid);
     if sha256(&metadata) != issue.metadata_sha256 {
         return Err(missing("the metadata is not the one that was announced"));
     }
-    let parts = Parts { transaction_id: &transaction_id, metadata: &metadata };
-    let draft = Draft::stored(agreement, &parts, &ppk, &ppp, bench.sealer()).map_err(|e| name.unbound(&e))?;
+    let draft = Draft::stored(agreement, &metadata, &ppk, &ppp, bench.sealer()).map_err(|e| name.unbound(&e))?;
     Ok((draft, transaction_id))
 }
 

@@ -12,7 +12,7 @@ use openssl::ec::{EcKey, PointConversionForm};
 use super::counted::Calls;
 use super::crew::Crew;
 use super::{Sign, Signers, Template, failed, refused};
-use crate::bind::{Agreement, BindError, Draft, OneTimeKey, OpenDraft, Parts, PeerKey, Workbench, agree};
+use crate::bind::{Agreement, BindError, Draft, OneTimeKey, OpenDraft, PeerKey, Workbench, agree};
 use crate::error::Fault;
 use crate::formats::bsp::group::GROUP;
 use crate::formats::bsp::kdf::HostId;
@@ -149,31 +149,33 @@ impl Desk {
         let one_time = OneTimeKey::from_random(&mut self.workbench, self.curve, &random)?;
         let peer = PeerKey::read(&mut self.workbench, &[self.curve], &otpk)
             .ok_or(BindError::NotOnCurve { curve: self.curve.as_str() })?;
-        agree(&mut self.workbench, one_time, &eid, &peer, &self.host_id)
+        agree(&mut self.workbench, one_time, (&eid, &peer), (&self.host_id, &TransactionId([7; 16])))
     }
 
-    /// Agreed and ready to be signed, the segments still to be sealed.
-    pub(super) fn open(&mut self, upp: &Upp, count: usize) -> Result<Vec<OpenDraft>, Failure> {
-        let mut open = Vec::with_capacity(count);
+    /// Agreed and ready to be signed.
+    pub(super) fn agree_all(&mut self, count: usize) -> Result<Vec<Agreement>, BindError> {
+        let mut agreed = Vec::with_capacity(count);
         for _ in 0..count {
-            let agreement = self.agree()?;
-            let metadata = self.metadata.for_iccid(&self.iccid);
-            let parts = Parts { transaction_id: &TransactionId([7; 16]), metadata: &metadata };
-            open.push(Draft::session(agreement, &parts, upp.len(), self.workbench.sealer())?);
+            agreed.push(self.agree()?);
         }
-        Ok(open)
+        Ok(agreed)
     }
 
-    /// Seals the segments into open drafts.
-    pub(super) fn fill_all(&mut self, upp: &Upp, open: Vec<OpenDraft>) -> Result<Vec<Draft>, Failure> {
+    /// A package of each agreement around the profile.
+    pub(super) fn seal_all(&mut self, upp: &Upp, agreed: Vec<Agreement>) -> Result<Vec<Draft>, Failure> {
+        let mut open = Vec::with_capacity(agreed.len());
+        for agreement in agreed {
+            let metadata = self.metadata.for_iccid(&self.iccid);
+            open.push(Draft::session(agreement, &metadata, upp.len(), self.workbench.sealer())?);
+        }
         let sealer = self.workbench.sealer();
         Ok(OpenDraft::fill_all(open, |slots| protect_all_into(slots.map(|slot| (upp, slot)), sealer))?)
     }
 
     fn session(&mut self, upp: &Upp, signer: &mut impl Sign) -> Result<u32, Failure> {
-        let open = self.open(upp, self.batch)?;
-        let signatures: Result<Vec<_>, _> = open.iter().map(|draft| signer.sign(&draft.digest())).collect();
-        for (draft, signature) in self.fill_all(upp, open)?.into_iter().zip(signatures?) {
+        let agreed = self.agree_all(self.batch)?;
+        let signatures: Result<Vec<_>, _> = agreed.iter().map(|agreement| signer.sign(&agreement.digest())).collect();
+        for (draft, signature) in self.seal_all(upp, agreed)?.into_iter().zip(signatures?) {
             black_box(draft.sign(&signature));
         }
         Ok(self.batch as u32)
@@ -184,8 +186,7 @@ impl Desk {
         for _ in 0..self.batch {
             let agreement = self.agree()?;
             let metadata = self.metadata.for_iccid(&self.iccid);
-            let parts = Parts { transaction_id: &TransactionId([7; 16]), metadata: &metadata };
-            drafts.push(Draft::stored(agreement, &parts, ppk, ppp, self.workbench.sealer())?);
+            drafts.push(Draft::stored(agreement, &metadata, ppk, ppp, self.workbench.sealer())?);
         }
         let signatures: Result<Vec<_>, _> = drafts.iter().map(|draft| signer.sign(&draft.digest())).collect();
         for (draft, signature) in drafts.into_iter().zip(signatures?) {

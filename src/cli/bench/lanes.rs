@@ -10,7 +10,7 @@ use super::bound::Desk;
 use super::crew::Crew;
 use super::distant::{Distance, Distant};
 use super::{Effort, Template, failed};
-use crate::bind::Draft;
+use crate::bind::{Agreement, Draft};
 use crate::error::Fault;
 use crate::formats::curve::Curve;
 use crate::hsm::lanes::{Lanes, Ticket};
@@ -104,9 +104,9 @@ impl Conveyor<'_> {
     }
 
     fn send(&mut self, workload: &Template) -> Result<(), Fault> {
-        let open = self.desk.open(&workload.upp, TOGETHER).map_err(failed)?;
-        let ticket = self.lanes.submit(self.key, open.iter().map(|draft| draft.digest()).collect());
-        let drafts = self.desk.fill_all(&workload.upp, open).map_err(failed)?;
+        let agreed = self.desk.agree_all(TOGETHER).map_err(failed)?;
+        let ticket = self.lanes.submit(self.key, agreed.iter().map(Agreement::digest).collect());
+        let drafts = self.desk.seal_all(&workload.upp, agreed).map_err(failed)?;
         self.flying.push_back((drafts, ticket));
         Ok(())
     }

@@ -3,11 +3,11 @@
 //! `smdpSign` covers fields with their tags but not the outer BF23, and the eUICC's one-time key that is not sent at all.
 //! Source: SGP.22 §5.5.1 (InitialiseSecureChannel), §5.5.2 (ConfigureISDP), §5.5.4 (ReplaceSessionKeys).
 
-use openssl::sha::Sha256;
 use zeroize::Zeroizing;
 
 use crate::formats::bsp::SegmentKeys;
 use crate::formats::bsp::kdf::{HostId, KEY_LEN, KEY_TYPE_AES};
+use crate::formats::digest::sha256;
 use crate::formats::tlv::{Tag, put, put_head, tlv_len};
 use crate::ids::TransactionId;
 
@@ -55,10 +55,24 @@ impl InitialiseSecureChannel<'_> {
         tlv_len(2, self.value_len())
     }
 
-    /// Appends BF23 with 64 zero octets for the signature; tells where in `out` they stand and the digest to be signed.
-    pub fn write(&self, otpk_euicc: &[u8; 65], out: &mut Vec<u8>) -> (usize, [u8; 32]) {
+    /// SHA-256 of what is signed: the fields before the signature, then `5F49 41 otPK.EUICC.KA`. `scratch` holds the fields meanwhile,
+    /// of which none is secret.
+    pub fn digest(&self, otpk_euicc: &[u8; 65], scratch: &mut Vec<u8>) -> [u8; 32] {
+        scratch.clear();
+        self.write_fields(scratch);
+        put(scratch, ONE_TIME_KEY, otpk_euicc);
+        sha256(scratch)
+    }
+
+    /// Appends BF23 with 64 zero octets for the signature; tells where in `out` they stand.
+    pub fn write(&self, out: &mut Vec<u8>) -> usize {
         put_head(out, INITIALISE_SECURE_CHANNEL, self.value_len());
-        let signed_from = out.len();
+        self.write_fields(out);
+        put(out, SIGNATURE, &[0; SIGNATURE_LEN]);
+        out.len() - SIGNATURE_LEN
+    }
+
+    fn write_fields(&self, out: &mut Vec<u8>) {
         put(out, REMOTE_OP_ID, &[INSTALL_BOUND_PROFILE_PACKAGE]);
         put(out, TRANSACTION_ID, &self.transaction_id.0);
         put_head(out, CONTROL_REFERENCE_TEMPLATE, self.template_len());
@@ -66,9 +80,6 @@ impl InitialiseSecureChannel<'_> {
         put(out, Tag(0x81), &[KEY_LEN]);
         put(out, Tag(0x84), self.host_id.as_bytes());
         put(out, ONE_TIME_KEY, self.otpk_dp);
-        let digest = signed_digest(&out[signed_from..], otpk_euicc);
-        put(out, SIGNATURE, &[0; SIGNATURE_LEN]);
-        (out.len() - SIGNATURE_LEN, digest)
     }
 
     fn template_len(&self) -> usize {
@@ -81,15 +92,6 @@ impl InitialiseSecureChannel<'_> {
             + tlv_len(2, self.otpk_dp.len())
             + tlv_len(2, SIGNATURE_LEN)
     }
-}
-
-/// SHA-256 over the fields before the signature, followed by `5F49 41 otPK.EUICC.KA`.
-fn signed_digest(fields: &[u8], otpk_euicc: &[u8; 65]) -> [u8; 32] {
-    let mut sha = Sha256::new();
-    sha.update(fields);
-    sha.update(&[0x5F, 0x49, otpk_euicc.len() as u8]);
-    sha.update(otpk_euicc);
-    sha.finish()
 }
 
 #[cfg(test)]
@@ -119,7 +121,8 @@ mod tests {
                 otpk_dp: &[4; 65],
             };
             let mut out = vec![0xAA];
-            let (signature_at, digest) = channel.write(&[5; 65], &mut out);
+            let signature_at = channel.write(&mut out);
+            let digest = channel.digest(&[5; 65], &mut vec![0xBB; 7]);
             assert_eq!(out.len() - 1, channel.encoded_len());
             let fields = tlv::single(&out[1..], INITIALISE_SECURE_CHANNEL).unwrap().children();
             tlv::check_strict(&out[1..]).unwrap();
