@@ -153,6 +153,11 @@ impl Write for BundleFile {
         Ok(data.len())
     }
 
+    /// All of it is taken in one call: lines come in pieces of some octets.
+    fn write_all(&mut self, data: &[u8]) -> io::Result<()> {
+        self.write(data).map(drop)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.pass_on()?;
         self.pending.flush()

@@ -94,11 +94,11 @@ fn hex(octets: &[u8]) -> Encoded<'_> {
 /// Whether the device line has a package or a stored PPP to show.
 pub fn issued(device: &Device) -> Option<&Issue> {
     let has_result = matches!(device.state, DeviceState::Prepared | DeviceState::Bound | DeviceState::Exported);
-    device.issue.as_ref().filter(|_| has_result)
+    device.issue.as_deref().filter(|_| has_result)
 }
 
 /// Appends the export record of an issued device; others have none.
-pub fn write_order_record(out: &mut dyn Write, device: &Device, line: &LineFacts) -> io::Result<()> {
+pub fn write_order_record(out: &mut impl Write, device: &Device, line: &LineFacts) -> io::Result<()> {
     let (Some(issue), Some(iccid)) = (issued(device), &device.iccid) else { return Ok(()) };
     // A stored PPP stays in the vault: only a bound package is an object of the bundle.
     let bound = issue.transaction_id.is_some();
@@ -130,7 +130,7 @@ pub fn write_order_record(out: &mut dyn Write, device: &Device, line: &LineFacts
 }
 
 /// Appends the line of `activation-codes.csv`.
-pub fn write_activation_code(out: &mut dyn Write, device: &Device, line: &LineFacts) -> io::Result<()> {
+pub fn write_activation_code(out: &mut impl Write, device: &Device, line: &LineFacts) -> io::Result<()> {
     let (Some(issue), Some(iccid)) = (issued(device), &device.iccid) else { return Ok(()) };
     writeln!(out, "{iccid},{},{}", line.activation_code(issue), Field(device.eid))
 }
@@ -139,7 +139,7 @@ pub fn write_activation_code(out: &mut dyn Write, device: &Device, line: &LineFa
 pub const ACTIVATION_CODES_HEADER: &str = "ICCID,ACTIVATION CODE,EID";
 
 /// Appends the line of `core.csv`: K and OPc only under the transport key.
-pub fn write_core_record(out: &mut dyn Write, device: &Device, line: &LineFacts) -> io::Result<()> {
+pub fn write_core_record(out: &mut impl Write, device: &Device, line: &LineFacts) -> io::Result<()> {
     let (Some(issue), Some(iccid)) = (issued(device), &device.iccid) else { return Ok(()) };
     let imsi = device.imsi.as_ref().map(|imsi| imsi.as_str()).unwrap_or_default();
     let [ki, opc] = [&issue.ki_enc, &issue.opc_enc].map(|secret| hex(secret));
@@ -154,7 +154,7 @@ pub const CORE_HEADER: &str = "iccid,imsi,algorithm,ki_enc,opc_enc,transport_key
 pub const RESULTS_HEADER: &str = "row,eid,iccid,imsi,state,error_class,object,offset,length,sha256,matching_id";
 
 /// Appends the line of `results.csv`: every ordered row has one, refused ones too.
-pub fn write_result(out: &mut dyn Write, device: &Device, with_line: bool) -> io::Result<()> {
+pub fn write_result(out: &mut impl Write, device: &Device, with_line: bool) -> io::Result<()> {
     let issue = issued(device);
     let bound = issue.filter(|issue| issue.transaction_id.is_some());
     let state = if issue.is_some() { DeviceState::Exported } else { device.state };
@@ -177,7 +177,7 @@ pub fn write_result(out: &mut dyn Write, device: &Device, with_line: bool) -> io
 }
 
 /// Appends `recon.json`.
-pub fn write_recon(out: &mut dyn Write, counts: &Counts) -> io::Result<()> {
+pub fn write_recon(out: &mut impl Write, counts: &Counts) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, counts)?;
     out.write_all(b"\n")
 }
@@ -202,7 +202,7 @@ mod tests {
             matching_id: None,
             euicc_otpk: Some([4; 65]),
             error_class: None,
-            issue,
+            issue: issue.map(Box::new),
         }
     }
 
@@ -232,7 +232,7 @@ mod tests {
         }
     }
 
-    fn text(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
+    fn text(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
         let mut out = Vec::new();
         write(&mut out).unwrap();
         String::from_utf8(out).unwrap()

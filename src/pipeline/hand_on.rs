@@ -16,12 +16,15 @@ use crate::store::{Device, DevicePk, DeviceState, Outcome};
 /// Chunks whose rows are in memory at most, behind their commit: one that is written, and one of each driver. However far the scribe
 /// is behind, a big order takes no more memory than a small one.
 const CHUNKS_AHEAD: usize = 4;
+/// From so many octets on a package is a big one: beside it its row, somewhat more than a kilobyte, does not count. Rows of smaller packages would be a good
+/// part of all that a run holds, and what is read once more is read for so many more profiles a second.
+pub(super) const PACKAGE_OCTETS: u64 = 8 << 10;
 
 /// A chunk is done, and the ledger says so.
 pub(super) struct Done {
     /// Its number.
     pub(super) chunk: u32,
-    /// None where there was no room: they are in the ledger.
+    /// None where there was no room or their packages are small: they are in the ledger.
     pub(super) rows: Option<ChunkRows>,
 }
 
@@ -50,14 +53,15 @@ pub(super) fn channel() -> (HandOn, Receiver<Done>) {
 }
 
 impl HandOn {
-    /// To be called behind the commit of these outcomes. `devices`: all of the chunk, as they were before.
+    /// To be called behind the commit of these outcomes. `devices`: all of the chunk, as they were before; `octets`: of its packages.
     pub(super) fn done(
         &self,
-        chunk: u32,
+        (chunk, octets): (u32, u64),
         (devices, outcomes): (Vec<Device>, Vec<(DevicePk, Outcome)>),
         curves: BTreeSet<Curve>,
     ) {
-        let rows = self.room().map(|room| ChunkRows { devices: behind(devices, outcomes), curves, _room: room });
+        let room = if octets >= PACKAGE_OCTETS * devices.len() as u64 { self.room() } else { None };
+        let rows = room.map(|room| ChunkRows { devices: behind(devices, outcomes), curves, _room: room });
         let _ = self.done.send(Done { chunk, rows }); // a scribe that failed tells so itself
     }
 
@@ -81,7 +85,7 @@ fn behind(mut devices: Vec<Device>, mut outcomes: Vec<(DevicePk, Outcome)>) -> V
         let Some((_, outcome)) = outcomes.next_if(|(pk, _)| *pk == device.pk) else { continue };
         match outcome {
             Outcome::Issued { state, issue } => {
-                (device.state, device.error_class, device.issue) = (state, None, Some(*issue));
+                (device.state, device.error_class, device.issue) = (state, None, Some(issue));
             }
             Outcome::Failed { class, .. } => {
                 (device.state, device.error_class) = (DeviceState::Failed, Some(class.as_str().to_owned()));
@@ -125,7 +129,7 @@ mod tests {
             assert_eq!(ledger.start_chunk(order, chunk.number).unwrap(), ChunkStart::Work);
             let devices = ledger.devices(order, chunk.first, chunk.last).unwrap();
             ledger.commit_chunk(order, chunk.number, &outcomes, None).unwrap();
-            hand_on.done(chunk.number, (devices, outcomes), BTreeSet::from([Curve::P256]));
+            hand_on.done((chunk.number, 8 * PACKAGE_OCTETS), (devices, outcomes), BTreeSet::from([Curve::P256]));
             let Done { chunk: number, rows } = done.recv().unwrap();
             let (rows, held) = (rows.unwrap(), ledger.devices(order, chunk.first, chunk.last).unwrap());
             assert_eq!((number, &rows.curves), (chunk.number, &BTreeSet::from([Curve::P256])));
@@ -144,7 +148,7 @@ mod tests {
     #[test]
     fn a_scribe_that_is_behind_gets_numbers_alone_until_it_has_written_a_chunk() {
         let (hand_on, done) = channel();
-        let hand_on = |chunk| hand_on.done(chunk, (Vec::new(), Vec::new()), BTreeSet::new());
+        let hand_on = |chunk| hand_on.done((chunk, 0), (Vec::new(), Vec::new()), BTreeSet::new());
         let taken = || done.recv().map(|Done { chunk, rows }| (chunk, rows)).unwrap();
         (1..=6).for_each(hand_on);
         // Taken is not written: a chunk may wait for one before it.
@@ -155,6 +159,20 @@ mod tests {
         (7..=8).for_each(hand_on);
         let then = [taken(), taken(), taken()].map(|(chunk, rows)| (chunk, rows.is_some()));
         assert_eq!(then, [(6, false), (7, true), (8, false)]);
+    }
+
+    #[test]
+    fn rows_of_small_packages_stay_in_the_ledger() {
+        let directory = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&directory.path().join("state.db")).unwrap();
+        let order = accept(&ledger, &[device(1), device(2)]);
+        let (first, last) = ledger.device_span(order, 1).unwrap().unwrap();
+        let (hand_on, done) = channel();
+        for (octets, is_handed_on) in [(2 * PACKAGE_OCTETS, true), (2 * PACKAGE_OCTETS - 1, false)] {
+            let devices = ledger.devices(order, first, last).unwrap();
+            hand_on.done((1, octets), (devices, Vec::new()), BTreeSet::new());
+            assert_eq!(done.recv().unwrap().rows.is_some(), is_handed_on, "{octets}");
+        }
     }
 
     fn accept(ledger: &Ledger, rows: &[NewDevice]) -> OrderPk {

@@ -65,7 +65,7 @@ pub(super) struct Started<'d> {
     credentials_nonce: [u8; NONCE_LEN],
     prints: Prints,
     /// Of a record that is read back: its profile, ready to be authenticated.
-    card: Option<Card>,
+    card: Option<Box<Card>>,
     /// Of a record whose profile was made before: it has to come out again.
     made: Option<Made>,
     issue: Issue,
@@ -208,7 +208,7 @@ impl<'d> Started<'d> {
             };
             read.map_err(|e| wrong(&e))?;
             let core = Core::ordered(&line.settings, &line.template_found, &device.vars);
-            card = Some(core.and_then(|core| Card::of(&upp, core, rand)).map_err(|e| wrong(&e))?);
+            card = Some(Box::new(core.and_then(|core| Card::of(&upp, core, rand)).map_err(|e| wrong(&e))?));
         }
         let mut issue = Issue { matching_id: matching_id.as_str().to_owned(), ..Issue::default() };
         let goal = match if is_renewed { Binding::Now } else { line.binding } {

@@ -299,7 +299,7 @@ impl Plan<'_> {
             };
             for (device, finished) in group.iter().zip(packages) {
                 let placed = segment.append(finished.as_bytes())?;
-                made.push(Device { issue: Some(finished.into_issue(&object, placed)), ..device.clone() });
+                made.push(Device { issue: Some(Box::new(finished.into_issue(&object, placed))), ..device.clone() });
             }
             times.objects.push((object, segment.finish()?));
             times.chunks.push(ChunkTiming { records: group.len() as u64, seconds: started.elapsed().as_secs_f64() });

@@ -383,9 +383,9 @@ fn walk_bound<H: Hsm>(
             offset,
             length,
             sha256,
-            ..before.issue.unwrap_or_default()
+            ..before.issue.map(|issue| *issue).unwrap_or_default()
         };
-        visit(Device { eid: Some(eid), euicc_otpk: Some(euicc_otpk), issue: Some(issue), ..before })?;
+        visit(Device { eid: Some(eid), euicc_otpk: Some(euicc_otpk), issue: Some(Box::new(issue)), ..before })?;
     }
     Ok(())
 }

@@ -228,7 +228,7 @@ pub struct Device {
     /// Set when rejected or failed.
     pub error_class: Option<String>,
     /// What became of it, once issued.
-    pub issue: Option<Issue>,
+    pub issue: Option<Box<Issue>>,
 }
 
 /// K and OPc (TOPc) under an operator's transport key, octet for octet as they were ordered.

@@ -413,7 +413,7 @@ fn read_device(row: &Row<'_>) -> rusqlite::Result<Device> {
         error_class: row.get(10)?,
         issue: match row.get::<_, Option<String>>(11)? {
             None => None,
-            Some(matching_id) => Some(Issue {
+            Some(matching_id) => Some(Box::new(Issue {
                 matching_id,
                 transaction_id: row.get(12)?,
                 object: row.get(13)?,
@@ -426,7 +426,7 @@ fn read_device(row: &Row<'_>) -> rusqlite::Result<Device> {
                 opc_enc: row.get(20)?,
                 sealed_ppk: row.get(21)?,
                 sealed_credentials: row.get(22)?,
-            }),
+            })),
         },
     })
 }

@@ -235,7 +235,7 @@ fn outcomes_become_durable_and_a_closed_order_is_not_due() {
     assert_eq!(counts, [(DeviceState::Exported, 1), (DeviceState::Rejected, 1), (DeviceState::Failed, 1)]);
     assert!(ledger.due_orders().unwrap().is_empty());
     let device = &ledger.devices(order, chunk.first, chunk.first).unwrap()[0];
-    assert_eq!(device.issue, Some(issue("MATCHING-ID-0001")));
+    assert_eq!(device.issue.as_deref(), Some(&issue("MATCHING-ID-0001")));
     let troubles = ledger.troubles(order, 10).unwrap();
     assert_eq!(troubles.iter().map(|t| t.row).collect::<Vec<_>>(), [2, 3]);
     assert_eq!(troubles[1].error.as_deref(), Some("too long"));
@@ -315,7 +315,7 @@ fn a_stored_ppp_is_bound_once_with_a_key_that_is_claimed_then() {
     let device = ledger.devices(order, first, first).unwrap().remove(0);
     assert_eq!(
         (device.euicc_otpk, device.issue, device.state),
-        (Some(point(7)), Some(package.clone()), DeviceState::Exported)
+        (Some(point(7)), Some(Box::new(package.clone())), DeviceState::Exported)
     );
     for device in [first, last] {
         assert!(matches!(record(device, 8), Err(StoreError::State(_))), "bound already");
