@@ -111,6 +111,22 @@ fn a_fresh_key_of_the_same_device_gets_the_same_profile_in_a_bundle_of_its_own()
 }
 
 #[test]
+fn a_profile_that_does_not_come_out_as_it_was_issued_is_not_made_again() {
+    let (yard, fresh) = five();
+    let keys = yard.key_file("again.jsonl", &[&fresh[1]]);
+    let ledger = rusqlite::Connection::open(yard.site().join("state.db")).unwrap();
+    // The digest of its neighbour stands beside it.
+    let damage =
+        "UPDATE issues SET upp_sha256 = (SELECT upp_sha256 FROM issues JOIN devices d ON d.pk = device WHERE d.row = 3)
+         WHERE device = (SELECT pk FROM devices WHERE row = 2)";
+    assert_eq!(ledger.execute(damage, []).unwrap(), 1);
+    let ran = yard.remake(&["PO-1", "--rows", "2"], &keys).exits(8);
+    assert!(ran.err.contains("row 2") && ran.err.contains("is not the one that was issued"), "{}", ran.err);
+    assert_eq!(yard.claims(), [5, 5, 5, 0]);
+    assert!(!yard.outbox("PO-1+remake-001").exists());
+}
+
+#[test]
 fn a_stored_profile_that_was_bound_goes_to_the_device_that_took_the_place_of_its_own() {
     let yard = Yard::demo();
     let keys = yard.fleet("fleet", 3);

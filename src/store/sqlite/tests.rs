@@ -209,17 +209,6 @@ fn a_range_look_up_finds_exactly_the_claimed_numbers_of_its_length() {
 }
 
 #[test]
-fn a_chunk_with_a_silent_device_is_refused_and_nothing_of_it_is_kept() {
-    let (_directory, ledger) = ledger();
-    let order = accept(&ledger, "A", &[device(1), device(2)]).unwrap();
-    let chunk = plan(&ledger, order);
-    let half = [(chunk.first, issued(DeviceState::Bound, "MATCHING-ID-0001"))];
-    assert!(matches!(ledger.commit_chunk(order, 1, &half, None), Err(StoreError::State(_))));
-    assert_eq!(ledger.counts(order).unwrap(), [(DeviceState::Accepted, 2)]);
-    assert!(matches!(ledger.close_order(order, &[0; 32]), Err(StoreError::State(_))));
-}
-
-#[test]
 fn outcomes_become_durable_and_a_closed_order_is_not_due() {
     let (_directory, ledger) = ledger();
     let rejected = NewDevice { rejected: Some(ErrorClass::Input), ..device(2) };
@@ -262,6 +251,7 @@ fn outcomes_are_of_exactly_the_devices_that_wait_in_the_chunk() {
         assert_eq!(ledger.counts(order).unwrap(), [(DeviceState::Accepted, 2)]);
         assert_eq!(count(&ledger, "issues") + count(&ledger, "matching_ids"), 0);
     }
+    assert!(matches!(ledger.close_order(order, &[0; 32]), Err(StoreError::State(_))));
     ledger.commit_chunk(order, 1, &[bound(other, second), bound(one, first)], None).unwrap();
     assert!(matches!(ledger.commit_chunk(order, 1, &[bound(one, first)], None), Err(StoreError::State(_))));
     assert!(matches!(ledger.plan_chunks(order, &[chunk]), Err(StoreError::State(_))));
