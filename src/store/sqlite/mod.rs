@@ -55,6 +55,7 @@ const VERSIONS: &[M<'static>] = &[
     M::up(include_str!("remakes.sql")),
     M::up(identity::SCHEMA),
     M::up(include_str!("changes.sql")),
+    M::up(include_str!("states_check.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 

@@ -426,6 +426,7 @@ fn a_ledger_of_version_four_gets_its_devices_anew_with_every_claim_in_place() {
     assert_eq!(one("SELECT count(*) FROM pragma_foreign_key_check"), 0);
     assert_eq!(one("SELECT foreign_keys FROM pragma_foreign_keys"), 1);
     assert_eq!(one("SELECT part + started FROM chunks"), 0);
+    assert_eq!(one("SELECT sql LIKE '%state = ''revoked'')%' FROM sqlite_schema WHERE name = 'devices'"), 1);
     connection.execute("UPDATE devices SET state = 'revoked'", []).unwrap();
     assert!(connection.execute("UPDATE devices SET state = 'elsewhere'", []).is_err());
     assert!(connection.execute("INSERT INTO iccids VALUES ('1', 99)", []).is_err(), "claims still need their device");
