@@ -156,7 +156,8 @@ impl Distinct {
         let mut hash = Sha256::new();
         hash.update(&*self.key);
         for part in parts {
-            hash.update(&(part.len() as u64).to_be_bytes());
+            // Four octets: key, length and a secret of 16 are one block of the hash, with eight they were two.
+            hash.update(&(part.len() as u32).to_be_bytes());
             hash.update(part);
         }
         let digest = Zeroizing::new(hash.finish());
