@@ -1,8 +1,8 @@
 //! One chunk from device lines to durable packages:
 //!
 //! ```text
-//! draw randomness -> [cpu] personalise, agree, digest -> digests to the lanes
-//!                    [cpu] encrypt segments meanwhile -> signatures back -> write, sync -> outcomes for the ledger
+//! draw randomness -> [cpu] credentials, agree, digest -> digests to the lanes
+//!                    [cpu] personalise, encrypt segments meanwhile -> signatures back -> write, sync -> outcomes for the ledger
 //! ```
 //!
 //! A record that cannot be issued fails alone; a token or disk that fails ends the chunk, of which nothing is kept.
@@ -181,7 +181,7 @@ impl<H: Hsm> Engine<'_, H> {
         Ok(devices.iter().enumerate().map(job).collect())
     }
 
-    /// Randomness drawn in one go, then every record on its own: credentials, UPP, key agreement, digest.
+    /// Randomness drawn in one go, then every record on its own: credentials, key agreement, digest; the UPP of those that are read back.
     fn start<'d>(
         &self,
         work: (&OrderWork, &'d LineWork),

@@ -16,8 +16,8 @@ use crate::store::{Device, DevicePk, DeviceState, Outcome};
 /// Chunks whose rows are in memory at most, behind their commit: one that is written, and one of each driver. However far the scribe
 /// is behind, a big order takes no more memory than a small one.
 const CHUNKS_AHEAD: usize = 4;
-/// From so many octets on a package is a big one: beside it its row, somewhat more than a kilobyte, does not count. Rows of smaller packages would be a good
-/// part of all that a run holds, and what is read once more is read for so many more profiles a second.
+/// From so many octets on a package is a big one: beside it its row, somewhat more than a kilobyte, does not count. Rows of smaller
+/// packages would be a good part of all that a run holds, the more of it the longer it runs; they are read from the ledger.
 pub(super) const PACKAGE_OCTETS: u64 = 8 << 10;
 
 /// A chunk is done, and the ledger says so.
