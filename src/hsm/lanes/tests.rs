@@ -607,7 +607,7 @@ fn a_token_that_comes_back_with_another_key_is_put_out_by_the_lane_that_finds_it
 #[test]
 fn a_key_whose_calls_hang_while_the_probe_signs_uses_up_three_sets_of_lanes_and_no_more() {
     let token = FakeToken::new("a", 0, Mood::default());
-    let lanes = over(&[(&token, 2)], Rules { call_deadline: Duration::from_millis(20), ..quick() });
+    let lanes = over(&[(&token, 2)], Rules { call_deadline: Duration::from_millis(100), ..quick() });
     token.inner.hang_but_probe.store(true, Ordering::SeqCst);
     let signed = lanes.submit(KeyRef(0), digests(400)).wait();
     assert!(signed.iter().all(|signed| signed.is_err()));
