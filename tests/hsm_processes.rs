@@ -95,7 +95,7 @@ fn a_wrong_pin_is_sent_once_and_never_again_by_the_process() {
         text.contains("first: HsmUnusable: log in to token \"bindery-demo\" with the PIN: CKR_PIN_INCORRECT"),
         "{text}"
     );
-    assert!(text.contains("the token refused the PIN before; it is not sent again"), "{text}");
+    assert!(text.contains("the token refused the PIN before (CKR_PIN_INCORRECT); it is not sent again"), "{text}");
     assert!(text.contains("third: open"), "{text}");
     assert!(!text.contains("wrong-pin-0001"), "{text}");
     // One try of the token is gone, and no more: the right PIN still opens it.

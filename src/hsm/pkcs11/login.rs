@@ -2,7 +2,7 @@
 //! refused is never sent again, one whose answer is still out is not sent meanwhile, and only one that was accepted before is
 //! sent after a restart of the module or when the token is opened once more.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -40,8 +40,9 @@ type Owner = (PathBuf, Option<String>);
 /// one by [`forget_pins`].
 static KEPT: Mutex<Vec<(Owner, Arc<Mutex<Kept>>)>> = Mutex::new(Vec::new());
 
-/// Digests of what was refused, each with the token that refused it. Salted: they must not help who reads this memory.
-static REFUSED: Mutex<Option<HashSet<[u8; 32]>>> = Mutex::new(None);
+/// Digests of what was refused, each with the token that refused it, and what that said. Salted: they must not help who reads this
+/// memory.
+static REFUSED: Mutex<BTreeMap<[u8; 32], String>> = Mutex::new(BTreeMap::new());
 /// The same of what was sent and not answered yet.
 static SENT: Mutex<Option<HashSet<[u8; 32]>>> = Mutex::new(None);
 static SALT: LazyLock<[u8; 32]> = LazyLock::new(|| {
@@ -166,13 +167,11 @@ enum Login {
 fn send(session: &Pkcs11Session, info: &TokenInfo, source: &PinSource) -> Result<Login, HsmError> {
     let pin = source.pin()?;
     let digest = digest(info, &pin);
-    if has(&REFUSED, &digest) {
+    let refused = locked(&REFUSED).get(&digest).cloned();
+    if let Some(said) = refused {
         source.judged(false);
-        return refuse(
-            info,
-            "the token refused the PIN before; it is not sent again",
-            "correct the PIN and start anew",
-        );
+        let code = format!("the token refused the PIN before ({said}); it is not sent again");
+        return refuse(info, &code, "correct the PIN and start anew");
     }
     if !locked(&SENT).get_or_insert_default().insert(digest) {
         return Err(HsmError {
@@ -192,8 +191,10 @@ fn send(session: &Pkcs11Session, info: &TokenInfo, source: &PinSource) -> Result
         Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(Login::WasThere),
         Err(e) => Err(hsm_error(what(info), &e)),
     };
-    if outcome.as_ref().is_err_and(|error| error.class == FaultClass::Pin) {
-        locked(&REFUSED).get_or_insert_default().insert(digest);
+    if let Err(error) = &outcome
+        && error.class == FaultClass::Pin
+    {
+        locked(&REFUSED).insert(digest, error.code.to_string());
         source.judged(false);
     }
     locked(&SENT).get_or_insert_default().remove(&digest); // after it counts as refused
@@ -215,10 +216,6 @@ fn digest(info: &TokenInfo, pin: &UserPin) -> [u8; 32] {
         hash.update(part);
     }
     hash.finish()
-}
-
-fn has(digests: &Mutex<Option<HashSet<[u8; 32]>>>, digest: &[u8; 32]) -> bool {
-    locked(digests).as_ref().is_some_and(|digests| digests.contains(digest))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
