@@ -13,8 +13,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use crate::formats::curve::Curve;
 use crate::store::{Device, DevicePk, DeviceState, Outcome};
 
-/// Chunks whose rows are in memory at most, behind their commit: one that is written, and one of each driver. However far the scribe
-/// is behind, a big order takes no more memory than a small one.
+/// Chunks whose rows are in memory at most, behind their commit, the one that is written among them. However far the scribe is behind,
+/// a big order takes no more memory than a small one.
 const CHUNKS_AHEAD: usize = 4;
 /// From so many octets on a package is a big one: beside it its row, somewhat more than a kilobyte, does not count. Rows of smaller
 /// packages would be a good part of all that a run holds, the more of it the longer it runs; they are read from the ledger.

@@ -24,6 +24,8 @@ const DEVICE_COLUMNS: &str =
 /// A stretch of an order's devices. The plus keeps SQLite from the index of orders: it would walk through the whole order for each
 /// stretch of a thousand.
 pub(super) const STRETCH: &str = "d.pk BETWEEN ?2 AND ?3 AND +d.order_pk = ?1";
+const NEW_ISSUE: &str = "INSERT INTO issues VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+const ISSUED_AGAIN: &str = "REPLACE INTO issues VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 /// For a change of many rows that stands or falls with its transaction: SQLite keeps no journal beside it, in a temporary file, to
 /// take back the one statement.
 const WHOLE: &str = "OR FAIL";
@@ -337,7 +339,7 @@ fn record_outcomes(
                 if became.is_none_or(|became| became == *state) =>
             {
                 became = Some(*state);
-                write_issue(transaction, "INSERT", *device, issue)?;
+                write_issue(transaction, NEW_ISSUE, *device, issue)?;
             }
             Outcome::Issued { .. } => {
                 let what = format!("device {}: issued means prepared or bound, all of a chunk alike", device.0);
@@ -354,13 +356,12 @@ fn record_outcomes(
 /// Replaces what was issued to a device, for a profile made again, and claims its matching id.
 pub(super) fn insert_issue(connection: &Connection, device: DevicePk, issue: &Issue) -> Result<(), StoreError> {
     claim_matching_id(connection, device, &issue.matching_id)?;
-    write_issue(connection, "REPLACE", device, issue)
+    write_issue(connection, ISSUED_AGAIN, device, issue)
 }
 
-/// `verb`: `INSERT`, or `REPLACE` for a profile made again.
-fn write_issue(connection: &Connection, verb: &str, device: DevicePk, issue: &Issue) -> Result<(), StoreError> {
-    let sql = format!("{verb} INTO issues VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)");
-    connection.prepare_cached(&sql)?.execute(params![
+/// `sql`: [`NEW_ISSUE`], or [`ISSUED_AGAIN`] for a profile made again.
+fn write_issue(connection: &Connection, sql: &str, device: DevicePk, issue: &Issue) -> Result<(), StoreError> {
+    connection.prepare_cached(sql)?.execute(params![
         device.0,
         issue.matching_id,
         issue.transaction_id,
