@@ -250,8 +250,8 @@ fn broken_records(yard: &Yard, keys: &[Value], seen: &mut BTreeSet<String>) {
         assert_eq!(class_told(yard, "PO-broken", row, cause, &err), class);
         seen.insert(class.to_owned());
     }
-    let issued = "SELECT count(*) FROM devices JOIN orders o ON o.pk = order_pk
-                  WHERE order_id = 'PO-broken' AND devices.state = 'exported'";
+    let issued = "SELECT count(*) FROM device_states d JOIN orders o ON o.pk = order_pk
+                  WHERE order_id = 'PO-broken' AND d.state = 'exported'";
     assert_eq!(yard.ledger_count(issued), 2);
 }
 

@@ -287,7 +287,7 @@ fn a_revocation_that_dies_anywhere_is_finished_by_the_next_and_claims_stay() {
     let base = yard_with_order();
     submit(&base).exits(5);
     let states = |yard: &Yard, states: &str| {
-        yard.ledger_count(&format!("SELECT count(*) FROM devices WHERE state IN ({states})")) as usize
+        yard.ledger_count(&format!("SELECT count(*) FROM device_states WHERE state IN ({states})")) as usize
     };
     // A run that died between its first packages and its seal, with both sorts of rows issued.
     let died = (40..).step_by(20).take(40).find_map(|point| {

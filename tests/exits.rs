@@ -60,7 +60,7 @@ fn a_run_that_is_told_to_stop_ends_cleanly_whenever_that_is() {
     assert!(at_work >= rounds / 4 && stopped >= rounds / 4, "{at_work} at work, {stopped} stopped of {rounds}");
     // And nothing was lost: the orders are finished by whoever comes next.
     yard.run(&["run"]).exits(0);
-    let issued = yard.ledger_count("SELECT count(*) FROM devices WHERE state = 'exported'");
+    let issued = yard.ledger_count("SELECT count(*) FROM device_states WHERE state = 'exported'");
     assert_eq!(issued, orders * RECORDS as i64);
 }
 

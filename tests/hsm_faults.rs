@@ -361,7 +361,7 @@ fn two_slots(records: usize, config: &str) -> (Yard, Shim) {
 }
 
 fn all_is_issued(yard: &Yard, records: usize) {
-    assert_eq!(yard.ledger_count("SELECT count(*) FROM devices WHERE state = 'exported'"), records as i64);
+    assert_eq!(yard.ledger_count("SELECT count(*) FROM device_states WHERE state = 'exported'"), records as i64);
     let secrets = yard.path("fleet/secrets.jsonl");
     let bundle = yard.outbox("PO-1");
     let verified = yard.run(&["verify", bundle.to_str().unwrap(), "--secrets", secrets.to_str().unwrap(), "--all"]);
@@ -680,7 +680,7 @@ fn data_that_the_token_refuses_fails_its_record_alone() {
         assert_eq!(shim.struck_sessions(TOKEN), lanes.min(3), "{lanes} lanes");
         let results = fs::read_to_string(yard.outbox("PO-1").join("results.csv")).unwrap();
         assert_eq!(results.lines().filter(|line| line.contains("hsm_mech")).count(), 1, "{results}");
-        assert_eq!(yard.ledger_count("SELECT count(*) FROM devices WHERE state = 'exported'"), 39);
+        assert_eq!(yard.ledger_count("SELECT count(*) FROM device_states WHERE state = 'exported'"), 39);
     }
 }
 
@@ -699,7 +699,7 @@ fn of_two_slots_both_are_tried_before_a_record_fails() {
     yard.run(&["run"]).exits(5);
     let struck = [TOKEN, "hsm-b"].map(|token| shim.injected(token, "C_SignInit"));
     assert!(struck == [1, 2] || struck == [2, 1], "{struck:?}");
-    assert_eq!(yard.ledger_count("SELECT count(*) FROM devices WHERE state = 'exported'"), 39);
+    assert_eq!(yard.ledger_count("SELECT count(*) FROM device_states WHERE state = 'exported'"), 39);
 }
 
 #[test]

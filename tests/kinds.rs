@@ -36,7 +36,7 @@ impl Yard {
     }
 
     fn in_state(&self, state: &str) -> i64 {
-        self.ledger_count(&format!("SELECT count(*) FROM devices WHERE state = '{state}'"))
+        self.ledger_count(&format!("SELECT count(*) FROM device_states WHERE state = '{state}'"))
     }
 
     /// Orders, devices, ICCIDs, IMSIs, one-time keys and tombstones.

@@ -140,13 +140,13 @@ fn a_seal_that_the_ledger_did_not_hear_of_is_made_up_for_and_the_bundle_stays_as
     yard.run(&["run"]).exits(0);
     let sealed = yard.octets_of_outbox();
     let ledger = rusqlite::Connection::open(yard.site().join("state.db")).unwrap();
-    ledger.execute_batch("UPDATE orders SET state = 'open', sealing = 1; UPDATE devices SET state = 'bound'").unwrap();
+    ledger.execute_batch("UPDATE orders SET state = 'open', sealing = 1; UPDATE chunks SET exported = 0").unwrap();
     drop(ledger);
     yard.run(&["doctor"]).exits(0);
     assert_eq!(yard.run(&["order", "purge", "PO-1", "--yes", "--unfinished"]).code, 9, "somebody may have fetched it");
     yard.run(&["run"]).exits(0);
     assert_eq!(yard.octets_of_outbox(), sealed);
-    assert_eq!(yard.ledger_count("SELECT count(*) FROM devices WHERE state = 'exported'"), 5);
+    assert_eq!(yard.ledger_count("SELECT count(*) FROM device_states WHERE state = 'exported'"), 5);
     assert_eq!(yard.ledger_count("SELECT count(*) FROM orders WHERE state = 'exported'"), 1);
 }
 
@@ -276,7 +276,7 @@ fn a_purge_of_an_order_that_was_never_sealed_erases_its_packages() {
     let foreign = yard.outbox("PO-1").join("foreign");
     fs::write(&foreign, "x").unwrap();
     yard.run(&["run"]).exits(8);
-    assert_eq!(yard.ledger_count("SELECT count(*) FROM devices WHERE state = 'bound'"), 10);
+    assert_eq!(yard.ledger_count("SELECT count(*) FROM device_states WHERE state = 'bound'"), 10);
     let report = yard.run(&["--json", "order", "purge", "PO-1", "--yes", "--unfinished"]).exits(0).json();
     assert_eq!(report["erased"]["package_files"], 2);
     let left = fs::read_dir(yard.outbox("PO-1")).unwrap().map(|entry| entry.unwrap().file_name());

@@ -65,7 +65,7 @@ impl Yard {
     }
 
     fn in_state(&self, state: &str) -> i64 {
-        self.ledger_count(&format!("SELECT count(*) FROM devices WHERE state = '{state}'"))
+        self.ledger_count(&format!("SELECT count(*) FROM device_states WHERE state = '{state}'"))
     }
 
     /// Opens every package of a bundle, and gives its counts, which add up.

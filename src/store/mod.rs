@@ -143,7 +143,7 @@ pub struct NewNumbers {
 }
 
 /// State of one device line (contract, "States").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeviceState {
     /// Validated, numbers and key claimed.
     Accepted,
@@ -407,7 +407,7 @@ pub trait Store: Send + Sync {
         outcomes: &[(DevicePk, Outcome)],
         object: Option<&ObjectFacts>,
     ) -> Result<(), StoreError>;
-    /// Marks prepared and bound devices exported and the order too, in one transaction, under the hash of the bundle's manifest.
+    /// Prepared and bound devices are exported from here on, and the order, in one transaction, under the hash of the bundle's manifest.
     /// Refused while a device is without outcome.
     fn close_order(&self, order: OrderPk, manifest_sha256: &[u8; 32]) -> Result<(), StoreError>;
     /// How many devices of an order have a PPP that is stored and not bound yet.

@@ -76,7 +76,7 @@ pub(crate) fn claims_add_up(yard: &Yard) {
 pub(crate) fn is_complete(yard: &Yard, order_id: &str, sum: Sum) {
     claims_add_up(yard);
     let issued = sum.bound + sum.stored;
-    let of_order = format!("FROM devices WHERE order_pk = (SELECT pk FROM orders WHERE order_id = '{order_id}')");
+    let of_order = format!("FROM device_states WHERE order_pk = (SELECT pk FROM orders WHERE order_id = '{order_id}')");
     for (state, count) in [("exported", issued), ("rejected", sum.refused)] {
         let found = yard.ledger_count(&format!("SELECT count(*) {of_order} AND state = '{state}'"));
         assert_eq!(found, count as i64, "{state}");

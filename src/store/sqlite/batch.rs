@@ -6,6 +6,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::claims::{claim_matching_id, claim_matching_ids};
+use super::exported::{self, Exported};
 use super::states::forget_marks;
 use super::{Ledger, ORDER_COLUMNS, audit, bindings, damaged_column, parsed, read_order, remakes, write};
 use crate::audit::{Event, Head, Log, Word};
@@ -28,7 +29,7 @@ const NEW_ISSUE: &str = "INSERT INTO issues VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 
 const ISSUED_AGAIN: &str = "REPLACE INTO issues VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 /// For a change of many rows that stands or falls with its transaction: SQLite keeps no journal beside it, in a temporary file, to
 /// take back the one statement.
-const WHOLE: &str = "OR FAIL";
+pub(super) const WHOLE: &str = "OR FAIL";
 /// Failed rows that a line of the audit log names.
 const NAMED_ROWS: usize = 20;
 
@@ -129,7 +130,7 @@ impl Store for Ledger {
         // Rows refused at acceptance stand in the order's own bundle.
         let mut statement = connection.prepare_cached(
             "SELECT d.state, count(*) FROM chunks c
-             JOIN devices d ON +d.order_pk = c.order_pk AND d.pk BETWEEN c.first_device AND c.last_device
+             JOIN device_states d ON +d.order_pk = c.order_pk AND d.pk BETWEEN c.first_device AND c.last_device
              WHERE c.order_pk = ?1 AND c.part = ?2 AND c.done = 1 AND d.state <> 'rejected' GROUP BY d.state",
         )?;
         let counts = statement.query_map(params![order.0, part], |row| Ok((read_state(row, 0)?, row.get(1)?)))?;
@@ -142,8 +143,13 @@ impl Store for Ledger {
              WHERE {STRETCH} ORDER BY d.pk"
         );
         let connection = self.lock();
+        let exported = Exported::between(&connection, order, (first.0, last.0))?;
         let mut statement = connection.prepare_cached(&sql)?;
-        Ok(statement.query_map(params![order.0, first.0, last.0], read_device)?.collect::<Result<_, _>>()?)
+        let read = |row: &Row<'_>| {
+            let device = read_device(row)?;
+            Ok(Device { state: exported.state(device.pk, device.state), ..device })
+        };
+        Ok(statement.query_map(params![order.0, first.0, last.0], read)?.collect::<Result<_, _>>()?)
     }
 
     fn commit_chunk(
@@ -171,11 +177,7 @@ impl Store for Ledger {
     fn close_order(&self, order: OrderPk, manifest_sha256: &[u8; 32]) -> Result<(), StoreError> {
         let mut connection = self.lock();
         let transaction = write(&mut connection)?;
-        let (first, last) = span(&transaction, order)?;
-        let sql = format!(
-            "UPDATE {WHOLE} devices AS d SET state = 'exported' WHERE {STRETCH} AND state IN ('prepared', 'bound')"
-        );
-        transaction.execute(&sql, params![order.0, first, last])?;
+        exported::mark(&transaction, order)?;
         if transaction.execute("UPDATE orders SET state = 'exported', sealing = 0 WHERE pk = ?1", [order.0])? != 1 {
             return Err(StoreError::State(format!("there is no order {}", order.0)));
         }
@@ -272,18 +274,28 @@ fn chunk_event(
     })
 }
 
+/// An order's devices by state, each counted as it is walked by: SQLite would sort them first.
 fn states(connection: &Connection, order: OrderPk) -> Result<Vec<(DeviceState, u64)>, StoreError> {
     let (first, last) = span(connection, order)?;
-    let sql = format!("SELECT d.state, count(*) FROM devices d WHERE {STRETCH} GROUP BY d.state ORDER BY min(d.pk)");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let counted = statement.query_map(params![order.0, first, last], |row| Ok((read_state(row, 0)?, row.get(1)?)))?;
-    Ok(counted.collect::<Result<_, _>>()?)
+    let exported = Exported::between(connection, order, (first, last))?;
+    let mut statement = connection.prepare_cached(&format!("SELECT d.pk, d.state FROM devices d WHERE {STRETCH}"))?;
+    let mut devices = statement.query(params![order.0, first, last])?;
+    let mut counts = BTreeMap::new();
+    while let Some(row) = devices.next()? {
+        *counts.entry(exported.state(DevicePk(row.get(0)?), read_state(row, 1)?)).or_default() += 1;
+    }
+    Ok(counts.into_iter().collect())
 }
 
 /// An order's devices lie between these two, both included, and one acceptance wrote them: to walk along them is cheaper than to look
-/// each one up behind the index.
+/// each one up behind the index. Asked line by line, the two are some steps in the index; asked at once they are a walk of their own.
 fn span(connection: &Connection, order: OrderPk) -> Result<(i64, i64), StoreError> {
-    let sql = "SELECT coalesce(min(pk), 0), coalesce(max(pk), -1) FROM devices WHERE order_pk = ?1";
+    let sql = "WITH RECURSIVE lines (line) AS (
+             SELECT min(line) FROM devices WHERE order_pk = ?1
+             UNION ALL SELECT (SELECT min(line) FROM devices WHERE order_pk = ?1 AND line > lines.line) FROM lines WHERE line NOT NULL)
+         SELECT coalesce(min((SELECT min(pk) FROM devices WHERE order_pk = ?1 AND line = lines.line)), 0),
+             coalesce(max((SELECT max(pk) FROM devices WHERE order_pk = ?1 AND line = lines.line)), -1)
+         FROM lines WHERE line NOT NULL";
     Ok(connection.prepare_cached(sql)?.query_row([order.0], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 

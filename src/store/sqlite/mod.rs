@@ -9,6 +9,7 @@ mod batch;
 mod bindings;
 mod changes;
 mod claims;
+mod exported;
 mod identity;
 mod overview;
 mod purge;
@@ -56,6 +57,7 @@ const VERSIONS: &[M<'static>] = &[
     M::up(identity::SCHEMA),
     M::up(include_str!("changes.sql")),
     M::up(include_str!("states_check.sql")),
+    M::up(include_str!("exported.sql")),
 ];
 const MIGRATIONS: Migrations<'static> = Migrations::from_slice(VERSIONS);
 

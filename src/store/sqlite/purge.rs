@@ -6,6 +6,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use super::exported::settle;
 use super::{Ledger, audit, write};
 use crate::audit::{Event, Word};
 use crate::store::{OrderPk, StoreError};
@@ -108,6 +109,7 @@ pub(super) fn shred_in(
          WHERE device IN (SELECT pk FROM devices WHERE order_pk = ?1)",
         [order.0],
     )? as u64;
+    settle(transaction, order)?;
     let cancelled = transaction.execute(
         "UPDATE devices SET state = 'cancelled' WHERE order_pk = ?1 AND state IN ('accepted', 'prepared', 'bound', 'held')",
         [order.0],

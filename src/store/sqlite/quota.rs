@@ -9,7 +9,7 @@ use crate::store::StoreError;
 impl Claimed<'_> {
     /// Rows of the tenant that were accepted and are neither exported nor ended.
     pub fn open_rows(&self, tenant: &Tenant) -> Result<u64, StoreError> {
-        let sql = "SELECT count(*) FROM orders o JOIN devices d ON d.order_pk = o.pk
+        let sql = "SELECT count(*) FROM orders o JOIN device_states d ON d.order_pk = o.pk
              WHERE o.tenant = ?1 AND o.state = 'open' AND o.purged_at IS NULL
              AND d.state IN ('accepted', 'held', 'prepared', 'bound')";
         Ok(self.connection().prepare_cached(sql)?.query_row([tenant.as_str()], |row| row.get(0))?)

@@ -9,6 +9,7 @@ use rusqlite::{Row, Transaction, params};
 use super::batch::insert_issue;
 use super::changes::{claim_numbers, is_wanted};
 use super::claims::claim_one_time_key;
+use super::exported::settle;
 use super::{Ledger, audit, write};
 use crate::audit::{Event, Word};
 use crate::ids::OrderKey;
@@ -71,6 +72,7 @@ pub(super) fn record(
 ) -> Result<(), StoreError> {
     let mut connection = ledger.lock();
     let transaction = write(&mut connection)?;
+    settle(&transaction, order)?;
     for device in made {
         replace(&transaction, order, remake, device)?;
     }

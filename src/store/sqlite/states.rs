@@ -8,6 +8,7 @@
 
 use rusqlite::{Connection, Transaction, params};
 
+use super::exported::settle;
 use super::{Ledger, audit, write};
 use crate::audit::{Event, Word};
 use crate::store::{DeviceState, OrderPk, StoreError};
@@ -60,6 +61,7 @@ impl Ledger {
         let mut connection = self.lock();
         let transaction = write(&mut connection)?;
         forget_marks(&transaction, order)?;
+        settle(&transaction, order)?;
         let secrets = "UPDATE issues SET sealed_credentials = NULL, sealed_ppk = NULL, ki_enc = x'', opc_enc = x''
              WHERE device IN (SELECT pk FROM devices WHERE order_pk = ?1 AND state IN ('prepared', 'bound'))";
         transaction.execute(secrets, [order.0])?;
