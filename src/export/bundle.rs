@@ -129,6 +129,12 @@ impl BundleFile {
         Ok(Self { name: name.to_owned(), gathered, pending, hash: Sha256::new(), bytes: 0 })
     }
 
+    /// Puts what was written so far on the disk, under the temporary name: [`Bundle::keep`] has less to wait for.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.pass_on()?;
+        self.pending.sync()
+    }
+
     fn pass_on(&mut self) -> io::Result<()> {
         self.pending.write_all(&self.gathered)?;
         self.hash.update(&self.gathered);

@@ -66,9 +66,17 @@ pub(super) fn close<H: Hsm>(
     stored: &StoredOrder,
     work: &OrderWork,
     session: &mut H::Session,
-    (times, begun): (&RunTimes, Begun<'_>),
+    (times, mut begun): (&RunTimes, Begun<'_>),
 ) -> Result<Counts, Fault> {
-    let counts = counts_of(engine.store, stored)?;
+    // A big order's rows are counted while its files are on their way to the disk.
+    let (counts, synced) = std::thread::scope(|scope| {
+        let syncing = begun.rows.as_mut().map(|rows| scope.spawn(|| rows.sync()));
+        let counts = counts_of(engine.store, stored);
+        let panicked = |_| Err(Fault::new(Exit::Bug, "the sync of the row files panicked"));
+        (counts, syncing.map_or(Ok(()), |syncing| syncing.join().unwrap_or_else(panicked)))
+    });
+    let counts = counts?;
+    synced?;
     let binds_now = |line: u32| work.line(line).is_some_and(|line| line.binding == Binding::Now);
     let mut chunks = engine.store.chunks(work.pk)?;
     sweep_orphans(&work.bundle_dir, &chunks, stored.part)?;

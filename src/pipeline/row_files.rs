@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, SyncSender};
+use std::thread::ScopedJoinHandle;
 
 use super::work::OrderWork;
 use crate::error::{Exit, Fault};
@@ -107,6 +108,20 @@ impl<'w> RowFiles<'w> {
                 writer.join().unwrap_or_else(|_| Err(Fault::new(Exit::Bug, "the writer of the row files panicked")));
             written.and(read)
         })
+    }
+
+    /// Puts what was written so far on the disk, all files at once.
+    pub(super) fn sync(&mut self) -> Result<(), Fault> {
+        let Self { orders, core, codes, results, qr, dir, .. } = self;
+        let files = [orders, core, codes, results].into_iter().chain(qr);
+        let synced: io::Result<()> = std::thread::scope(|scope| {
+            let syncing: Vec<_> = files.map(|file| scope.spawn(|| file.sync())).collect();
+            let done = |sync: ScopedJoinHandle<'_, io::Result<()>>| {
+                sync.join().unwrap_or_else(|_| Err(io::Error::other("the sync of a row file panicked")))
+            };
+            syncing.into_iter().map(done).collect::<Vec<_>>().into_iter().collect()
+        });
+        synced.map_err(|e| export_fault(dir, &e))
     }
 
     /// Makes them durable as files of the bundle.
