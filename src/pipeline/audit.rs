@@ -72,14 +72,14 @@ impl Audit {
     }
 }
 
-/// Reads a finished profile by names and compares every value, at every place, with what the record should have. `template`: what
-/// was read back of the template, of which nothing may be left.
+/// Reads a finished profile by names and compares every value, at every place, with what the record should have; gives what was read.
+/// `template`: what was read back of the template, of which nothing may be left.
 pub(super) fn read_back(
     (settings, template): (&Settings, &Found),
     upp: &Upp,
     (identity, credentials): (&Identity<'_>, &Credentials),
     op: Option<&SubscriberKey>,
-) -> Result<(), AuditError> {
+) -> Result<Found, AuditError> {
     let op = op.filter(|_| settings.algorithm == Algorithm::Milenage);
     let expected = Expected { identity, settings, credentials, template: Some(template), op };
     audit::check(upp.expose(), &expected)
@@ -183,7 +183,7 @@ mod tests {
         let identity = Identity { iccid: iccid(0), imsi, msisdn: Some("4915112340000"), vars: &vars };
         let sound = template.personalise(&identity, &credentials).unwrap();
         let read = |settings: &Settings, upp: &Upp, identity: &Identity<'_>| {
-            read_back((settings, &found), upp, (identity, &credentials), None).map_err(|e| e.to_string())
+            read_back((settings, &found), upp, (identity, &credentials), None).map(drop).map_err(|e| e.to_string())
         };
         assert_eq!(read(&settings, &sound, &identity), Ok(()));
 

@@ -5,7 +5,7 @@ use crate::formats::saip::algorithm::Algorithm;
 use crate::personalise::audit::{self, Found};
 use crate::personalise::auth::milenage::Constants;
 use crate::personalise::auth::{Challenge, Disagreement, Party, agree};
-use crate::personalise::{Settings, Upp, VarSource};
+use crate::personalise::{Settings, VarSource};
 
 /// A finished profile as an authenticating party: each of its akaParameters, and what its core network is known to be.
 pub(super) struct Card {
@@ -57,9 +57,8 @@ impl Core {
 }
 
 impl Card {
-    /// Reads the profile. `rand`: what the core network will challenge it with.
-    pub(super) fn of(upp: &Upp, core: Core, rand: [u8; 16]) -> Result<Self, NoCard> {
-        let found = audit::read(upp.expose())?;
+    /// Of what was read of a profile. `rand`: what the core network will challenge it with.
+    pub(super) fn of(found: &Found, core: Core, rand: [u8; 16]) -> Result<Self, NoCard> {
         let application = |aka: &audit::Aka| {
             let wrong = |what| NoCard::Parameter { place: aka.place.clone(), what };
             let text = |name| found.named(name).find(|value| value.place == aka.place)?.text.as_deref();
@@ -106,8 +105,8 @@ mod tests {
 
     const RAND: [u8; 16] = [0x3D; 16];
 
-    /// A profile made with these settings, and its credentials.
-    fn made(settings: &Settings) -> (Upp, Credentials, Found) {
+    /// What is read of a profile made with these settings, its credentials, and what is read of its template.
+    fn made(settings: &Settings) -> (Found, Credentials, Found) {
         let der = preset("operational").unwrap().unwrap();
         let template = CompiledTemplate::compile(&der, settings).unwrap();
         let random: Vec<u8> = (0..template.draw_len()).map(|i| (i as u8).wrapping_mul(29) | 1).collect();
@@ -115,7 +114,7 @@ mod tests {
         let (iccid, imsi) = ("89000123456789012341".parse().unwrap(), "001010123456063".parse().unwrap());
         let identity = Identity { iccid, imsi: Some(imsi), msisdn: None, vars: &[] };
         let upp = template.personalise(&identity, &credentials).unwrap();
-        (upp, credentials, audit::read(&der).unwrap())
+        (audit::read(upp.expose()).unwrap(), credentials, audit::read(&der).unwrap())
     }
 
     fn settings(algorithm: Algorithm, vars: &[(&str, &str)]) -> Settings {
@@ -131,19 +130,19 @@ mod tests {
             settings(Algorithm::Milenage, &[own, ("sqn", "00000000002A")]),
             settings(Algorithm::Tuak, &[]),
         ] {
-            let (upp, credentials, template) = made(&settings);
+            let (profile, credentials, template) = made(&settings);
             let core = || Core::ordered(&settings, &template, &[]).unwrap();
             let (k, opc) = (credentials.k(), credentials.opc());
-            assert_eq!(Card::of(&upp, core(), RAND).unwrap().answers(k, opc), Ok(()));
+            assert_eq!(Card::of(&profile, core(), RAND).unwrap().answers(k, opc), Ok(()));
             for octet in 0..k.len() + opc.len() {
                 let mut other = [k, opc].concat();
                 other[octet] ^= 0x20;
                 let (k, opc) = other.split_at(k.len());
-                let told = Card::of(&upp, core(), RAND).unwrap().answers(k, opc);
+                let told = Card::of(&profile, core(), RAND).unwrap().answers(k, opc);
                 assert_eq!(told, Err(Disagreement::Autn), "octet {octet}");
             }
             assert!(matches!(
-                Card::of(&upp, core(), RAND).unwrap().answers(&k[1..], opc),
+                Card::of(&profile, core(), RAND).unwrap().answers(&k[1..], opc),
                 Err(Disagreement::Length(_))
             ));
         }
@@ -152,7 +151,7 @@ mod tests {
     #[test]
     fn constants_or_an_algorithm_that_were_not_ordered_are_told() {
         let usual = settings(Algorithm::Milenage, &[]);
-        let (upp, credentials, template) = made(&usual);
+        let (profile, credentials, template) = made(&usual);
         for (var, told) in [
             (("rotation_constants", "4100204060"), Disagreement::Autn),
             (("rotation_constants", "4000214060"), Disagreement::Key("CK")),
@@ -160,11 +159,11 @@ mod tests {
             (("rotation_constants", "4000204061"), Disagreement::Auts),
         ] {
             let core = Core::ordered(&settings(Algorithm::Milenage, &[var]), &template, &[]).unwrap();
-            let answered = Card::of(&upp, core, RAND).unwrap().answers(credentials.k(), credentials.opc());
+            let answered = Card::of(&profile, core, RAND).unwrap().answers(credentials.k(), credentials.opc());
             assert_eq!(answered, Err(told), "{var:?}");
         }
         let core = Core::ordered(&settings(Algorithm::Tuak, &[]), &template, &[]).unwrap();
-        let answered = Card::of(&upp, core, RAND).unwrap().answers(credentials.k(), &[1; 32]);
+        let answered = Card::of(&profile, core, RAND).unwrap().answers(credentials.k(), &[1; 32]);
         assert_eq!(answered, Err(Disagreement::Algorithm));
     }
 

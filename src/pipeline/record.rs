@@ -201,14 +201,14 @@ impl<'d> Started<'d> {
             let identity = name.identity(device);
             let upp = line.template.personalise(&identity, &credentials).map_err(unfit)?;
             made = Some(Made { sha256: upp.sha256(), was: "read back" });
-            let read = audit::read_back((&line.settings, &line.template_found), &upp, (&identity, &credentials), op);
+            let found = audit::read_back((&line.settings, &line.template_found), &upp, (&identity, &credentials), op);
             let wrong = |e: &dyn std::fmt::Display| {
                 let failed = name.failed_as(ErrorClass::CryptoSelfcheck, &format!("read back: {e}"), NEVER_ISSUED);
                 Failed { reach: Reach::Misread, ..failed }
             };
-            read.map_err(|e| wrong(&e))?;
+            let found = found.map_err(|e| wrong(&e))?;
             let core = Core::ordered(&line.settings, &line.template_found, &device.vars);
-            card = Some(Box::new(core.and_then(|core| Card::of(&upp, core, rand)).map_err(|e| wrong(&e))?));
+            card = Some(Box::new(core.and_then(|core| Card::of(&found, core, rand)).map_err(|e| wrong(&e))?));
         }
         let mut issue = Issue { matching_id: matching_id.as_str().to_owned(), ..Issue::default() };
         let goal = match if is_renewed { Binding::Now } else { line.binding } {

@@ -30,8 +30,8 @@ pub struct Expected<'a> {
     pub op: Option<&'a SubscriberKey>,
 }
 
-/// Reads `upp` and compares every place of every value that the record owns. The first difference is the error.
-pub fn check(upp: &[u8], expected: &Expected<'_>) -> Result<(), AuditError> {
+/// Reads `upp` and compares every place of every value that the record owns; gives what was read. The first difference is the error.
+pub fn check(upp: &[u8], expected: &Expected<'_>) -> Result<Found, AuditError> {
     let package = Package::parse(upp).map_err(AuditError::Der)?;
     let found = read_package(&package)?;
     let audit = Audit { package: &package, found: &found, expected };
@@ -41,7 +41,8 @@ pub fn check(upp: &[u8], expected: &Expected<'_>) -> Result<(), AuditError> {
     audit.authentication()?;
     audit.codes()?;
     audit.ota_keys()?;
-    audit.nothing_of_the_template()
+    audit.nothing_of_the_template()?;
+    Ok(found)
 }
 
 struct Audit<'a> {
