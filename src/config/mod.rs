@@ -77,7 +77,7 @@ pub struct HsmConfig {
     /// How long a run waits for a token to come back when none serves, before it stops.
     #[serde(default = "recover_s")]
     pub recover_s: u64,
-    /// Of so many signatures, 1 to 16, the last is verified in software before any of them goes out; 1: every one.
+    /// Of so many signatures, 1 to 64, the last is verified in software before any of them goes out; 1: every one.
     #[serde(default = "verify_one_in")]
     pub verify_one_in: u64,
     /// Further tokens that hold the same keys, each with what differs from the first.
@@ -93,8 +93,11 @@ fn recover_s() -> u64 {
     60
 }
 
+/// See [`HsmConfig::verify_one_in`].
+pub const VERIFY_ONE_IN: u64 = 32;
+
 fn verify_one_in() -> u64 {
-    16
+    VERIFY_ONE_IN
 }
 
 /// `[[hsm.slot]]`: one more token. What is left out is as in `[hsm]`.

@@ -63,9 +63,17 @@ pub struct Limits {
     pub encrypt_octets: usize,
     /// Sessions that sign at once, at most.
     pub lanes: usize,
+    /// Where a site does not say how many lanes it wants, and CPU threads work beside them: one for so many cores. A token that computes
+    /// on these cores itself needs no more than a part of them.
+    #[serde(default = "cores_a_lane")]
+    pub cores_a_lane: usize,
     /// Sessions of the token altogether; 0: the token tells (ulMaxSessionCount) or has no bound.
     #[serde(default)]
     pub sessions: usize,
+}
+
+fn cores_a_lane() -> usize {
+    1
 }
 
 /// Sessions that are no lane's: the anchor, which holds the login, and the one of the signature that ends a recovery.
@@ -161,9 +169,10 @@ impl HsmProfile {
         if profile.schema != SCHEMA {
             return Err(wrong(format!("schema {:?} is not {SCHEMA:?}", profile.schema)));
         }
-        let Limits { random_octets, encrypt_octets, lanes, sessions } = profile.limits;
-        if random_octets < 64 || encrypt_octets < 16 || lanes == 0 {
-            return Err(wrong("limits: random_octets below 64, encrypt_octets below 16 or no lanes".into()));
+        let Limits { random_octets, encrypt_octets, lanes, cores_a_lane, sessions } = profile.limits;
+        if random_octets < 64 || encrypt_octets < 16 || lanes == 0 || cores_a_lane == 0 {
+            let what = "limits: random_octets below 64, encrypt_octets below 16, no lanes or no cores_a_lane";
+            return Err(wrong(what.into()));
         }
         if (1..=OTHER_SESSIONS).contains(&sessions) {
             return Err(wrong(format!(
@@ -221,13 +230,16 @@ mod tests {
         let with = |line: &str| HsmProfile::parse("x", &SOFTHSM.replacen("model =", &format!("{line}\nmodel ="), 1));
         assert!(with("unknown = [\"limits.lanes\"]").is_ok());
         assert!(with("unknown = [\"limits.lines\"]").unwrap_err().what.contains("limits.lines"));
+        let lanes = SOFTHSM.replacen("cores_a_lane = 2", "cores_a_lane = 0", 1);
+        assert!(HsmProfile::parse("x", &lanes).unwrap_err().what.contains("no cores_a_lane"));
         let number = SOFTHSM.replacen("0x210A", "0x210C", 1);
         assert!(HsmProfile::parse("x", &number).unwrap_err().what.contains("key_wrap_pad_number"));
     }
 
     #[test]
     fn lanes_leave_room_for_the_sessions_that_are_no_lanes() {
-        let limits = |lanes, sessions| Limits { random_octets: 64, encrypt_octets: 16, lanes, sessions };
+        let limits =
+            |lanes, sessions| Limits { random_octets: 64, encrypt_octets: 16, lanes, cores_a_lane: 1, sessions };
         assert_eq!(limits(16, 0).most_lanes(None), 16);
         assert_eq!(limits(16, 10).most_lanes(None), 8);
         assert_eq!(limits(16, 10).most_lanes(Some(6)), 4, "the token's own bound is tighter");

@@ -48,6 +48,11 @@ impl Hall {
         Self { rules, seats, state: Mutex::new(state), bell: Condvar::new() }
     }
 
+    /// Lanes that are there.
+    pub(super) fn running(&self) -> usize {
+        self.state().pools.iter().map(|pool| pool.running).sum()
+    }
+
     /// Hands work over; it fails at once when no token is to be hoped for, or when the lanes have stopped.
     pub(super) fn submit(&self, jobs: impl IntoIterator<Item = Job>) {
         let mut state = self.state();
@@ -245,9 +250,13 @@ impl Hall {
         let mut state = self.state();
         state.slips.push(Arc::clone(slip));
         state.threads += 1;
-        let pool = &mut state.pools[slip.id.pool];
-        pool.running += 1;
-        pool.wanted = pool.wanted.max(pool.running);
+        state.pools[slip.id.pool].running += 1;
+    }
+
+    /// A pool should have so many lanes. One that took a stuck one's place while a recovery started others is one too many for a
+    /// while: that is no reason to want more.
+    pub(super) fn wants(&self, pool: usize, lanes: usize) {
+        self.state().pools[pool].wanted = lanes;
     }
 
     /// A lane ends.

@@ -31,10 +31,14 @@ pub use self::health::{Breaker, Health, PoolHealth};
 use self::lane::{Lane, Open};
 use self::work::{Answer, Job, Work};
 use super::{FaultClass, Hsm, HsmError, HsmSession, KeyRef, Recoverable, Role};
-use crate::config::HsmConfig;
+use crate::config::{HsmConfig, VERIFY_ONE_IN};
 
-/// Digests of one job: few enough that all lanes share a chunk's work, enough that the queue costs nothing beside a signature.
-const MOST_DIGESTS: usize = 16;
+/// Digests of one job at most: of so many signatures one is verified, which takes about as long as a signature.
+const MOST_DIGESTS: usize = 64;
+/// Of one job where lanes are many: enough that the queue costs nothing beside a signature, few enough that the lanes share a chunk's
+/// work. Each gets [`JOBS_A_LANE`] jobs of what is submitted at once, as long as they are not smaller than this.
+const LEAST_DIGESTS: usize = 16;
+const JOBS_A_LANE: usize = 8;
 /// The watch looks at least this often.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// At shutdown a call in flight gets this long.
@@ -58,7 +62,7 @@ pub struct Rules {
     pub call_deadline: Duration,
     /// How long work waits for a token to come back before it fails.
     pub recover_for: Duration,
-    /// Digests of one piece of work: its last signature is verified before any of them goes out.
+    /// Digests of one piece of work at most: its last signature is verified before any of them goes out.
     pub verify_one_in: usize,
     /// Between the first two rounds of a recovery.
     pub pause_from: Duration,
@@ -83,7 +87,7 @@ impl Default for Rules {
         Self {
             call_deadline: Duration::from_secs(30),
             recover_for: Duration::from_secs(60),
-            verify_one_in: MOST_DIGESTS,
+            verify_one_in: VERIFY_ONE_IN as usize,
             pause_from: Duration::from_millis(100),
             pause_to: Duration::from_secs(5),
         }
@@ -196,6 +200,7 @@ impl Lanes {
                     break;
                 }
             };
+            self.hall.wants(pool, number + 1);
             spawn_lane(Lane::new(&self.hall, pool, Some(session)))?;
         }
         Ok(())
@@ -271,13 +276,18 @@ fn submit_tried(hall: &Hall, key: KeyRef, digests: Vec<[u8; 32]>, tried: &[LaneI
     let expected = digests.len();
     let digests = Arc::new(digests);
     let (answer, answers) = crossbeam_channel::unbounded();
-    let together = hall.rules.verify_one_in;
+    let together = digests_a_job(expected, hall.running(), hall.rules.verify_one_in);
     hall.submit((0..expected).step_by(together).map(|start| {
         let range = start..expected.min(start + together);
         let work = Work::Sign { key, digests: Arc::clone(&digests), range, answer: answer.clone() };
         Job { tried: tried.to_vec(), ..Job::new(work) }
     }));
     Ticket { key, digests, answers }
+}
+
+/// Of so many digests handed over at once.
+fn digests_a_job(expected: usize, lanes: usize, most: usize) -> usize {
+    (expected / (JOBS_A_LANE * lanes.max(1))).max(LEAST_DIGESTS).min(most)
 }
 
 fn spawn_lane(lane: Lane) -> Result<(), HsmError> {

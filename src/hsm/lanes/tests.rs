@@ -486,6 +486,21 @@ fn of_a_token_that_goes_wrong_in_the_middle_no_signature_goes_out() {
 }
 
 #[test]
+fn a_job_is_as_big_as_the_sample_allows_and_the_lanes_leave_it() {
+    for (expected, lanes, most, digests) in [
+        (1_000, 1, 32, 32),
+        (1_000, 2, 64, 62),
+        (1_000, 32, 32, 16),
+        (1_000, 0, 64, 64),
+        (1_000, 2, 1, 1),
+        (3, 2, 32, 16),
+        (0, 2, 10, 10),
+    ] {
+        assert_eq!(digests_a_job(expected, lanes, most), digests, "{expected} digests, {lanes} lanes");
+    }
+}
+
+#[test]
 fn a_key_exchanged_in_between_is_found_by_the_next_sample() {
     let token = FakeToken::new("a", 0, Mood::default());
     let lanes = over(&[(&token, 1)], Rules { verify_one_in: 10, recover_for: Duration::from_millis(50), ..quick() });
@@ -555,7 +570,7 @@ fn the_token_with_less_outstanding_work_for_its_size_gets_the_next() {
     let lanes = over(&[(&small, 1), (&large, 4)], quick());
     std::thread::sleep(Duration::from_millis(50)); // all lanes wait
     [&small, &large].iter().for_each(|token| token.inner.hang.store(true, Ordering::SeqCst));
-    let ticket = lanes.submit(KeyRef(0), digests(4 * MOST_DIGESTS));
+    let ticket = lanes.submit(KeyRef(0), digests(4 * LEAST_DIGESTS));
     eventually(|| [&small, &large].iter().map(|token| token.inner.in_call.load(Ordering::SeqCst)).sum::<usize>() == 4);
     assert!(large.inner.in_call.load(Ordering::SeqCst) >= 3, "four jobs: one on the small, three on the large");
     [&small, &large].iter().for_each(|token| token.inner.hang.store(false, Ordering::SeqCst));

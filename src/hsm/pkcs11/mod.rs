@@ -70,6 +70,8 @@ pub struct TokenFacts {
     pub mechanisms: Vec<MechanismName>,
     /// Sessions that sign at once, at most: the profile's bound, or what the token grants.
     pub max_lanes: usize,
+    /// Of the profile: a lane for so many cores where the site does not say.
+    pub cores_a_lane: usize,
 }
 
 /// What stays the same of a token for the life of the process, and its login of today.
@@ -133,16 +135,21 @@ impl Token {
         Ok(format!("{} {}", info.library_description().trim(), info.library_version()))
     }
 
-    /// Lanes to start: as configured, by default one for each core, never more than profile and token allow.
-    pub fn lane_count(&self, configured: usize) -> usize {
+    /// Lanes to start: as configured, by default one for so many cores, never more than profile and token allow.
+    fn lane_count(&self, cores_a_lane: usize) -> usize {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let wanted = if configured == 0 { cores } else { configured };
+        let wanted = if self.held.lanes == 0 { cores.div_ceil(cores_a_lane) } else { self.held.lanes };
         wanted.clamp(1, self.held.facts.max_lanes.max(1))
     }
 
-    /// Lanes to start as the site says for this token.
+    /// Lanes to start as the site says for this token, by default one for each core.
     pub fn lanes(&self) -> usize {
-        self.lane_count(self.held.lanes)
+        self.lane_count(1)
+    }
+
+    /// The same where CPU threads have work of their own all the while: by default one for as many cores as the profile says.
+    pub fn lanes_beside(&self) -> usize {
+        self.lane_count(self.held.facts.cores_a_lane)
     }
 
     /// Lanes the site asks for, also those that profile or token do not allow; what [`Self::lanes`] gives where it does not say.
@@ -192,6 +199,7 @@ impl Token {
             keys: rules.len(),
             mechanisms: profile.mechanisms.clone(),
             max_lanes: profile.limits.most_lanes(granted_sessions(&info)),
+            cores_a_lane: profile.limits.cores_a_lane,
         };
         let held = Held {
             module,
