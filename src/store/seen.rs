@@ -1,7 +1,7 @@
 //! Which values came before: exact, and in little memory however many they are.
 //!
-//! In: values of one size. Out: whether each is new. A filter of 12 bits a value (Bloom, 8 probes) says "never" without error;
-//! what it says "maybe" to, which is one honest value in some thousand, is looked for among the values themselves, which rest in a
+//! In: values of one size. Out: whether each is new. A filter of 10 bits a value (Bloom, 7 probes) says "never" without error;
+//! what it says "maybe" to, which is one honest value in some hundred, is looked for among the values themselves, which rest in a
 //! nameless temporary file. They rest there on shelves, chosen by their hash, and a suspect is looked for on its own alone. A batch
 //! of values is looked for in one reading, so that a flood of repeated values costs a reading a batch and not one a value.
 
@@ -11,11 +11,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// With 8 probes at most one new value in 300 is a false suspect, while the filter fills one in 1,900. Of 16 bits one in 1,700 is,
-/// but a million records are 4 MB then, a tenth of all that a run holds.
-const BITS_A_VALUE: u64 = 12;
-const PROBES: u64 = 8;
-const SHELVES: usize = 16;
+/// With 7 probes at most one new value in 120 is a false suspect, while the filter fills one in 700. Of 12 bits and 8 probes one in 300
+/// is, but of a million records each bit is a quarter of a megabyte, and the filter most of what a big order holds more than a small one.
+const BITS_A_VALUE: u64 = 10;
+const PROBES: u64 = 7;
+/// So many that the false suspects of a thousand records are looked for among a quarter of all values at most.
+const SHELVES: usize = 64;
 /// Values of one shelf that rest in memory before they are written, and are read at once.
 const BLOCK: usize = 256;
 
@@ -220,7 +221,7 @@ mod tests {
         let mut filter = Filter::for_about(100_000);
         let hasher = RandomState::new();
         let suspects = (0..100_000_u32).filter(|n| filter.note(hasher.hash_one(n))).count();
-        assert!(suspects < 100, "{suspects}");
+        assert!(suspects < 220, "{suspects}"); // 134 are to be expected
         assert!((0..100_000_u32).all(|n| filter.note(hasher.hash_one(n))));
     }
 }
