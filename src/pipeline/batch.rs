@@ -11,8 +11,10 @@ use super::audit::Audit;
 use super::chunk::ChunkResult;
 use super::close;
 use super::hand_on::{self, HandOn};
+use super::open::Beside;
 use super::scribe;
-use super::work::{Engine, OrderWork, package_object};
+use super::work::{Binding, Engine, OrderWork, package_object};
+use crate::config::Site;
 use crate::error::{Exit, Fault};
 use crate::export::manifest::Counts;
 use crate::export::report::ChunkTiming;
@@ -27,6 +29,14 @@ const CHUNK_BYTES: usize = 16 << 20;
 const DRIVERS: usize = 3;
 /// The same of packages that keep the disk busy: a run of W3 takes 2.4 % less time. Of small ones a fourth chunk only takes memory.
 const DRIVERS_OF_BIG: usize = 4;
+/// Of small ones that are stored: they wait for no signature, and a chunk in flight is a fifteenth of all that such a run holds.
+const DRIVERS_OF_STORED: usize = 2;
+
+/// Octets of a package up to which its making takes less than a third of the time that key agreement and signature take.
+const SMALL_PACKAGE: usize = 16 << 10;
+
+/// Of so many chunks an order's work is mostly beginning and end.
+const FEW_CHUNKS: u64 = 8;
 
 /// How long this run took, for the report.
 #[derive(Debug, Default)]
@@ -46,6 +56,12 @@ impl RunTimes {
         self.objects.extend(objects);
         self.audited += audited;
     }
+}
+
+/// What goes on while signatures of these orders are made: an order of few chunks is done soonest when nothing is kept from the signers.
+pub(super) fn beside(site: &Site, due: &[StoredOrder]) -> Beside {
+    let few = FEW_CHUNKS * site.config.run.chunk_records as u64;
+    if due.iter().any(|order| order.rows > few) { Beside::Chunks } else { Beside::Little }
 }
 
 /// What ends the work on an order before its end.
@@ -203,7 +219,11 @@ fn drive<H: Hsm>(
     (marks, hand_on): (Marks<'_>, &HandOn),
 ) -> Result<RunTimes, Fault> {
     let next = Mutex::new(chunks.iter());
-    let driver = || -> Result<RunTimes, Fault> {
+    let is_held = keeps_to_some_cores(work);
+    let driver = |at| -> Result<RunTimes, Fault> {
+        if is_held {
+            engine.cpu.hold_beside(at);
+        }
         let mut session = engine.hsm.open_session()?;
         let mut times = RunTimes::default();
         loop {
@@ -232,8 +252,9 @@ fn drive<H: Hsm>(
         }
     };
     let results: Vec<Result<RunTimes, Fault>> = std::thread::scope(|scope| {
-        let drivers: Vec<_> =
-            (0..drivers_of(work).min(chunks.len())).map(|_| scope.spawn(|| marks.noted(driver()))).collect();
+        let drivers: Vec<_> = (0..drivers_of(work).max(engine.cpu.threads().div_ceil(2)).min(chunks.len()))
+            .map(|at| scope.spawn(move || marks.noted(driver(at))))
+            .collect();
         let join =
             |driver: std::thread::ScopedJoinHandle<'_, _>| driver.join().unwrap_or_else(|_| Err(panicked("a driver")));
         drivers.into_iter().map(join).collect()
@@ -247,7 +268,18 @@ fn drive<H: Hsm>(
 
 fn drivers_of(work: &OrderWork) -> usize {
     let has_big = work.lines.iter().any(|line| line.package_len() as u64 >= hand_on::PACKAGE_OCTETS);
-    if has_big { DRIVERS_OF_BIG } else { DRIVERS }
+    let binds = work.lines.iter().any(|line| line.binding == Binding::Now);
+    match (has_big, binds) {
+        (true, _) => DRIVERS_OF_BIG,
+        (false, true) => DRIVERS,
+        (false, false) => DRIVERS_OF_STORED,
+    }
+}
+
+/// Whether the drivers have so little to do beside CPU threads and signers: of a small package that is bound a quarter of the work is
+/// theirs, of a stored or a big one more than half.
+fn keeps_to_some_cores(work: &OrderWork) -> bool {
+    work.lines.iter().all(|line| line.binding == Binding::Now && line.package_len() <= SMALL_PACKAGE)
 }
 
 fn panicked(who: &str) -> Fault {

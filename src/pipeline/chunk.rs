@@ -1,8 +1,8 @@
 //! One chunk from device lines to durable packages:
 //!
 //! ```text
-//! draw randomness -> [cpu] credentials, agree, digest -> digests to the lanes
-//!                    [cpu] personalise, encrypt segments meanwhile -> signatures back -> write, sync -> outcomes for the ledger
+//! draw randomness -> [cpu] credentials, agree, digest -> digests to the lanes, K and OPc to the token meanwhile
+//!                 -> signatures back -> personalise, encrypt, sign, write some at a time -> sync -> outcomes for the ledger
 //! ```
 //!
 //! A record that cannot be issued fails alone; a token or disk that fails ends the chunk, of which nothing is kept.
@@ -82,17 +82,10 @@ impl<H: Hsm> Engine<'_, H> {
         let signing = self.sign_all(&to_sign);
         let curves = to_sign.iter().map(|record| record.curve).collect();
         let (agreed, core) = self.encrypt_for_core(line, started, session)?;
-        let seal = |bench: &mut _, group| seal::seal(bench, group, &order.batch_key);
-        let sealed = self.cpu.map_groups_with((agreed, seal::RECORDS), workbench, seal);
         // A line's records all want a signature or none does, and their secrets have one length: position is enough.
         let mut signatures = signing.wait(self.lanes)?.into_iter();
-        let finish = |(sealed, core): (Result<Sealed, Failed>, CoreSecrets)| {
-            let signature = signatures.next();
-            sealed.and_then(|record| record.finish(signature, core.ki, core.opc))
-        };
-        let finished = sealed.into_iter().zip(core).map(finish).collect();
-        let finished = keep_sound(order, &mut outcomes, finished);
-        let object = write(order, line, chunk, finished, &mut outcomes)?;
+        let made = agreed.into_iter().zip(core).map(|(record, core)| (record, (signatures.next(), core)));
+        let object = write(order, line, chunk, made, &mut outcomes)?;
         Ok(ChunkResult { devices, outcomes, curves, object, audited })
     }
 
@@ -332,17 +325,15 @@ fn unlike_others<'d>(order: &OrderWork, started: Vec<Started<'d>>) -> Result<Jud
     Ok(started.into_iter().zip(is_new).map(judge).collect())
 }
 
-/// Packages one behind the other into the bundle, PPPs into the vault; durable when this returns.
-fn write(
+/// Makes the packages, some at a time, and puts them one behind the other into the bundle, PPPs into the vault; durable when this
+/// returns. From its UPP to its place in the file a package stays in the cache of one core.
+fn write<'d>(
     order: &OrderWork,
     line: &LineWork,
     chunk: &Chunk,
-    finished: Vec<Finished>,
+    mut records: impl Iterator<Item = (Result<Started<'d>, Failed>, (Option<Signed>, CoreSecrets))>,
     outcomes: &mut Vec<(DevicePk, Outcome)>,
 ) -> Result<Option<Written>, Fault> {
-    if finished.is_empty() {
-        return Ok(None);
-    }
     let (dir, object, state) = match line.binding {
         Binding::Now => (&order.bundle_dir, package_object(chunk.number), DeviceState::Bound),
         Binding::Later => (&order.vault_dir, order.vault_object(chunk.number), DeviceState::Prepared),
@@ -352,9 +343,23 @@ fn write(
             .hint("make room or repair the directory, then run again: nothing of this chunk was issued")
     };
     let mut segment = LocalFiles::new(dir).and_then(|files| files.create(&object)).map_err(failed)?;
-    for record in finished {
-        let placed = segment.append(record.as_bytes()).map_err(failed)?;
-        outcomes.push((record.device(), record.into_outcome(state, &object, placed)));
+    let mut issued = 0;
+    let mut bench = workbench();
+    loop {
+        let (group, ends): (Vec<_>, Vec<_>) = records.by_ref().take(seal::RECORDS).unzip();
+        if group.is_empty() {
+            break;
+        }
+        let sealed = seal::seal(&mut bench, group, &order.batch_key).into_iter().zip(ends);
+        let finish = |(sealed, (signature, core)): (Result<Sealed, Failed>, (Option<Signed>, CoreSecrets))| {
+            sealed.and_then(|record| record.finish(signature, core.ki, core.opc))
+        };
+        for record in keep_sound(order, outcomes, sealed.map(finish).collect()) {
+            let placed = segment.append(record.as_bytes()).map_err(failed)?;
+            outcomes.push((record.device(), record.into_outcome(state, &object, placed)));
+            issued += 1;
+        }
     }
-    segment.finish().map(Some).map_err(failed)
+    // Dropped unfinished, nothing of the file stays.
+    if issued == 0 { Ok(None) } else { segment.finish().map(Some).map_err(failed) }
 }

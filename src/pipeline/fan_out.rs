@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::cores::Cores;
 use crate::error::{Exit, Fault};
 
 /// Items that one thread takes at once at most. Items of a batch cost the same, some tens of microseconds: more of them in one piece,
@@ -14,13 +15,44 @@ const PIECE: usize = 4;
 /// A pool of CPU threads; HSM lanes are apart (`hsm::lanes`).
 pub struct FanOut {
     pool: ThreadPool,
+    /// Where its threads have a core each.
+    cores: Option<Cores>,
 }
 
 impl FanOut {
     /// `threads` of them; 0: one a core.
     pub fn new(threads: usize) -> Result<Self, Fault> {
         let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("cpu-{i}")).build();
-        pool.map(|pool| Self { pool }).map_err(|e| Fault::new(Exit::Bug, format!("CPU threads do not start: {e}")))
+        pool.map(|pool| Self { pool, cores: None }).map_err(not_started)
+    }
+
+    /// For a long run of many threads: these, the signers, and those that [`Self::hold_beside`] holds. Each thread here has a core of its
+    /// own, unless the site wants fewer or more of them than there are cores: then it shares the machine.
+    pub fn on_cores(threads: usize) -> Result<Self, Fault> {
+        let Some(cores) = Cores::allowed().filter(|cores| threads == 0 || threads == cores.count()) else {
+            return Self::new(threads);
+        };
+        let own = cores.clone();
+        let hold = move |at| {
+            own.hold(at).unwrap_or_else(|error| tracing::debug!(%error, "a CPU thread has no core of its own"))
+        };
+        let pool = ThreadPoolBuilder::new().num_threads(cores.count()).thread_name(|i| format!("cpu-{i}"));
+        let pool = pool.start_handler(hold).build().map_err(not_started)?;
+        Ok(Self { pool, cores: Some(cores) })
+    }
+
+    /// How many threads there are.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Holds the calling thread, the `at`-th of its kind, to the last third of the cores. For threads that have less than a third of
+    /// the work: the pool's threads share theirs so that it comes out even, and what those have in common, the ledger first of all,
+    /// goes from core to core less often.
+    pub fn hold_beside(&self, at: usize) {
+        let Some(cores) = &self.cores else { return };
+        let last = cores.count() - 1 - at % cores.count().div_ceil(3);
+        cores.hold(last).unwrap_or_else(|error| tracing::debug!(%error, "a driver goes from core to core"));
     }
 
     /// `work` on every item; the results in the items' order.
@@ -62,7 +94,7 @@ impl FanOut {
         scratch: impl Fn() -> S + Sync + Send,
         work: impl Fn(&mut S, T) -> R + Sync + Send,
     ) -> Vec<R> {
-        let threads = self.pool.current_num_threads();
+        let threads = self.threads();
         let scratches: Vec<Mutex<Option<S>>> = std::iter::repeat_with(Mutex::default).take(threads).collect();
         let on_thread = |item| {
             // A thread of the pool meets its own place only, so that no lock is waited for.
@@ -74,6 +106,10 @@ impl FanOut {
         };
         self.pool.install(|| items.into_par_iter().with_max_len(piece).map(on_thread).collect())
     }
+}
+
+fn not_started(error: rayon::ThreadPoolBuildError) -> Fault {
+    Fault::new(Exit::Bug, format!("CPU threads do not start: {error}"))
 }
 
 #[cfg(test)]
@@ -92,6 +128,32 @@ mod tests {
             let seen = fan_out.map_groups_with(((0..len).collect(), 8), || (), sizes);
             assert!(seen.iter().map(|(n, _)| *n).eq(0..len));
             assert_eq!(seen.iter().map(|(_, size)| *size).max().unwrap_or_default(), largest, "{len} items");
+        }
+    }
+
+    #[test]
+    fn threads_have_a_core_each_where_the_site_leaves_their_number_open() {
+        let cores = Cores::allowed().unwrap().count();
+        let allowed = |fan_out: &FanOut| fan_out.map(&[(); 100], |()| Cores::allowed().unwrap().count());
+        for threads in [0, cores] {
+            let fan_out = FanOut::on_cores(threads).unwrap();
+            assert_eq!(fan_out.threads(), cores);
+            assert!(allowed(&fan_out).into_iter().all(|allowed| allowed == 1));
+            let beside = |at| {
+                std::thread::scope(|scope| {
+                    let thread = scope.spawn(|| {
+                        fan_out.hold_beside(at);
+                        Cores::allowed().unwrap().count()
+                    });
+                    thread.join().unwrap()
+                })
+            };
+            assert!((0..cores + 1).all(|at| beside(at) == 1));
+        }
+        for fan_out in [FanOut::on_cores(cores + 1).unwrap(), FanOut::new(0).unwrap()] {
+            assert!(allowed(&fan_out).into_iter().all(|allowed| allowed == cores));
+            fan_out.hold_beside(0);
+            assert_eq!(Cores::allowed().unwrap().count(), cores);
         }
     }
 

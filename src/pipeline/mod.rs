@@ -13,6 +13,7 @@ mod cancel;
 mod change;
 mod chunk;
 mod close;
+pub mod cores;
 mod distinct;
 pub mod fan_out;
 mod goals;
@@ -50,7 +51,7 @@ pub use change::{Changed, keep_runners_out};
 pub use goals::{First, Rows};
 pub use hold::{hold, release};
 pub use import::{ImportRefusal, wrapped_form};
-pub use open::{load_chains, with_engine};
+pub use open::{Beside, load_chains, with_engine};
 pub use prepare::{check_line, settings_of};
 pub use remake::{Remade, goals_of, remake};
 pub use revoke::{Revoked, revoke};
@@ -133,7 +134,7 @@ fn run_due(
     let event = event.number("due", (due.len() + remakes.len()) as u64);
     recorded(site, &ledger, event.number("resumed", resumed as u64), stop, || {
         // Opened even when nothing is due: a token that cannot be used is told now, not with the next order.
-        with_engine(site, |engine| {
+        with_engine(site, batch::beside(site, &due), |engine| {
             let worked = work_orders(engine, &ledger, &due, (audit, mode), stop)
                 .and_then(|outcome| make_remakes((engine, &ledger), &remakes, outcome, stop));
             let noted = attest::note_tokens(engine.store, &engine.lanes.health());

@@ -14,14 +14,35 @@ use crate::secret::SubscriberKey;
 use crate::store::sealed::{OP_AAD, TOP_AAD};
 use crate::store::sqlite::Ledger;
 
+/// What goes on while signatures are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// Not much: a group of records waits for its signatures before the next one begins.
+    Little,
+    /// Work on other chunks, on all cores.
+    Chunks,
+}
+
 /// Opens everything, lets `work` run, closes in order: lanes before the tokens.
-pub fn with_engine<R>(site: &Site, work: impl FnOnce(&Engine<'_, Lanes>) -> Result<R, Fault>) -> Result<R, Fault> {
+pub fn with_engine<R>(
+    site: &Site,
+    beside: Beside,
+    work: impl FnOnce(&Engine<'_, Lanes>) -> Result<R, Fault>,
+) -> Result<R, Fault> {
     let tokens = Token::open_all(site)?;
-    let seats = tokens.iter().map(|token| (token.clone(), token.lanes())).collect();
+    let lanes_of = |token: &Token| match beside {
+        Beside::Little => token.lanes(),
+        Beside::Chunks => token.lanes_beside(),
+    };
+    let seats = tokens.iter().map(|token| (token.clone(), lanes_of(token))).collect();
     let lanes = Lanes::over(seats, Rules::of(&site.config.hsm))?;
     let chains = load_chains(site, &lanes)?;
     let ledger = Ledger::open(&site.state_db())?;
-    let cpu = FanOut::new(site.config.run.threads)?;
+    let threads = site.config.run.threads;
+    let cpu = match beside {
+        Beside::Little => FanOut::new(threads)?,
+        Beside::Chunks => FanOut::on_cores(threads)?,
+    };
     let dppb = chains.curves().into_iter().map(|curve| {
         let key = lanes.key(&Role::DpPb(curve))?;
         Ok(DppbKey { curve, key, point: lanes.public_point(key)? })

@@ -32,7 +32,7 @@ use super::row_files::Walk;
 use super::seal;
 use super::stored::GROUP;
 use super::work::{Engine, OrderWork, package_object};
-use super::{attest, find_order, lock, outbox, prepare, recorded, sign_head, with_engine};
+use super::{Beside, attest, find_order, lock, outbox, prepare, recorded, sign_head, with_engine};
 use crate::audit::{Event, Word};
 use crate::config::Site;
 use crate::durable;
@@ -89,7 +89,7 @@ pub fn remake(
     }
     let event = Event::new(Word::RunBegun).name("command", "remake").order(&stored.key);
     recorded(site, &ledger, event, stop, || {
-        with_engine(site, |engine| {
+        with_engine(site, Beside::Little, |engine| {
             let devices = selected.devices.clone();
             let judging = Judging::of(engine);
             let (goals, believed) =

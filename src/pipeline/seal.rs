@@ -15,8 +15,8 @@ use crate::store::sealed::BatchKey;
 /// Records that a thread takes at once at most.
 pub(super) const RECORDS: usize = GROUP;
 
-/// Makes the profiles, closes their segments and the secrets that rest; the UPPs are wiped here. What one record's data spoils, spoils that record; where the
-/// sealer itself fails, all of the group do.
+/// Makes the profiles, closes their segments and the secrets that rest; the UPPs are wiped here. What one record's data spoils, spoils that
+/// record; where the sealer itself fails, all of the group do.
 pub(super) fn seal(
     bench: &mut Result<Workbench, ErrorStack>,
     group: Vec<Result<Started<'_>, Failed>>,

@@ -23,7 +23,9 @@ use super::remake::remake_dir;
 use super::row_files::Walk;
 use super::sign::ToSign;
 use super::work::{Engine, LineWork, OrderWork, package_object};
-use super::{attest, check_clock_now, find_order, lock, outbox, prepare, purge, recorded, sign_head, with_engine};
+use super::{
+    Beside, attest, check_clock_now, find_order, lock, outbox, prepare, purge, recorded, sign_head, with_engine,
+};
 use crate::audit::{Event, Word};
 use crate::bind::{Bpp, Draft, OneTimeKey, Workbench};
 use crate::certs::chain::manifest_certificates;
@@ -87,7 +89,7 @@ pub fn bind_stored(
     }
     let event = Event::new(Word::RunBegun).name("command", "bind").order(&stored.key);
     recorded(site, &ledger, event, stop, || {
-        with_engine(site, |engine| {
+        with_engine(site, Beside::Little, |engine| {
             let bound = bind_one(engine, &stored, key_file, mode, stop);
             let noted = attest::note_tokens(engine.store, &engine.lanes.health());
             let bound = bound?;
