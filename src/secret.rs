@@ -7,6 +7,15 @@ use std::marker::PhantomData;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
+/// Overwrites 32 KiB of the stack below its caller, which does what leaves something there in functions of its own: what is moved or
+/// computed leaves copies in frames that nobody wipes.
+#[inline(never)]
+pub fn wipe_stack() {
+    let mut below = [0_u128; 2048];
+    below.zeroize();
+    std::hint::black_box(&below);
+}
+
 /// Use of a key: S-ENC or PPK-ENC, AES-128-CBC over profile segments.
 #[derive(Debug)]
 pub enum Enc {}

@@ -24,6 +24,7 @@ use crate::formats::curve::Curve;
 use crate::hsm::lanes::Signed;
 use crate::hsm::{FaultClass, Hsm, HsmError, HsmSession, draw};
 use crate::ids::{MatchingId, RecordId};
+use crate::secret::{SubscriberKey, wipe_stack};
 use crate::store::packages::{LocalFiles, Packages, Written};
 use crate::store::sealed::Content;
 use crate::store::{Chunk, Device, DevicePk, DeviceState, Outcome, StoreError};
@@ -187,8 +188,13 @@ impl<H: Hsm> Engine<'_, H> {
         let (stem, random) = drawn.split_first_chunk().ok_or_else(|| Fault::new(Exit::Bug, "a draw without a stem"))?;
         let inputs = jobs.into_iter().zip(random.chunks_exact(draw_len)).collect();
         let op = self.op_of(work.1);
-        let new = |bench: &mut _, (job, octets)| Started::new(bench, work, job, (stem, octets), op);
-        Ok(self.cpu.map_with(inputs, workbench, new))
+        let new = |bench: &mut _, group: Vec<(Job<'d>, &[u8])>| {
+            let started =
+                group.into_iter().map(|(job, octets)| start_one(bench, work, (job, octets), (stem, op))).collect();
+            wipe_stack();
+            started
+        };
+        Ok(self.cpu.map_groups_with((inputs, seal::RECORDS), workbench, new))
     }
 
     /// K and OPc of every record under the transport key, many records a call. What goes to the token is tried first against the
@@ -244,6 +250,17 @@ impl<H: Hsm> Engine<'_, H> {
         let agreed = started.into_iter().zip(verdicts).map(|(record, verdict)| verdict.map(|()| record)).collect();
         Ok((agreed, encrypted))
     }
+}
+
+/// Apart, so that what it leaves on the stack is below who wipes it.
+#[inline(never)]
+fn start_one<'d>(
+    bench: &mut Result<Workbench, ErrorStack>,
+    work: (&OrderWork, &'d LineWork),
+    (job, octets): (Job<'d>, &[u8]),
+    (stem, op): (&[u8; MatchingId::STEM_LEN], Option<&SubscriberKey>),
+) -> Result<Started<'d>, Failed> {
+    Started::new(bench, work, job, (stem, octets), op)
 }
 
 /// Records, and those that failed in their places.

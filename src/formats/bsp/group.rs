@@ -10,6 +10,7 @@ use super::lanes::{self, Block, CbcLane, EncLaneKey, LANES, MacLane, MacLaneKey}
 use super::mac::MAC_LEN;
 use super::segment::{MAX_ENCRYPTED, sealed_len, write_head};
 use crate::formats::tlv::Tag;
+use crate::secret::wipe_stack;
 
 /// Packages that gain from being sealed at once; more go group after group.
 pub const GROUP: usize = LANES;
@@ -45,7 +46,8 @@ impl GroupCipher {
     /// Seals at most [`GROUP`] packages; the sizes of their rooms and their counters were checked.
     pub(super) fn seal(&mut self, tag: Tag, group: &mut [(&[u8], Slot<'_>)]) {
         self.seal_in_lanes(tag, group);
-        lanes::wipe_stack();
+        // The crate widens key schedules for wide registers: eight copies, one frame inside the other, some 24 KiB deep.
+        wipe_stack();
     }
 
     #[inline(never)] // or its frame would be above what is wiped

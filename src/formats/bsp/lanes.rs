@@ -9,7 +9,7 @@ use std::slice::ChunksMut;
 use aes::Aes128Enc;
 use aes::cipher::consts::U16;
 use aes::cipher::{BlockCipherEncBackend, BlockCipherEncClosure, BlockCipherEncrypt, BlockSizeUser, KeyInit};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::mac::MAC_LEN;
 use crate::secret::{Enc, LentKey, Mac};
@@ -84,15 +84,6 @@ pub(super) struct MacLane<'a> {
 /// Writes the MACs of all segments and moves the chains on.
 pub(super) fn link(lanes: &mut [Option<MacLane<'_>>; LANES]) {
     enter(0, None, lanes);
-}
-
-/// Overwrites the stack below its caller, which does what leaves something there in functions of its own: the crate widens key schedules
-/// for wide registers and keeps the copies in frames that nobody wipes. Eight of them, one inside the other, go some 24 of these 32 KiB deep.
-#[inline(never)]
-pub(super) fn wipe_stack() {
-    let mut below = [0_u128; 2048];
-    below.zeroize();
-    std::hint::black_box(&below);
 }
 
 /// CBC of all lanes under one key, run inside of the crate: round keys stay in registers.

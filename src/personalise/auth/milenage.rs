@@ -42,7 +42,8 @@ impl Constants {
 /// One subscriber's Milenage: the key scheduled, OPc and constants at hand.
 pub(super) struct Milenage {
     aes: CipherCtx,
-    opc: Block,
+    /// In a place of its own: moved, it would leave a copy.
+    opc: Box<Block>,
     constants: Constants,
 }
 
@@ -55,7 +56,9 @@ pub fn opc(k: &[u8; 16], op: &[u8; 16]) -> Result<Zeroizing<[u8; 16]>, ErrorStac
 
 impl Milenage {
     pub(super) fn new(k: &[u8; 16], opc: &[u8; 16], constants: Constants) -> Result<Self, ErrorStack> {
-        Ok(Self { aes: schedule(k)?, opc: Zeroizing::new(*opc), constants })
+        let mut own = Box::new(Zeroizing::new([0; 16]));
+        own.copy_from_slice(opc);
+        Ok(Self { aes: schedule(k)?, opc: own, constants })
     }
 
     /// f1 and f1*: MAC-A and MAC-S.

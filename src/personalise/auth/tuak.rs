@@ -18,9 +18,10 @@ const KEY_256: u8 = 0x01;
 
 /// One subscriber's TUAK. K has 16 or 32 octets.
 pub(super) struct Tuak {
-    k: Zeroizing<[u8; 32]>,
+    /// Both in places of their own: moved, they would leave copies.
+    k: Box<Zeroizing<[u8; 32]>>,
     is_256: bool,
-    topc: Zeroizing<[u8; 32]>,
+    topc: Box<Zeroizing<[u8; 32]>>,
 }
 
 /// TOPc of the subscriber key `k` (16 or 32 octets, else none) and the operator's `top` (TS 35.231 §6.1).
@@ -38,9 +39,10 @@ struct Input {
 
 impl Tuak {
     pub(super) fn new(k: &[u8], topc: &[u8; 32]) -> Option<Self> {
-        let mut own = Zeroizing::new([0; 32]);
+        let (mut own, mut own_topc) = (Box::new(Zeroizing::new([0; 32])), Box::new(Zeroizing::new([0; 32])));
+        own_topc.copy_from_slice(topc);
         matches!(k.len(), 16 | 32).then(|| own[..k.len()].copy_from_slice(k))?;
-        Some(Self { k: own, is_256: k.len() == 32, topc: Zeroizing::new(*topc) })
+        Some(Self { k: own, is_256: k.len() == 32, topc: own_topc })
     }
 
     /// f1 and f1*: MAC-A and MAC-S.
